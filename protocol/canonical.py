@@ -1,0 +1,95 @@
+"""Exact bytes: digests, canonical encodings, and writes that are whole or absent."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from protocol.errors import UsageError
+
+T = TypeVar("T")
+
+
+def sha256(*parts: bytes) -> bytes:
+    """SHA-256 of the concatenation; callers put fixed-length parts or a length before a variable one."""
+    h = hashlib.sha256()
+    for part in parts:
+        h.update(part)
+    return h.digest()
+
+
+def hexdigest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string per value: sorted keys, no spaces, shortest round-trip floats, UTF-8."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write `path` whole or not at all, durable when this returns; repeating it is harmless."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        Path(partial).chmod(mode)
+        Path(partial).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(partial).unlink()
+        raise
+
+
+def read_limited(path: Path, limit: int, what: str) -> bytes:
+    """The file's bytes, or a UsageError that names the file when it is missing or longer than `limit` bytes."""
+    try:
+        with path.open("rb") as f:
+            data = f.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the {what}: {error.strerror or error}") from None
+    if len(data) > limit:
+        raise UsageError(f"{path}: a {what} has at most {limit:,} bytes; this file has more")
+    return data
+
+
+def decode_toml(data: bytes, source: str) -> dict[str, Any]:
+    """TOML bytes -> dict, or a UsageError with the source and the line."""
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UsageError(f"{source}: not a UTF-8 text file") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{source}: not valid TOML: {str(error).splitlines()[0]}") from None
+
+
+def convert(value: Any, kind: type[T], source: str) -> T:
+    """Plain values -> a checked msgspec.Struct, or a UsageError that names the field."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{source}: {readable(error)}") from None
+
+
+def readable(error: msgspec.ValidationError) -> str:
+    """`Expected int >= 1 - at `$.training.batch`` -> `training.batch: expected int >= 1`."""
+    text, _, place = str(error).partition(" - at `$")
+    place = place.rstrip("`").lstrip(".").replace("[...]", "[]")
+    if "unknown field" in text:
+        field = text.split("`")[1]
+        return f"{place + '.' if place else ''}{field}: there is no such field"
+    if "missing required field" in text:
+        field = text.split("`")[1]
+        return f"{place + '.' if place else ''}{field}: this field is required"
+    return f"{place or 'top level'}: {text[:1].lower()}{text[1:]}"

@@ -1,0 +1,48 @@
+"""The one command, `zooswarm`: verbs come from each package's entry point, heavy imports only inside a verb."""
+
+import sys
+from importlib.metadata import entry_points
+
+import click
+
+from protocol.errors import UsageError
+
+STORY = """Volunteers train populations of small neural networks, bit for bit checkable, into a public zoo.
+
+\b
+volunteers  zooswarm join ADDRESS          lend this computer to a swarm
+organizers  zooswarm host DIR              start a swarm; then: zooswarm seed campaign.toml
+analysts    zooswarm report ZOO --out DIR  one page about a zoo
+"""
+
+
+class Verbs(click.Group):
+    """The verbs of the installed packages, loaded when asked for."""
+
+    def _load(self) -> dict[str, click.Command]:
+        return {
+            command.name or "": command
+            for point in sorted(entry_points(group="zooswarm.verbs"), key=lambda p: p.name)
+            for command in point.load()
+        }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._load())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._load().get(cmd_name)
+
+
+@click.command(cls=Verbs, help=STORY, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="zooswarm")
+def zooswarm() -> None:
+    pass
+
+
+def main() -> None:
+    """Run a verb; a UsageError is one line and exit code 2."""
+    try:
+        zooswarm()
+    except UsageError as error:
+        print(f"zooswarm: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,113 @@
+"""The exact engine `exact-1`: a network is a pure function of its recipe and seed, bit for bit.
+
+Reading order: `reference` (NumPy; it *is* the specification, with docs/exact_arithmetic.md), `data` (task data, batch
+order, initial parameters: integer streams shared by every backend), `native` (the C engine), `training` (segments,
+stop rule, refill). Axes in names: K networks, N steps, P parameters.
+"""
+
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from protocol.canonical import sha256
+from protocol.errors import Refused
+from protocol.recipe import Recipe
+
+ENGINE = "exact-1"
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters and optimizer moments after `step` steps. Arrays are C-contiguous little-endian float32."""
+
+    step: int
+    params: np.ndarray  # (P,)
+    moments: np.ndarray  # (2, P): Adam's first and second moment
+
+    def to_bytes(self) -> bytes:
+        """Fixed layout: step as u64 little-endian, params, moments. Its length depends on the recipe alone."""
+        return (
+            self.step.to_bytes(8, "little")
+            + np.asarray(self.params, "<f4").tobytes()
+            + np.asarray(self.moments, "<f4").tobytes()
+        )
+
+    @property
+    def params_digest(self) -> bytes:
+        """SHA-256 of the parameters' bytes: what a published network's file must hash to."""
+        return sha256(np.asarray(self.params, "<f4").tobytes())
+
+    @property
+    def moments_digest(self) -> bytes:
+        return sha256(np.asarray(self.moments, "<f4").tobytes())
+
+    @property
+    def digest(self) -> bytes:
+        return state_digest(self.step, self.params_digest, self.moments_digest)
+
+
+def state_digest(step: int, params_digest: bytes, moments_digest: bytes) -> bytes:
+    """Built over the parameters' own digest, so that published weights open a committed state without its moments."""
+    return sha256(b"zooswarm/state/1\0", step.to_bytes(8, "little"), params_digest, moments_digest)
+
+
+def state_bytes_length(recipe: Recipe) -> int:
+    return 8 + 12 * recipe.parameter_count
+
+
+def state_from_bytes(recipe: Recipe, data: bytes) -> State:
+    """Bytes of another host or of our own disk -> State. Raises Refused: wrong length, step, or unbounded values."""
+    if len(data) != state_bytes_length(recipe):
+        raise Refused("state-size", f"{len(data)} bytes; this recipe's states have {state_bytes_length(recipe)}")
+    step = int.from_bytes(data[:8], "little")
+    if step > recipe.training.max_steps:
+        raise Refused("state-step", f"step {step} is past max_steps")
+    values = np.frombuffer(data, "<f4", offset=8).reshape(3, recipe.parameter_count)
+    check_values(values[0], "state")
+    if not np.isfinite(values[1:]).all() or (values[2] < 0).any():
+        raise Refused("state-values", "moments are not finite, or a second moment is negative")
+    return State(step=step, params=values[0].copy(), moments=values[1:].copy())
+
+
+def params_from_bytes(recipe: Recipe, data: bytes) -> np.ndarray:
+    """A weights blob -> (P,) float32. Raises Refused: wrong length, or values that are not finite and bounded."""
+    if len(data) != 4 * recipe.parameter_count:
+        raise Refused("weights-size", f"{len(data)} bytes; this recipe's weights have {4 * recipe.parameter_count}")
+    params = np.frombuffer(data, "<f4").copy()
+    check_values(params, "weights")
+    return params
+
+
+def check_values(params: np.ndarray, what: str) -> None:
+    if not np.isfinite(params).all():
+        raise Refused(f"{what}-values", "NaN or infinite parameters")
+    if np.abs(params).max(initial=0) > 1e3:
+        raise Refused(f"{what}-values", "a parameter is larger than 1000")
+
+
+class TaskData(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipe's data, made from its digest alone. N sequences, T commands, 0/1 bytes."""
+
+    commands: np.ndarray  # (N, T, 9) uint8
+    pins: np.ndarray  # (N, T, 20) uint8
+    held_out_commands: np.ndarray  # (M, T, 9) uint8
+    held_out_pins: np.ndarray  # (M, T, 20) uint8
+
+
+class Engine(Protocol):
+    """One backend. All backends give the same bits; `name` says which one ran, e.g. `c-avx512` or `numpy`."""
+
+    name: str
+
+    def train(
+        self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
+    ) -> tuple[list[State], np.ndarray]:
+        """Train K networks by `steps` steps each from their own states (which may stand at different steps).
+
+        Returns the K new states and the training losses (K, steps) float32. K and threads never change a bit.
+        """
+        ...
+
+    def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
+        """Mean squared error on the held-out sequences, (K,) float32."""
+        ...

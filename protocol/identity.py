@@ -1,0 +1,97 @@
+"""A host's identity: one Ed25519 key, used for libp2p and for every signature; the PeerID *is* the public key."""
+
+import os
+from pathlib import Path
+
+import base58
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protocol.errors import Refused, UsageError
+
+# libp2p's protobuf framing: PrivateKey/PublicKey {1: key_type = Ed25519 (1), 2: data}
+PRIVATE_PREFIX = b"\x08\x01\x12\x40"
+PUBLIC_PREFIX = b"\x08\x01\x12\x20"
+MULTIHASH_PREFIX = b"\x00\x24"  # identity multihash of 36 bytes
+HOST_LENGTH = 52  # base58 characters of an Ed25519 PeerID
+# Encodings of the points of order 1, 2, 4, 8: a signature under one of them proves nothing (RFC 8032, section 5.1.7).
+SMALL_ORDER = {
+    bytes.fromhex(h)
+    for h in (
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000080",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    )
+}
+
+
+class Identity:
+    """A private key and the host name that follows from it. Never printed, pickled or sent."""
+
+    def __init__(self, key: Ed25519PrivateKey):
+        self._key = key
+        self.public = key.public_key().public_bytes_raw()
+        self.host = base58.b58encode(MULTIHASH_PREFIX + PUBLIC_PREFIX + self.public).decode()
+
+    @classmethod
+    def generate(cls) -> "Identity":
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> "Identity":
+        """The identity in `path`, made on first use with mode 0600. Raises UsageError when the file is damaged."""
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = cls.generate()
+            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
+                f.write(fresh.file_bytes())
+                f.flush()
+                os.fsync(f.fileno())
+            try:
+                os.link(partial, path)  # whole or absent, and never over another process's key
+            except FileExistsError:
+                pass
+            finally:
+                partial.unlink()
+        data = path.read_bytes()
+        if len(data) != 68 or not data.startswith(PRIVATE_PREFIX):
+            raise UsageError(f"{path}: not an Ed25519 identity file; restore it from a copy or move it away")
+        path.chmod(0o600)
+        return cls(Ed25519PrivateKey.from_private_bytes(data[4:36]))
+
+    def file_bytes(self) -> bytes:
+        """libp2p's private-key file, so that the same file starts the libp2p daemon."""
+        return PRIVATE_PREFIX + self._key.private_bytes_raw() + self.public
+
+    def sign(self, domain: str, data: bytes) -> bytes:
+        """64-byte Ed25519 signature over domain, zero byte, data: a signature for one purpose fits no other."""
+        return self._key.sign(b"zooswarm/1/" + domain.encode() + b"\0" + data)
+
+
+def public_key(host: str) -> bytes:
+    """The 32-byte public key inside a PeerID. Raises Refused for anything but a sound Ed25519 PeerID."""
+    if len(host) != HOST_LENGTH:
+        raise Refused("host-name", "not an Ed25519 PeerID")
+    try:
+        raw = base58.b58decode(host)
+    except ValueError:
+        raise Refused("host-name", "not base58") from None
+    prefix = MULTIHASH_PREFIX + PUBLIC_PREFIX
+    if len(raw) != 38 or not raw.startswith(prefix) or raw[6:] in SMALL_ORDER:
+        raise Refused("host-name", "not an Ed25519 PeerID")
+    return raw[6:]
+
+
+def verify(host: str, domain: str, data: bytes, signature: bytes) -> None:
+    """Raises Refused unless `signature` is `host`'s over `data` for this domain."""
+    key = Ed25519PublicKey.from_public_bytes(public_key(host))
+    try:
+        key.verify(signature, b"zooswarm/1/" + domain.encode() + b"\0" + data)
+    except InvalidSignature:
+        raise Refused("signature", f"not signed by {host}") from None
