@@ -1,0 +1,97 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Signed(_message.Message):
+    __slots__ = ("kind", "signer", "payload", "signature")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SIGNER_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    signer: str
+    payload: bytes
+    signature: bytes
+    def __init__(self, kind: _Optional[str] = ..., signer: _Optional[str] = ..., payload: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    def __init__(self, version: _Optional[str] = ...) -> None: ...
+
+class JoinReply(_message.Message):
+    __slots__ = ("organizer", "bootstrap", "time", "campaigns", "version")
+    ORGANIZER_FIELD_NUMBER: _ClassVar[int]
+    BOOTSTRAP_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    CAMPAIGNS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    organizer: str
+    bootstrap: _containers.RepeatedScalarFieldContainer[str]
+    time: float
+    campaigns: _containers.RepeatedScalarFieldContainer[str]
+    version: str
+    def __init__(self, organizer: _Optional[str] = ..., bootstrap: _Optional[_Iterable[str]] = ..., time: _Optional[float] = ..., campaigns: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ...) -> None: ...
+
+class CampaignRequest(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
+class CampaignReply(_message.Message):
+    __slots__ = ("digest", "campaign", "manifest", "state")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CAMPAIGN_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    campaign: bytes
+    manifest: Signed
+    state: str
+    def __init__(self, digest: _Optional[str] = ..., campaign: _Optional[bytes] = ..., manifest: _Optional[_Union[Signed, _Mapping]] = ..., state: _Optional[str] = ...) -> None: ...
+
+class CampaignList(_message.Message):
+    __slots__ = ("campaigns",)
+    CAMPAIGNS_FIELD_NUMBER: _ClassVar[int]
+    campaigns: _containers.RepeatedCompositeFieldContainer[CampaignReply]
+    def __init__(self, campaigns: _Optional[_Iterable[_Union[CampaignReply, _Mapping]]] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BlobChunk(_message.Message):
+    __slots__ = ("upload", "data")
+    UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    upload: Signed
+    data: bytes
+    def __init__(self, upload: _Optional[_Union[Signed, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class BlobRequest(_message.Message):
+    __slots__ = ("result", "part", "slot")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    result: bytes
+    part: str
+    slot: int
+    def __init__(self, result: _Optional[bytes] = ..., part: _Optional[str] = ..., slot: _Optional[int] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ("watch",)
+    WATCH_FIELD_NUMBER: _ClassVar[int]
+    watch: bool
+    def __init__(self, watch: _Optional[bool] = ...) -> None: ...
+
+class StatusReply(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: bytes
+    def __init__(self, json: _Optional[bytes] = ...) -> None: ...
