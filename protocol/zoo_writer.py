@@ -1,0 +1,381 @@
+"""The curator's side of the zoo: publish networks, merge small files, remove what a crash left behind.
+
+Order of a publish: shards, recipes, campaigns and evidence; the catalogue part; the manifest (created, never
+replaced); the card. A crash before the manifest leaves the zoo as it was plus stray files; after it, only the card is
+old, and the next publish mends it. One writer at a time is the rule; if there are two, one create wins and the other
+starts over from the winner's manifest. Axes: N networks, P parameters.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from protocol.canonical import canonical_json, hexdigest, write_atomic
+from protocol.errors import UsageError
+from protocol.recipe import Recipe
+from protocol.zoo import (
+    SHARD_ROWS_MAX,
+    Manifest,
+    NetworkRow,
+    Part,
+    ShardRef,
+    Store,
+    campaign_path,
+    check_digest,
+    evidence_path,
+    latest_manifest,
+    manifest_numbers,
+    manifest_path,
+    part_path,
+    recipe_path,
+    shard_arrays,
+    shard_path,
+)
+from protocol.zoo_card import write_card
+from protocol.zoo_catalogue import catalogue_schema, recipe_columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PARTS_MAX = 32  # small catalogue files before they are merged: 2,000 files of 100 rows took DuckDB 1.2 s to open
+PART_ROWS_FULL = 100_000  # a catalogue file this long is never rewritten, so a publish costs the same for ever
+CREATE_ATTEMPTS_MAX = 8  # lost races against another writer before giving up
+GRACE_SECONDS = 24 * 3600.0  # a reader may hold an old manifest for a day
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+log = logging.getLogger(__name__)
+Published = Sequence[tuple[NetworkRow, np.ndarray]]
+
+
+class Pieces(NamedTuple):
+    """Files that a manifest will name."""
+
+    catalogue: tuple[Part, ...]
+    shards: tuple[ShardRef, ...]
+
+
+class ZooWriter:
+    """The one writer of a zoo's directory."""
+
+    def __init__(self, path: Path | str, *, clock: Callable[[], float] = time.time):
+        self.path, self.clock = Path(path), clock
+        self._known: dict[str, str] = {}  # network id -> weights digest, as of the parts below
+        self._known_parts: frozenset[str] = frozenset()
+
+    def publish(
+        self,
+        networks: Published,
+        recipes: Mapping[str, Recipe],
+        evidence: Mapping[str, bytes],
+        campaigns: Mapping[str, bytes],
+    ) -> int:
+        """Add networks (row, params (P,) float32) and return the manifest's number. Repeating is harmless.
+
+        A network already in the zoo is passed over. Every recipe, evidence file and campaign that a new row names
+        must be given or be in the zoo. Raises ValueError for values that no admission can have let through, OSError
+        when the disk refuses, UsageError when a file of the zoo itself is damaged.
+        """
+        for _ in range(CREATE_ATTEMPTS_MAX):
+            base = latest_manifest(self.path) or Manifest()
+            store = Store(self.path, base)
+            fresh = self._fresh(store, networks)
+            listed = {*recipes, *campaigns} <= {*base.recipes, *base.campaigns}
+            if base.number and listed and not fresh:
+                write_card(store)
+                return base.number
+            number = self._publish(store, fresh, recipes, evidence, campaigns)
+            if number is not None:
+                return number
+        raise OSError(
+            f"{self.path}: {CREATE_ATTEMPTS_MAX} other writers won the next manifest; is there a second curator?"
+        )
+
+    def collect_garbage(self, grace_seconds: float = GRACE_SECONDS) -> list[Path]:
+        """Remove files that no manifest of the last `grace_seconds` names and that are older; return their paths."""
+        horizon = self.clock() - grace_seconds
+        kept: set[Path] = set()
+        latest = latest_manifest(self.path)
+        if latest is None:
+            return []
+        for number in manifest_numbers(self.path):
+            path = manifest_path(self.path, number)
+            if number >= latest.number or path.stat().st_mtime > horizon:
+                kept.add(path)
+                with contextlib.suppress(msgspec.DecodeError, UsageError):
+                    kept |= files_of(Store(self.path, msgspec.json.decode(path.read_bytes(), type=Manifest)))
+        kept |= files_of(Store(self.path, latest))  # damage here must stop us: nothing else says what to keep
+        removed = []
+        for folder in ("manifests", "catalogue", "weights", "recipes", "campaigns", "evidence"):
+            for path in sorted((self.path / folder).rglob("*")):
+                if path.is_file() and path not in kept and path.stat().st_mtime <= horizon:
+                    path.unlink()
+                    removed.append(path)
+        return removed
+
+    def _fresh(self, store: Store, networks: Published) -> list[tuple[NetworkRow, np.ndarray]]:
+        """The networks that the zoo does not have yet, each once."""
+        parts = frozenset(part.digest for part in store.manifest.catalogue)
+        if parts != self._known_parts:
+            table = store.catalogue(["id", "weights_digest"])
+            self._known = dict(zip(table["id"].to_pylist(), table["weights_digest"].to_pylist(), strict=True))
+            self._known_parts = parts
+        fresh: dict[str, tuple[NetworkRow, np.ndarray]] = {}
+        for row, params in networks:
+            have = self._known.get(row.id)
+            if have is None:
+                fresh.setdefault(row.id, (row, params))
+            elif have != weights_digest(params):
+                log.error(
+                    "[network %s host %s] other weights than the zoo has: one of them is wrong",
+                    row.id,
+                    row.host,
+                )
+        return list(fresh.values())
+
+    def _publish(
+        self,
+        store: Store,
+        fresh: Published,
+        recipes: Mapping[str, Recipe],
+        evidence: Mapping[str, bytes],
+        campaigns: Mapping[str, bytes],
+    ) -> int | None:
+        """Write one manifest and all that it names; None when another writer took its number."""
+        base = store.manifest
+        known_recipes = {**store.recipes, **recipes}
+        check_input(fresh, known_recipes, recipes, evidence, campaigns, store)
+        for digest, recipe in recipes.items():
+            put(recipe_path(self.path, digest), recipe.exact)
+        for digest, data in campaigns.items():
+            put(campaign_path(self.path, digest), data)
+        for digest in {row.evidence for row, _ in fresh} & evidence.keys():
+            put(evidence_path(self.path, digest), evidence[digest])
+        pieces = Pieces(base.catalogue, base.shards)
+        if fresh:
+            pieces = add_networks(self.path, pieces, fresh, known_recipes)
+        draft = Manifest(
+            number=max([base.number, *manifest_numbers(self.path)]) + 1,
+            written_at=datetime.fromtimestamp(self.clock(), timezone.utc).isoformat(timespec="seconds"),
+            catalogue=pieces.catalogue,
+            shards=pieces.shards,
+            recipes=tuple(sorted({*base.recipes, *recipes})),
+            campaigns=tuple(sorted({*base.campaigns, *campaigns})),
+        )
+        if sum(part.rows < PART_ROWS_FULL for part in draft.catalogue) > PARTS_MAX:
+            pieces = compact(Store(self.path, draft))
+            draft = msgspec.structs.replace(draft, catalogue=pieces.catalogue, shards=pieces.shards)
+        sync_folders(self.path)
+        if not create(manifest_path(self.path, draft.number), canonical_json(draft)):
+            return None
+        self._known |= {row.id: weights_digest(params) for row, params in fresh}
+        self._known_parts = frozenset(part.digest for part in draft.catalogue)
+        write_card(Store(self.path, draft))
+        return draft.number
+
+
+def check_input(
+    fresh: Published,
+    known_recipes: Mapping[str, Recipe],
+    recipes: Mapping[str, Recipe],
+    evidence: Mapping[str, bytes],
+    campaigns: Mapping[str, bytes],
+    store: Store,
+) -> None:
+    """Raise ValueError for what would be wrong for ever: this store is immutable."""
+    for digest, recipe in recipes.items():
+        if recipe.digest != digest:
+            raise ValueError(f"recipe {recipe.name} has the digest {recipe.digest}, not {digest}")
+    for kind, blobs in (("evidence", evidence), ("campaign", campaigns)):
+        for digest, data in blobs.items():
+            if hexdigest(data) != digest:
+                raise ValueError(f"{kind} {digest}: its bytes hash to {hexdigest(data)}")
+    for row, params in fresh:
+        recipe = known_recipes.get(row.recipe)
+        if recipe is None:
+            raise ValueError(f"network {row.id}: its recipe is neither given nor in the zoo")
+        if row.campaign not in campaigns and row.campaign not in store.manifest.campaigns:
+            raise ValueError(f"network {row.id}: its campaign is neither given nor in the zoo")
+        if row.evidence not in evidence and not evidence_path(store.path, row.evidence).is_file():
+            raise ValueError(f"network {row.id}: its evidence is neither given nor in the zoo")
+        if not DIGEST.fullmatch(row.state_digest):
+            raise ValueError(f"network {row.id}: state_digest: 64 hex digits expected")
+        if params.dtype != np.float32 or params.shape != (recipe.parameter_count,) or not np.isfinite(params).all():
+            raise ValueError(f"network {row.id}: {recipe.parameter_count} finite float32 parameters expected")
+
+
+def add_networks(zoo: Path, pieces: Pieces, fresh: Published, recipes: Mapping[str, Recipe]) -> Pieces:
+    """Write new networks' shards and one catalogue part; return the pieces with them."""
+    shards: list[ShardRef] = []
+    lines: list[dict[str, Any]] = []
+    ordered = sorted(fresh, key=lambda pair: (recipes[pair[0].recipe].label, pair[0].recipe, pair[0].seed))
+    for digest in dict.fromkeys(row.recipe for row, _ in ordered):
+        group = [pair for pair in ordered if pair[0].recipe == digest]
+        for begin in range(0, len(group), SHARD_ROWS_MAX):
+            chunk = group[begin : begin + SHARD_ROWS_MAX]
+            weights_NP = np.stack([params for _, params in chunk])
+            ref = write_shard(zoo, recipes[digest], [row.seed for row, _ in chunk], weights_NP)
+            shards.append(ref)
+            lines += [
+                catalogue_line(row, recipes[digest], params, ref.digest, i) for i, (row, params) in enumerate(chunk)
+            ]
+    import pyarrow as pa
+
+    part = write_part(zoo, pa.Table.from_pylist(lines, schema=catalogue_schema()))
+    return Pieces((*pieces.catalogue, part), (*pieces.shards, *shards))
+
+
+def catalogue_line(row: NetworkRow, recipe: Recipe, params: np.ndarray, shard: str, place: int) -> dict[str, Any]:
+    line = {name: getattr(row, name) for name in row.__struct_fields__}
+    line |= recipe_columns(recipe)
+    line |= {"id": row.id, "weights_digest": weights_digest(params), "shard": shard, "row": place}
+    line["admitted_at"] = datetime.fromtimestamp(row.admitted_at, timezone.utc)
+    return line
+
+
+def weights_digest(params: np.ndarray) -> str:
+    """SHA-256 of one network's parameters (P,), as a host commits to them."""
+    return hexdigest(np.asarray(params, "<f4").tobytes())
+
+
+def compact(store: Store) -> Pieces:
+    """Merge small catalogue parts into one, and the small shards that only they name into full ones.
+
+    Parts of PART_ROWS_FULL rows and the shards they name stay as they are. A damaged shard stays too, and is reported:
+    merging it would give damaged bytes a good name.
+    """
+    import pyarrow as pa
+
+    full = tuple(part for part in store.manifest.catalogue if part.rows >= PART_ROWS_FULL)
+    open_parts = tuple(part for part in store.manifest.catalogue if part.rows < PART_ROWS_FULL)
+    small = msgspec.structs.replace(store.manifest, catalogue=open_parts)
+    table = Store(store.path, small).catalogue()
+    table = table.sort_by([("class", "ascending"), ("recipe", "ascending"), ("seed", "ascending")])
+    shard_N, row_N = np.array(table["shard"].to_pylist(), object), table["row"].to_numpy().copy()
+    seed_N = table["seed"].to_numpy()
+    mergeable = mergeable_shards(store, shard_N)
+    shards = [ref for ref in store.manifest.shards if ref.digest not in mergeable]
+    for digest, recipe in store.recipes.items():
+        members = [name for name, ref in mergeable.items() if ref.recipe == digest]
+        places = np.flatnonzero(np.isin(shard_N, members))
+        for begin in range(0, len(places), SHARD_ROWS_MAX):
+            chunk = places[begin : begin + SHARD_ROWS_MAX]
+            weights_NP = store.gather(shard_N[chunk].tolist(), row_N[chunk])
+            ref = write_shard(store.path, recipe, seed_N[chunk].tolist(), weights_NP)
+            shards.append(ref)
+            shard_N[chunk], row_N[chunk] = ref.digest, np.arange(len(chunk))
+    table = table.set_column(table.schema.get_field_index("shard"), "shard", pa.array(shard_N.tolist(), pa.string()))
+    table = table.set_column(table.schema.get_field_index("row"), "row", pa.array(row_N))
+    return Pieces((*full, write_part(store.path, table)), tuple(shards))
+
+
+def mergeable_shards(store: Store, shard_N: np.ndarray) -> dict[str, ShardRef]:
+    """Shards that are not full, undamaged, and whose rows are all in the catalogue rows given."""
+    names, counts = np.unique(shard_N.astype(str), return_counts=True)
+    rows = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    mergeable = {}
+    for ref in store.manifest.shards:
+        if ref.rows >= SHARD_ROWS_MAX or rows.get(ref.digest) != ref.rows:
+            continue
+        path = shard_path(store.path, ref.recipe, ref.digest)
+        try:
+            check_digest(path, path.read_bytes(), ref.digest)
+        except (UsageError, OSError) as error:
+            log.error("[shard %s] left out of the merge: %s", ref.digest[:16], error)
+        else:
+            mergeable[ref.digest] = ref
+    return mergeable
+
+
+def write_shard(zoo: Path, recipe: Recipe, seeds: list[int], weights_NP: np.ndarray) -> ShardRef:
+    """One safetensors file, one stacked array a layer; its header names the networks even without a catalogue.
+
+    Written here because the library orders metadata by chance, and equal networks must give equal bytes.
+    """
+    header: dict[str, Any] = {
+        "__metadata__": {
+            "format": "zooswarm-shard/1",
+            "recipe": recipe.digest,
+            "seeds": " ".join(map(str, seeds)),
+        }
+    }
+    blocks, column = [], 0
+    for name, shape, begin, end in shard_arrays(recipe, len(seeds)):
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+        width = (end - begin) // (4 * len(seeds))
+        blocks.append(np.ascontiguousarray(weights_NP[:, column : column + width], "<f4").tobytes())
+        column += width
+    text = canonical_json(header)
+    text += b" " * (-(8 + len(text)) % 64)  # aligned, so that a mapping can be used in place
+    data = b"".join([len(text).to_bytes(8, "little"), text, *blocks])
+    digest = hexdigest(data)
+    put(shard_path(zoo, recipe.digest, digest), data)
+    return ShardRef(digest=digest, bytes=len(data), rows=len(seeds), recipe=recipe.digest)
+
+
+def write_part(zoo: Path, table: "pa.Table") -> Part:
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=100_000, write_page_checksum=True)
+    data = sink.getvalue()
+    digest = hexdigest(data)
+    put(part_path(zoo, digest), data)
+    counts = {line["values"]: line["counts"] for line in table["class"].value_counts().to_pylist()}
+    return Part(digest=digest, bytes=len(data), rows=table.num_rows, classes=dict(sorted(counts.items())))
+
+
+def files_of(store: Store) -> set[Path]:
+    """Every file that a manifest names, evidence included."""
+    manifest = store.manifest
+    files = {part_path(store.path, part.digest) for part in manifest.catalogue}
+    files |= {shard_path(store.path, ref.recipe, ref.digest) for ref in manifest.shards}
+    files |= {recipe_path(store.path, digest) for digest in manifest.recipes}
+    files |= {campaign_path(store.path, digest) for digest in manifest.campaigns}
+    evidence = store.catalogue(["evidence"])["evidence"].unique().to_pylist()
+    return files | {evidence_path(store.path, digest) for digest in evidence}
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write an immutable file; one that is there and damaged is written again."""
+    if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
+        write_atomic(path, data)
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write `path` whole, durable, unless it exists; False when it does. One of many writers wins."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.partial")
+    write_atomic(partial, data)
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink()
+    sync_folder(path.parent)
+    return True
+
+
+def sync_folders(zoo: Path) -> None:
+    """A rename is durable once its folder is; the manifest must not outlive the files that it names."""
+    for folder in [zoo, *zoo.iterdir(), *(zoo / "weights").glob("*")]:
+        if folder.is_dir():
+            sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems cannot, and then there is nothing to do
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
