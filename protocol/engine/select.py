@@ -1,0 +1,64 @@
+"""Choose a backend, and let no machine train that does not compute what all others compute."""
+
+import struct
+
+import numpy as np
+
+from protocol.canonical import sha256
+from protocol.engine import Engine
+from protocol.engine.data import initial_state, task_data
+from protocol.errors import UsageError
+from protocol.recipe import Gru, Linear, Network, Recipe, Relu, Task, Training
+
+# Small, and it meets every branch: a padded lane block, odd widths, a batch that straddles epochs, every kind of layer.
+SELF_TEST = Recipe(
+    name="self-test",
+    label="self-test",
+    task=Task(machine="SimpleXORMachine", length=5, sequences=29, held_out=19),
+    network=Network(layers=(Gru(width=13), Gru(width=5), Linear(width=7), Relu(), Linear(width=20))),
+    training=Training(learning_rate=0.03, batch=18, max_steps=100, segment_steps=4),
+)
+SELF_TEST_STEPS = 8
+SELF_TEST_DIGEST = "21ac10301279acad54578f22982655f9241efea0cee9215c328062332a99aa01"
+
+
+def select_engine(backend: str = "auto", threads: int = 1, isa: str = "auto") -> Engine:
+    """The engine to train with, after its self-test.
+
+    `backend` is auto, c or numpy; auto is c. `threads` networks train at once (c only). `isa` is auto, baseline, v3,
+    v4 or native (c only). Raises UsageError: unknown backend, no compiler, or a machine whose arithmetic is not exact.
+    """
+    if threads < 1:
+        raise UsageError(f"--threads {threads}: at least 1")
+    if backend in ("auto", "c"):
+        from protocol.engine.native import NativeEngine
+
+        engine: Engine = NativeEngine(threads, isa)
+    elif backend == "numpy":
+        from protocol.engine.reference import NumpyEngine
+
+        engine = NumpyEngine()
+    else:
+        raise UsageError(f"--backend {backend}: there are auto, c and numpy")
+    found = self_test(engine)
+    if found != SELF_TEST_DIGEST:
+        raise UsageError(
+            f"the {engine.name} engine fails its self-test on this computer (got {found[:16]}, "
+            f"not {SELF_TEST_DIGEST[:16]}), so its results would be refused; try another compiler (CC=clang) "
+            "or --backend numpy, and report this"
+        )
+    return engine
+
+
+def self_test(engine: Engine) -> str:
+    """A digest of all that `engine` computes for a small recipe: two networks, resumed half-way; 64 hex digits."""
+    data, seeds = task_data(SELF_TEST), [0, 2**40 + 1]
+    states = [initial_state(SELF_TEST, seed) for seed in seeds]
+    parts = [data.commands.tobytes(), data.pins.tobytes()]
+    for steps in (SELF_TEST_STEPS // 2, SELF_TEST_STEPS - SELF_TEST_STEPS // 2):
+        states, losses = engine.train(SELF_TEST, data, seeds, states, steps)
+        parts.append(losses.astype("<f4").tobytes())
+    parts += [state.to_bytes() for state in states]
+    held_out = engine.held_out_loss(SELF_TEST, data, [state.params for state in states])
+    parts.append(np.asarray(held_out, "<f4").tobytes())
+    return sha256(*(struct.pack("<Q", len(part)) + part for part in parts)).hex()
