@@ -19,8 +19,7 @@ import msgspec
 import numpy as np
 
 from protocol.canonical import canonical_json, hexdigest
-
-COMMAND_BITS, PIN_COUNT = 9, 20
+from protocol.recipe import PIN_COUNT
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True, dict=True):

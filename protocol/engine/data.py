@@ -7,25 +7,26 @@ sees the same training set; initial parameters and batch order depend on (recipe
 import threading
 from functools import lru_cache
 
+import msgspec
 import numpy as np
 
 from protocol.canonical import canonical_json, sha256
 from protocol.engine import State, TaskData
-from protocol.machines import COMMAND_BITS, MACHINES
+from protocol.machines import MACHINES
 from protocol.philox import permutation, stream_key, uniform, words
-from protocol.recipe import Gru, Linear, Recipe, Task
+from protocol.recipe import COMMAND_BITS, Gru, Linear, Recipe, Task
 
 POWERS_BLOCK = 1024  # steps of Adam's recurrence that are computed and kept together
 
 
 def task_data(recipe: Recipe) -> TaskData:
     """The recipe's training and held-out sequences; the arrays are shared and read-only."""
-    return _task_data(recipe.task)
+    return _task_data(canonical_json(recipe.task))
 
 
 @lru_cache(maxsize=32)
-def _task_data(task: Task) -> TaskData:
-    digest = sha256(canonical_json(task))
+def _task_data(exact: bytes) -> TaskData:
+    task, digest = msgspec.json.decode(exact, type=Task), sha256(exact)
     machine = MACHINES[task.machine]
     commands = _commands(stream_key("data", digest), task.sequences, task.length)
     held_out = _commands(stream_key("held-out", digest), task.held_out, task.length)
