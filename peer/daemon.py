@@ -4,7 +4,6 @@ Deciding lives in `holdings`, `duties` and protocol/; this file does what they s
 (`crew`), the DHT on its own thread (`protocol.swarm`).
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
@@ -25,7 +24,8 @@ from protocol.claiming import Claims
 from protocol.envelope import seal
 from protocol.errors import Refused, UsageError
 from protocol.messages import Answer, Manifest
-from protocol.records import Presence
+from protocol.records import BARE, PRESENCE_TTL, Presence, presence_bucket, presence_key
+from protocol.swarm import SwarmNode
 
 POLL_SECONDS = 1.0
 TICK_SECONDS = 0.1
@@ -36,7 +36,7 @@ PRESENCE_SECONDS = 30.0
 class Daemon:
     """Everything a volunteer's program holds while it runs."""
 
-    def __init__(self, home: Home, client: Client, node: Any, crew: Crew, options: Options, view: View):
+    def __init__(self, home: Home, client: Client, node: SwarmNode, crew: Crew, options: Options, view: View):
         self.home, self.client, self.node, self.crew = home, client, node, crew
         self.options, self.view, self.stats = options, view, view.stats
         self.holdings = Holdings()
@@ -70,7 +70,7 @@ class Daemon:
         return finished and not self.holdings.items and not self.desk.checking
 
     def _submit(self, coroutine: Coroutine) -> Future:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.node.loop)
+        return self.node.submit(coroutine)
 
     # -- the training process -------------------------------------------------------------------------------------
     def _hear_worker(self, now: float) -> None:
@@ -139,7 +139,7 @@ class Daemon:
         self.desk.states.setdefault(campaign.digest, "running")
         self.node.allow_campaign(campaign.digest, len(campaign.assignments))
         self.claims[campaign.digest] = Claims(
-            self.node,
+            self.node.dht,
             campaign.digest,
             len(campaign.assignments),
             self.client.organizer,
@@ -222,17 +222,15 @@ class Daemon:
     def _present(self, now: float) -> None:
         if now >= self._next["presence"]:
             self._next["presence"] = now + PRESENCE_SECONDS
-            self._submit(
-                self.node.announce(
-                    Presence(
-                        name=self.options.name,
-                        version=self.options.version,
-                        device=self.options.device,
-                        network_steps_per_second=self.stats.steps_per_second,
-                        threads=self.options.threads,
-                    )
-                )
+            presence = Presence(
+                name=self.options.name,
+                version=self.options.version,
+                device=self.options.device,
+                network_steps_per_second=self.stats.steps_per_second,
+                threads=self.options.threads,
             )
+            key = presence_key(presence_bucket(self.node.host))
+            self._submit(self.node.dht.keep(key, BARE, presence, PRESENCE_TTL))
 
     def _update_stats(self) -> None:
         self.stats.bundles = self.holdings.counts()
@@ -270,4 +268,5 @@ class Daemon:
             organizer=self.client.organizer,
             bootstrap=bootstrap,
             campaigns=list(self.desk.campaigns),
+            peers=self.node.known_addresses()[:32],
         )

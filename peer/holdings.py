@@ -21,7 +21,7 @@ class Event(str, enum.Enum):
     LOST = "lost"  # another host holds the claim, or the organizer has the result already
 
 
-GONE = None
+GONE: Phase | None = None
 TRANSITIONS: dict[tuple[Phase, Event], Phase | None] = {
     (Phase.TRAINING, Event.ALL_TRAINED): Phase.TRAINED,
     (Phase.TRAINING, Event.LOST): GONE,
@@ -59,7 +59,7 @@ class Holdings:
 
     def take(self, holding: Holding, event: Event) -> bool:
         following = TRANSITIONS[holding.phase, event]
-        if following is GONE:
+        if following is None:
             self.items.pop(holding.key, None)
             return True
         holding.phase = following

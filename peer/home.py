@@ -23,6 +23,7 @@ class Known(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     organizer: str
     bootstrap: list[str]
     campaigns: list[str]
+    peers: list[str] = []  # addresses met in the DHT
 
 
 class Home:

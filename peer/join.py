@@ -129,13 +129,16 @@ def _start_node(home: Home, known: Known, listen: str, port: int, view: View):
 
     view.say("joining the swarm's DHT ...")
     node = SwarmNode(
-        identity_path=home.identity_path,
+        home.identity_path,
         organizer=known.organizer,
-        initial_peers=known.bootstrap,
-        host=listen,
+        bootstrap=known.bootstrap,
+        known=known.peers,
+        listen=listen,
         port=port,
-        say=view.say,
-    )
+        on_progress=view.say,
+        log_path=home.path / "swarm.log",
+    ).start()
+    node.wait_joined(5)
     view.say(f"in the swarm: {node.peer_count()} other nodes in sight")
     return node
 

@@ -22,7 +22,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=0, le=10000)]
 
 
-class Policy(Record, kw_only=True):
+class Policy(Record, frozen=True, kw_only=True):
     """How results are checked and how long hosts may take (docs/trust.md has the formulas and what each costs)."""
 
     probation_bundles: Count = 20  # a host's first admitted bundles are checked harder
@@ -35,12 +35,12 @@ class Policy(Record, kw_only=True):
     epoch_seconds: Seconds = 5.0  # the beacon reveals at most one link in this time
     opening_seconds: Seconds = 600.0  # a worker that opens nothing for so long voids its bundle
     answer_seconds: Seconds = 300.0  # then the next checker in the draw's order takes the place
-    lease_seconds: Annotated[float, Meta(ge=5, le=3600)] = 90.0
+    lease_seconds: Annotated[float, Meta(ge=5, le=300)] = 90.0
     settle_seconds: Annotated[float, Meta(ge=0.1, le=30)] = 1.0
     faults_before_ban: Annotated[int, Meta(ge=1, le=1000)] = 3
 
 
-class Population(Record, kw_only=True):
+class Population(Record, frozen=True, kw_only=True):
     """One recipe trained from many seeds. Seeds are first_seed .. first_seed + count - 1, `bundle` to an assignment."""
 
     recipe: Recipe
@@ -58,7 +58,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
 
 
-class Campaign(Record, kw_only=True, dict=True):
+class Campaign(Record, frozen=True, kw_only=True, dict=True):
     name: Name
     description: Annotated[str, Meta(max_length=2000)] = ""
     licence: Annotated[str, Meta(min_length=1, max_length=100)] = "CC-BY-4.0"

@@ -17,7 +17,7 @@ Text = Annotated[str, Meta(max_length=300)]
 Label = Annotated[str, Meta(max_length=64)]
 
 
-class SeedCampaign(Message, kw_only=True):
+class SeedCampaign(Message, frozen=True, kw_only=True):
     """Organizer -> coordinator: start this campaign (its exact bytes)."""
 
     KIND: ClassVar[str] = "seed-campaign"
@@ -25,7 +25,7 @@ class SeedCampaign(Message, kw_only=True):
     campaign: bytes
 
 
-class ControlCampaign(Message, kw_only=True):
+class ControlCampaign(Message, frozen=True, kw_only=True):
     """Organizer -> coordinator: pause, resume or cancel."""
 
     KIND: ClassVar[str] = "control-campaign"
@@ -33,7 +33,7 @@ class ControlCampaign(Message, kw_only=True):
     action: Annotated[str, Meta(pattern="^(pause|resume|cancel)$")]
 
 
-class Manifest(Message, kw_only=True):
+class Manifest(Message, frozen=True, kw_only=True):
     """Organizer -> everybody: this campaign is mine, and this is where my beacon's chain starts."""
 
     KIND: ClassVar[str] = "manifest"
@@ -51,7 +51,7 @@ class NetworkResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     held_out_loss: float
 
 
-class Result(Message, kw_only=True):
+class Result(Message, frozen=True, kw_only=True):
     """Worker -> coordinator: I trained this assignment; the commitment binds every state on the way."""
 
     KIND: ClassVar[str] = "result"
@@ -64,7 +64,7 @@ class Result(Message, kw_only=True):
     networks: Annotated[tuple[NetworkResult, ...], Meta(min_length=1, max_length=256)]
 
 
-class Receipt(Message, kw_only=True):
+class Receipt(Message, frozen=True, kw_only=True):
     """Organizer -> worker: your result was here before link epoch + 1 of the beacon was shown to anybody."""
 
     KIND: ClassVar[str] = "receipt"
@@ -73,7 +73,7 @@ class Receipt(Message, kw_only=True):
     received_at: float
 
 
-class Draw(Message, kw_only=True):
+class Draw(Message, frozen=True, kw_only=True):
     """Organizer: the hosts that could check this result when link epoch + 1 was revealed, and the policy's tier."""
 
     KIND: ClassVar[str] = "draw"
@@ -103,7 +103,7 @@ class NetworkAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     held_out_loss: float
 
 
-class Answer(Message, kw_only=True):
+class Answer(Message, frozen=True, kw_only=True):
     """Checker -> coordinator: a verdict's substance. Whether it says VALID or INVALID is for anyone to judge."""
 
     KIND: ClassVar[str] = "answer"
@@ -115,7 +115,7 @@ class Answer(Message, kw_only=True):
     networks: Annotated[tuple[NetworkAnswer, ...], Meta(max_length=256)]
 
 
-class Admission(Message, kw_only=True):
+class Admission(Message, frozen=True, kw_only=True):
     """Organizer -> worker: what became of a result, in one word and one line."""
 
     KIND: ClassVar[str] = "admission"
@@ -125,7 +125,7 @@ class Admission(Message, kw_only=True):
     credit: Annotated[int, Meta(ge=0)]  # network-segments
 
 
-class Upload(Message, kw_only=True):
+class Upload(Message, frozen=True, kw_only=True):
     """Worker -> coordinator, before a blob: these bytes are mine, for this result."""
 
     KIND: ClassVar[str] = "upload"
@@ -134,7 +134,7 @@ class Upload(Message, kw_only=True):
     size: Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
-class Heartbeat(Message, kw_only=True):
+class Heartbeat(Message, frozen=True, kw_only=True):
     """Host -> coordinator, every second or so: I am here; what is there for me?"""
 
     KIND: ClassVar[str] = "heartbeat"
@@ -173,7 +173,7 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     openings: bytes  # msgpack of tuple[Opening, ...], in the order of the slot's cells with segment > 0
 
 
-class Inbox(Message, kw_only=True):
+class Inbox(Message, frozen=True, kw_only=True):
     """Coordinator -> host, the reply to a heartbeat."""
 
     KIND: ClassVar[str] = "inbox"

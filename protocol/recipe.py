@@ -28,26 +28,26 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of everything that is parsed: immutable, no unknown field tolerated (kw_only is not inherited: repeat it)."""
 
 
-class Gru(Record, kw_only=True, tag_field="kind", tag="gru"):
+class Gru(Record, frozen=True, kw_only=True, tag_field="kind", tag="gru"):
     """PyTorch's GRU cell over the sequence; weights in nn.GRU's order (r, z, n)."""
 
     width: Width
 
 
-class Linear(Record, kw_only=True, tag_field="kind", tag="linear"):
+class Linear(Record, frozen=True, kw_only=True, tag_field="kind", tag="linear"):
     """Affine map applied at every time step."""
 
     width: Width
 
 
-class Relu(Record, kw_only=True, tag_field="kind", tag="relu"):
+class Relu(Record, frozen=True, kw_only=True, tag_field="kind", tag="relu"):
     """max(x, 0)."""
 
 
 Layer = Gru | Linear | Relu
 
 
-class Task(Record, kw_only=True):
+class Task(Record, frozen=True, kw_only=True):
     """A device machine and how many random command sequences to watch it for."""
 
     machine: str
@@ -56,11 +56,11 @@ class Task(Record, kw_only=True):
     held_out: Annotated[int, Meta(ge=1, le=8192)]  # held-out sequences, the same for every seed
 
 
-class Network(Record, kw_only=True):
+class Network(Record, frozen=True, kw_only=True):
     layers: Annotated[tuple[Layer, ...], Meta(min_length=1, max_length=32)]
 
 
-class Training(Record, kw_only=True):
+class Training(Record, frozen=True, kw_only=True):
     loss: Annotated[str, Meta(pattern="^mse$")] = "mse"
     optimizer: Annotated[str, Meta(pattern="^adam$")] = "adam"
     learning_rate: Rate
@@ -70,10 +70,12 @@ class Training(Record, kw_only=True):
     batch: Annotated[int, Meta(ge=1, le=1024)]
     max_steps: Annotated[int, Meta(ge=1, le=10_000_000)]
     segment_steps: Annotated[int, Meta(ge=1, le=1000)] = 50
-    stop_held_out_loss: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # a network at or below this stops; 0: never
+    stop_held_out_loss: Annotated[float, Meta(ge=0, le=1e6)] = (
+        0.0  # a network at or below this stops; 0: never
+    )
 
 
-class Recipe(Record, kw_only=True, dict=True):
+class Recipe(Record, frozen=True, kw_only=True, dict=True):
     name: Name
     label: Name = msgspec.field(name="class")
     engine: Annotated[str, Meta(pattern="^exact-1$")] = "exact-1"
@@ -138,7 +140,9 @@ def check_recipe(recipe: Recipe, source: str) -> Recipe:
     from protocol.machines import MACHINES
 
     if recipe.task.machine not in MACHINES:
-        raise UsageError(f"{source}: task.machine: unknown machine {recipe.task.machine!r}; one of {', '.join(MACHINES)}")
+        raise UsageError(
+            f"{source}: task.machine: unknown machine {recipe.task.machine!r}; one of {', '.join(MACHINES)}"
+        )
     if recipe.output_width != PIN_COUNT:
         raise UsageError(
             f"{source}: network.layers: the last width is {recipe.output_width}; the task shows {PIN_COUNT} output pins"
