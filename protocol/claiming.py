@@ -86,17 +86,26 @@ class Claims:
         return []
 
     async def resume(self, indices: Iterable[int]) -> list[int]:
-        """Take up again the assignments we worked on before a restart; those that are still free to us."""
-        won = []
+        """Take up again the assignments we worked on before a restart; those that nobody else took meanwhile.
+
+        When the swarm is out of reach they are presumed ours: the next renewals that succeed publish them, or find
+        out that they are lost.
+        """
+        ours = []
         for shard, bits in rules.by_shard(indices).items():
             try:
+                if not self.node.connected():
+                    raise TimeoutError
                 seen = self.node.monotonic()
                 view = (await self._look([shard]))[shard]
                 picked = bits & ~(view.done | view.taken)
-                won += await self._contest(shard, picked, seen) if picked else []
+                ours += await self._contest(shard, picked, seen) if picked else []
             except TimeoutError:
-                continue
-        return won
+                held = self.held.setdefault(shard, Held())
+                held.claimed |= bits
+                held.confirmed |= bits
+                ours += rules.indices_of(shard, bits)
+        return ours
 
     async def renew(self) -> Renewal:
         """Extend the leases of all we hold, let go of what is done, and find out what we lost. Never raises for
@@ -183,28 +192,30 @@ class Claims:
             shards = shards[size:]
 
     async def _contest(self, shard: int, picked: int, seen: float) -> list[int]:
-        """Claim, settle, look again, decide, confirm. Returns what we won; everything else is withdrawn."""
+        """Claim, settle, look again, decide, confirm. Returns what we won; everything else is withdrawn. Raises
+        TimeoutError, with everything withdrawn, when the swarm does not answer."""
         held = self.held.setdefault(shard, Held())
         held.claimed |= picked
         threshold = rules.settle_seconds(self.settle, self._samples)
-        stored = await self._store([shard])
-        took = self.node.monotonic() - seen
-        self._samples.append(took)
         won = 0
-        if stored:
+        try:
+            stored = await self._store([shard])
+            took = self.node.monotonic() - seen
+            self._samples.append(took)
+            if not stored:
+                raise TimeoutError
             await self.node.sleep(rules.settle_seconds(self.settle, self._samples))
-            try:
-                view = (await self._look([shard]))[shard]
-            except TimeoutError:
-                view = None
-            if view is not None and not rules.lapsed(held, self.node.monotonic(), self.lease):
+            view = (await self._look([shard]))[shard]
+            if not rules.lapsed(held, self.node.monotonic(), self.lease):
                 late = rules.is_late(took, threshold)
                 won = rules.decide(view, picked, self.campaign, self.node.host, shard, late)
-        held.confirmed |= won
-        held.drop(picked & ~won)
-        if not await self._store([shard]):
+        finally:
+            held.confirmed |= won
+            held.drop(picked & ~won)
+            confirmed = await self._store([shard])
+        if not confirmed:
             held.drop(won)  # nobody can see that we hold it
-            won = 0
+            raise TimeoutError
         return rules.indices_of(shard, won)
 
     async def _look(self, shards: Sequence[int]) -> dict[int, View]:
