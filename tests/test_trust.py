@@ -1,4 +1,4 @@
-"""The trust protocol from commitment to evidence, on a bundle that is really trained; then every lie we could think of."""
+"""The trust protocol from commitment to evidence, on a really trained bundle; then every lie we could think of."""
 
 import random
 
