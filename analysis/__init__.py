@@ -1,0 +1,25 @@
+"""Read a zoo and nothing else: tables, matrices, pictures, one page about it all.
+
+    from analysis import open_zoo
+    zoo = open_zoo("zoo/")
+    weights_NP = zoo.weights(where="class = 'parity'")
+
+Reading order: `zoo` (tables and matrices), `modules` (PyTorch modules), `features`, `geometry` (maps, distances),
+`classify` (is the class in the weights?), `curves` (training), `plots` (draws tables), `report` (the page).
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.zoo import Zoo, open_zoo
+
+__all__ = ["Zoo", "open_zoo"]
+
+
+def __getattr__(name: str) -> object:
+    # Late, so that the command line answers before pyarrow and DuckDB load.
+    if name in __all__:
+        import analysis.zoo
+
+        return getattr(analysis.zoo, name)
+    raise AttributeError(f"module 'analysis' has no attribute {name!r}")

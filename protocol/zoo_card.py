@@ -21,11 +21,11 @@ license: {licence_tag}
 tags: [model-zoo, weight-space, zooswarm]
 configs:
 - config_name: catalogue
-  data_files: "catalogue/*.parquet"
+  data_files: [{data_files}]
 ---
 # {title}
 
-{networks:,} small neural networks in {classes:,} classes, trained by volunteers. Every network is a pure function of
+{networks:,} small neural networks, {classes}, trained by volunteers. Every network is a pure function of
 its recipe and seed, bit for bit, so anyone can retrain any of them and compare digests. Manifest {number}, written
 {written_at}.
 
@@ -114,7 +114,9 @@ def card_text(store: Store, facts: dict[str, str]) -> str:
         licence_tag=licence if licence.replace("-", "").replace(".", "").isalnum() else "other",
         citation=facts["citation"],
         networks=manifest.networks,
-        classes=len(manifest.classes),
+        classes="of one class" if len(manifest.classes) == 1 else f"in {len(manifest.classes)} classes",
+        # Named one by one: a pattern would also take files that a merge has replaced.
+        data_files=", ".join(f"catalogue/{part.digest}.parquet" for part in manifest.catalogue),
         number=manifest.number,
         written_at=manifest.written_at,
         class_table=markdown_table(["class", "networks"], [[k, f"{n:,}"] for k, n in manifest.classes.items()]),
@@ -188,6 +190,7 @@ CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -202,11 +205,13 @@ CONTEXT: dict[str, Any] = {
     "md5": "cr:md5",
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",

@@ -150,7 +150,7 @@ def test_a_crash_at_any_step_leaves_a_valid_zoo_and_the_next_publish_mends_it(wr
         assert {path for path in writer.path.rglob("*") if path.is_file()} == clean
     assert publish(ZooWriter(writer.path), network(PARITY, 2)) == 2
     assert open_store(writer.path).manifest.networks == 2
-    assert "2 small" in (writer.path / "README.md").read_text()
+    assert "2 small neural" in (writer.path / "README.md").read_text()
     assert verify(writer.path).problems == ()
 
 
@@ -302,7 +302,7 @@ def test_wrong_weights_never_reach_the_zoo(writer):
 def test_the_card_says_what_is_inside(writer):
     publish(writer, network(PARITY, 0), network(PARITY, 1), network(ADDER, 0))
     card = (writer.path / "README.md").read_text()
-    assert "3 small neural networks in 2 classes" in card and "| parity | 2 |" in card
+    assert "3 small neural networks, in 2 classes" in card and "| parity | 2 |" in card
     assert "license: cc-by-4.0" in card and "Doe 2026" in card and "| training.learning_rate |" in card
     croissant = json.loads((writer.path / "croissant.json").read_text())
     (file,) = croissant["distribution"]

@@ -1,0 +1,140 @@
+"""Is the class written in the weights? A linear classifier, cross-validated, beside the controls that could fool it.
+
+Folds are cut by seed index: all networks of one seed, whatever their class, are in one fold, so a classifier never
+meets in testing an initial state or a batch order that it may have met in training. Two controls go through the very
+same folds: the initial weights (state 0), and shuffled labels. Axes: N networks, F features, K classes, R shuffles.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from protocol.errors import UsageError
+
+FOLDS = 5
+SHUFFLES = 20
+RIDGES = tuple(10.0**e for e in range(-4, 3))  # relative to the mean eigenvalue of the kernel
+Z_95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Cross-validated: every network is predicted once, by a classifier that never saw its seed."""
+
+    correct: int
+    total: int
+    low: float  # 95% Wilson interval
+    high: float
+    chance: float  # share of the largest class: what the best guess without weights gets
+    folds: int
+    shuffled: tuple[float, ...]  # accuracy with shuffled labels, one a shuffle
+    confusion_KK: np.ndarray  # rows: true class; columns: predicted
+    classes: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.total
+
+    @property
+    def shuffled_mean(self) -> float:
+        return float(np.mean(self.shuffled))
+
+
+def class_accuracy(
+    features_NF: np.ndarray, labels: list[str], seeds: list[int], shuffles: int = SHUFFLES, seed: int = 0
+) -> Accuracy:
+    """Accuracy of ridge classification on standardized features, and of the same with shuffled labels.
+
+    Raises UsageError when there are fewer than two classes, or a class has networks of fewer than two seeds.
+    """
+    classes = tuple(sorted(set(labels)))
+    code_N = np.searchsorted(np.array(classes), np.array(labels))
+    fold_N = folds_by_seed(code_N, np.array(seeds), classes, seed)
+    rng = np.random.default_rng(seed)
+    codes_RN = np.stack([code_N, *(rng.permutation(code_N) for _ in range(shuffles))])
+    guess_RN = np.empty_like(codes_RN)
+    for fold in range(fold_N.max() + 1):
+        test = fold_N == fold
+        guess_RN[:, test] = fit_predict(features_NF[~test], codes_RN[:, ~test], features_NF[test], len(classes))
+    correct_R = (guess_RN == codes_RN).sum(1)
+    confusion_KK = np.zeros((len(classes), len(classes)), int)
+    np.add.at(confusion_KK, (code_N, guess_RN[0]), 1)
+    low, high = wilson(int(correct_R[0]), len(labels))
+    return Accuracy(
+        correct=int(correct_R[0]),
+        total=len(labels),
+        low=low,
+        high=high,
+        chance=float(np.bincount(code_N).max() / len(labels)),
+        folds=int(fold_N.max() + 1),
+        shuffled=tuple((correct_R[1:] / len(labels)).tolist()),
+        confusion_KK=confusion_KK,
+        classes=classes,
+    )
+
+
+def folds_by_seed(code_N: np.ndarray, seed_N: np.ndarray, classes: tuple[str, ...], seed: int = 0) -> np.ndarray:
+    """Fold of every network (N,): a seed index is in one fold, classes are spread as evenly as that allows."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if len(classes) < 2:
+        raise UsageError("telling classes apart needs networks of at least two classes")
+    seeds_of_class = [len(np.unique(seed_N[code_N == k])) for k in range(len(classes))]
+    if min(seeds_of_class) < 2:
+        lone = classes[int(np.argmin(seeds_of_class))]
+        raise UsageError(f"cross-validation needs at least two seeds of every class; class {lone} has one")
+    split = StratifiedGroupKFold(min(FOLDS, *seeds_of_class), shuffle=True, random_state=seed)
+    fold_N = np.zeros(len(code_N), int)
+    for fold, (_, test) in enumerate(split.split(code_N, code_N, seed_N)):
+        fold_N[test] = fold
+    return np.unique(fold_N, return_inverse=True)[1]  # an empty fold leaves no gap in the numbers
+
+
+def fit_predict(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
+    """Predicted classes (R, T) for R labelings of the same M training rows.
+
+    Ridge regression on one-hot labels. The penalty of each labeling is the one with the smallest leave-one-out error
+    within the training rows, in closed form: (y - Hy) / (1 - diag H). Scaling is learnt from the training rows only.
+    """
+    mean_F, scale_F = train_MF.mean(0, dtype=np.float64), train_MF.std(0, dtype=np.float64)
+    scale_F[scale_F == 0] = 1.0
+    left_MD, size_D, test_TD = thin_svd((train_MF - mean_F) / scale_F, (test_TF - mean_F) / scale_F)
+    target_MRK = np.eye(classes)[codes_RM.T]
+    center_RK = target_MRK.mean(0)
+    target_MRK -= center_RK
+    seen_DRK = np.einsum("md,mrk->drk", left_MD, target_MRK, optimize=True)
+    square_MD = left_MD**2
+    best_R = np.full(len(codes_RM), np.inf)
+    scores_TRK = np.zeros((len(test_TF), *center_RK.shape))
+    for ridge in RIDGES:
+        penalized_D = size_D**2 + ridge * float((size_D**2).mean())
+        shrink_D = size_D**2 / penalized_D
+        fitted_MRK = np.tensordot(left_MD * shrink_D, seen_DRK, 1)
+        leverage_M = np.minimum(square_MD @ shrink_D, 1 - 1e-9)
+        error_R = (((target_MRK - fitted_MRK) / (1 - leverage_M)[:, None, None]) ** 2).sum((0, 2))
+        better = error_R < best_R
+        best_R[better] = error_R[better]
+        scores_TRK[:, better] = np.tensordot(test_TD * (size_D / penalized_D), seen_DRK[:, better], 1)
+    return (scores_TRK + center_RK).argmax(2).T
+
+
+def thin_svd(train_MF: np.ndarray, test_TF: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left vectors (M, D), singular values (D,), and the test rows on the right vectors (T, D).
+
+    From the smaller of the two Gram matrices: ten times faster than an SVD, exact enough under a penalty.
+    """
+    m, f = train_MF.shape
+    value_D, vector = np.linalg.eigh(train_MF @ train_MF.T if m <= f else train_MF.T @ train_MF)
+    kept = value_D > 1e-10 * max(value_D.max(initial=0), 1e-300)
+    size_D, vector = np.sqrt(value_D[kept]), vector[:, kept]
+    if m <= f:
+        return vector, size_D, (test_TF @ train_MF.T) @ vector / size_D
+    return train_MF @ vector / size_D, size_D, test_TF @ vector
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """95% interval of a proportion (Wilson 1927): honest for few networks and for 0 or 100%."""
+    share, z2 = correct / total, Z_95**2
+    center = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = Z_95 / (1 + z2 / total) * np.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    return max(0.0, float(center - half)), min(1.0, float(center + half))

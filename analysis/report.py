@@ -1,0 +1,298 @@
+"""`zooswarm report`: one self-contained HTML page about a zoo. Equal zoos give equal pages, byte for byte.
+
+`write_report` first; each section is a function from values to a dictionary that the template, report.html, shows.
+"""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from analysis import curves, features, geometry, plots
+from analysis.classify import Accuracy, class_accuracy
+from analysis.zoo import Zoo, open_zoo
+from protocol.canonical import write_atomic
+from protocol.errors import UsageError
+from protocol.recipe import Recipe
+
+SAMPLE_MAX = 2000  # networks in maps and classifiers: the largest kernel that two cores factor in seconds
+ROWS_LISTED_MAX = 50  # of hosts and recipes: a page, not a listing
+TABLE_COLUMNS = [
+    *dict.fromkeys([*curves.COLUMNS, "id", "seed", "recipe", "campaign", "host", "checkers", "checks_valid"]),
+    *["cells_checked", "credit", "evidence", "shard", "row", "network.layers", "network.parameters"],
+]
+FEATURES: dict[str, Callable[[Recipe, np.ndarray], np.ndarray]] = {
+    "raw weights": lambda recipe, weights_NP: weights_NP,
+    "numbering-free": features.invariants,
+    "sizes only": features.layer_norms,
+}
+
+
+def write_report(
+    path: Path, out: Path, where: str | None = None, say: Callable[[str], None] = lambda text: None
+) -> Path:
+    """Write `out`/report.html about the zoo at `path`; `say` hears of the progress. Returns the page's path.
+
+    Raises UsageError: no zoo, a damaged file, a bad `where`, or an `out` that cannot be written.
+    """
+    html = report_page(open_zoo(path), where, say)
+    page = out / "report.html"
+    try:
+        write_atomic(page, html.encode())
+    except OSError as error:
+        raise UsageError(f"{out}: cannot write the page: {error.strerror or error}") from None
+    return page
+
+
+def report_page(zoo: Zoo, where: str | None = None, say: Callable[[str], None] = lambda text: None) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, StrictUndefined
+
+    say("reading the catalogue")
+    table = zoo.table(where, TABLE_COLUMNS)
+    say("learning curves")
+    learning = curves.learning_by_class(table)
+    values = {
+        "manifest": zoo.store.manifest,
+        "where": where,
+        "overview": overview(table),
+        "weights": weight_space(zoo, table, where, say),
+        "training": training(learning),
+        "provenance": provenance(zoo, table),
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"picture": picture, "percent": percent, "python": repr}
+    template = (Path(__file__).parent / "report.html").read_text()
+    return environment.from_string(template).render(**values)
+
+
+def overview(table: pa.Table) -> dict[str, Any]:
+    """Counts. Checks belong to bundles, which share one evidence file, so they are counted once an evidence file."""
+    bundles = table.group_by("evidence").aggregate([("checks_valid", "max"), ("cells_checked", "max")])
+    checkers = {name for row in table["checkers"].to_pylist() for name in row}
+    numbers = [
+        ("networks", table.num_rows),
+        ("classes", len(table["class"].unique())),
+        ("hosts that trained", len(table["host"].unique())),
+        ("hosts that checked", len(checkers)),
+        ("verdicts VALID", sum(bundles["checks_valid_max"].to_pylist())),
+        ("cells re-run", sum(bundles["cells_checked_max"].to_pylist())),
+        ("evidence files", bundles.num_rows),
+        ("credit, network-segments", round(sum(sorted(table["credit"].to_pylist())))),
+    ]
+    return {"numbers": [(name, f"{value:,}") for name, value in numbers], "classes": count_by(table, "class")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Networks of one architecture: their weights now and at step 0."""
+
+    where: str  # the expression that selects them
+    note: str  # what was left out, in words; empty when nothing was
+    recipe: Recipe  # any of them: the arrays are the same
+    labels: list[str]
+    seeds: list[int]
+    weights_NP: np.ndarray
+    initial_NP: np.ndarray
+
+
+def draw_sample(zoo: Zoo, table: pa.Table, where: str | None) -> Sample:
+    """The networks of the most common architecture, thinned by seed so that classes keep their seeds in common."""
+    layers, rows = max(count_by(table, "network.layers"), key=lambda pair: (pair[1], pair[0]))
+    conditions, notes = [f"({where})"] if where else [], []
+    if rows < table.num_rows:
+        conditions.append(f"network.layers = '{layers}'")
+        notes.append(f"the {rows:,} of {table.num_rows:,} networks that have the most common layers")
+    chosen = table.filter(pa.array(np.array(table["network.layers"].to_pylist(), object) == layers))
+    if rows > SAMPLE_MAX:
+        every = -(-rows // SAMPLE_MAX)
+        chosen = chosen.filter(pa.array(chosen["seed"].to_numpy() % every == 0))
+        conditions.append(f"seed % {every} = 0")
+        notes.append(f"{chosen.num_rows:,} of them, those whose seed is a multiple of {every}")
+    return Sample(
+        where=" and ".join(conditions),
+        note="; ".join(notes),
+        recipe=zoo.recipe(max(chosen["recipe"].to_pylist())),
+        labels=chosen["class"].to_pylist(),
+        seeds=chosen["seed"].to_pylist(),
+        weights_NP=zoo.weights_of(chosen),
+        initial_NP=zoo.initial_weights_of(chosen),
+    )
+
+
+def weight_space(zoo: Zoo, table: pa.Table, where: str | None, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Map, distances and classification, each beside the same on the initial weights; None for an empty zoo."""
+    if not table.num_rows:
+        return None
+    say("weights, and the initial weights from recipe and seed")
+    sample = draw_sample(zoo, table, where)
+    say("maps")
+    maps = {
+        "Trained weights": geometry.pca(sample.weights_NP),
+        "Control: initial weights of the same networks": geometry.pca(sample.initial_NP),
+    }
+    say("distances")
+    trained = geometry.class_distances(sample.weights_NP, sample.labels)
+    initial = geometry.class_distances(sample.initial_NP, sample.labels)
+    return {
+        "where": sample.where,
+        "note": sample.note,
+        "networks": len(sample.labels),
+        "parameters": sample.weights_NP.shape[1],
+        "map_picture": plots.draw_maps(maps, sample.labels),
+        "explained": [where.explained_D for where in maps.values()],
+        "distances": distance_section(trained, initial),
+        "accuracy": accuracy_section(sample, say),
+    }
+
+
+def distance_section(trained: geometry.Distances, initial: geometry.Distances) -> dict[str, Any]:
+    pairs = [("trained weights", trained), ("control: initial weights", initial)]
+    rows = [(name, row.within, row.between, row.between / row.within) for name, row in pairs]
+    ratio, control = rows[0][3], rows[1][3]
+    if np.isnan(trained.between):
+        words = "There is one class, so there is no distance between classes."
+    elif np.isnan(trained.within):
+        words = "Every class has one network, so there is no distance within a class."
+    else:
+        words = (
+            f"Two trained networks of different classes are on average {ratio:.3f} times as far apart as two of one "
+            f"class; at step 0 it was {control:.3f} times. "
+            + (
+                "Training moved the classes apart."
+                if ratio > max(control, 1) + 0.01
+                else "Training did not move the classes apart by more than one percent."
+            )
+        )
+    picture = plots.draw_distances({"Trained weights": trained, "Control: initial weights": initial})
+    return {"rows": rows, "words": words, "picture": picture}
+
+
+def accuracy_section(sample: Sample, say: Callable[[str], None]) -> dict[str, Any]:
+    """Class from weights for every feature set, with both controls; or the reason why there is none."""
+    label_N, seed_N = np.array(sample.labels), np.array(sample.seeds)
+    lone = [name for name in sorted(set(sample.labels)) if len(np.unique(seed_N[label_N == name])) < 2]
+    kept = np.flatnonzero(~np.isin(label_N, lone))
+    labels, seeds = label_N[kept].tolist(), seed_N[kept].tolist()
+    if len(set(labels)) < 2:
+        return {"missing": "Not enough networks: this needs at least two classes with at least two seeds each."}
+    rows: dict[str, tuple[Accuracy, Accuracy]] = {}
+    for name, transform in FEATURES.items():
+        say(f"class from {name}")
+        trained_NF, initial_NF = (transform(sample.recipe, w[kept]) for w in (sample.weights_NP, sample.initial_NP))
+        rows[name] = class_accuracy(trained_NF, labels, seeds), class_accuracy(initial_NF, labels, seeds, shuffles=0)
+    return {
+        "missing": "",
+        "left_out": lone,
+        "rows": rows,
+        "verdict": verdict(rows),
+        "picture": plots.draw_accuracies(rows),
+        "networks": len(labels),
+    }
+
+
+def is_clear(trained: Accuracy, initial: Accuracy) -> bool:
+    """Well above chance and both controls: even the interval's low end beats the best that any of them did."""
+    return trained.low > max(trained.chance, initial.chance, initial.high, *trained.shuffled)
+
+
+def verdict(rows: dict[str, tuple[Accuracy, Accuracy]]) -> list[str]:
+    """The accuracies in words, a sentence a line; they may not claim more than the intervals carry."""
+    sentences = []
+    for name, (trained, initial) in rows.items():
+        measured = f"{percent(trained.accuracy)} (95% interval {percent(trained.low)} to {percent(trained.high)})"
+        if is_clear(trained, initial):
+            sentences.append(
+                f"From {name}: yes. The class of networks never seen before is told right in {measured}; guessing "
+                f"gives {percent(trained.chance)}, the untrained weights {percent(initial.accuracy)}, shuffled labels "
+                f"{percent(trained.shuffled_mean)} on average."
+            )
+        else:
+            sentences.append(
+                f"From {name}: no. {measured} is not clearly above guessing ({percent(trained.chance)}), the untrained "
+                f"weights ({percent(initial.accuracy)}) and shuffled labels (at best {percent(max(trained.shuffled))})."
+            )
+        if initial.low > initial.chance:
+            sentences.append(
+                f"Warning: from {name} the untrained weights alone are above chance, so something other than training "
+                "tells the classes apart; do not read this row as a finding."
+            )
+    return sentences
+
+
+def training(learning: list[curves.Learning]) -> dict[str, Any] | None:
+    if not learning:
+        return None
+    rows = [
+        {
+            "name": row.name,
+            "networks": f"{row.networks:,}",
+            "stopped": "no stop rule" if row.stopped is None else f"{row.stopped:,} ({row.stopped / row.networks:.0%})",
+            "steps": [f"{value:,.0f}" for value in np.quantile(row.steps_N, (0.05, 0.5, 0.95))],
+            "held_out": [f"{value:.2g}" for value in np.quantile(row.held_out_N, (0.05, 0.5, 0.95))],
+        }
+        for row in learning
+    ]
+    return {"rows": rows, "curves": plots.draw_curves(learning), "steps": plots.draw_steps(learning)}
+
+
+def provenance(zoo: Zoo, table: pa.Table) -> dict[str, Any]:
+    campaigns = []
+    for digest, rows in count_by(table, "campaign"):
+        value = campaign_value(zoo.campaigns.get(digest, b"{}"))
+        texts = {key: str(value.get(key) or "not stated") for key in ("name", "licence", "citation", "description")}
+        campaigns.append({"digest": digest, "networks": f"{rows:,}", **texts})
+    recipes = []
+    for digest, rows in count_by(table, "recipe"):
+        recipe = zoo.recipe(digest)
+        layers = [
+            f"{layer.__struct_config__.tag} {getattr(layer, 'width', '')}".strip() for layer in recipe.network.layers
+        ]
+        recipes.append(
+            {
+                "name": recipe.name,
+                "label": recipe.label,
+                "layers": " → ".join(layers),
+                "parameters": f"{recipe.parameter_count:,}",
+                "networks": f"{rows:,}",
+                "digest": digest,
+            }
+        )
+    credit = table.group_by("host").aggregate([("credit", "sum"), ("id", "count")]).to_pylist()
+    hosts = sorted(credit, key=lambda row: (-row["credit_sum"], row["host"]))
+    return {
+        "campaigns": campaigns,
+        "recipes": sorted(recipes, key=lambda row: (row["label"], row["name"]))[:ROWS_LISTED_MAX],
+        "recipes_more": max(0, len(recipes) - ROWS_LISTED_MAX),
+        "hosts": [
+            (row["host"], f"{row['id_count']:,}", f"{row['credit_sum']:,.0f}") for row in hosts[:ROWS_LISTED_MAX]
+        ],
+        "hosts_more": max(0, len(hosts) - ROWS_LISTED_MAX),
+    }
+
+
+def campaign_value(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        value = {}
+    return value if isinstance(value, dict) else {}
+
+
+def count_by(table: pa.Table, column: str) -> list[tuple[str, int]]:
+    """(value, rows) of every value of a text column, by value."""
+    return sorted((pair["values"], pair["counts"]) for pair in table[column].value_counts().to_pylist())
+
+
+def picture(figure: Any) -> str:
+    """A figure as a data URL: as an image it can neither run anything nor clash with the page's names."""
+    return "data:image/svg+xml;base64," + base64.b64encode(plots.svg(figure)).decode()
+
+
+def percent(share: float) -> str:
+    return f"{share:.1%}"

@@ -1,0 +1,155 @@
+"""Open a zoo: its catalogue as a table, its weights as a matrix, a network as a module. Axes: N networks, P parameters.
+
+`where` is a SQL expression over the catalogue's columns (docs/zoo.md); a recipe's fields may be written with or without
+quotes: `class = 'parity' and training.learning_rate < 0.01`. Rows always come in one order: class, recipe, seed.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from protocol.engine import TaskData
+from protocol.errors import UsageError
+from protocol.recipe import Recipe
+from protocol.zoo import Store, open_store
+from protocol.zoo_catalogue import all_columns, catalogue_schema, read_part
+
+if TYPE_CHECKING:
+    from analysis.modules import ZooNetwork
+
+
+def open_zoo(path: Path | str) -> "Zoo":
+    """Open a zoo's directory at its latest manifest. Raises UsageError when there is none."""
+    return Zoo(open_store(path))
+
+
+class Zoo:
+    """A zoo at one manifest. Damaged files raise a UsageError that names the file."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    def __repr__(self) -> str:
+        return f"Zoo({str(self.store.path)!r}, manifest {self.store.manifest.number}, {len(self):,} networks)"
+
+    def __len__(self) -> int:
+        return self.store.manifest.networks
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """Digest -> recipe."""
+        return self.store.recipes
+
+    @property
+    def campaigns(self) -> dict[str, bytes]:
+        """Digest -> the organizer's exact bytes (canonical JSON)."""
+        return self.store.campaigns
+
+    def table(self, where: str | None = None, columns: list[str] | None = None) -> pa.Table:
+        """Catalogue rows, ordered by class, recipe, seed. Raises UsageError for a `where` that is not SQL."""
+        names = columns or self._catalogue.schema.names
+        if unknown := [name for name in names if name not in self._catalogue.schema.names]:
+            raise UsageError(f"no such column: {', '.join(unknown)}; columns: {self._column_names()}")
+        picked = ", ".join(quoted(name) for name in names)
+        groups = ", ".join(self._groups())
+        query = f"select {picked} from (select *, {groups} from catalogue) where ({where or 'true'}\n)"
+        with duckdb.connect() as connection:
+            connection.register("catalogue", self._catalogue)
+            connection.execute("set enable_external_access = false")  # `where` reads this zoo, no other file
+            try:
+                return connection.sql(f'{query} order by "class", recipe, seed').to_arrow_table()
+            except duckdb.Error as error:
+                for path in self.store.part_paths():
+                    read_part(path)  # a damaged file is named before the expression is blamed
+                reason = str(error).splitlines()[0]
+                raise UsageError(f"where {where!r}: {reason}; columns: {self._column_names()}") from None
+
+    def weights(self, where: str | None = None) -> np.ndarray:
+        """(N, P) float32, row i being row i of `table(where)`. Raises UsageError: networks of different shapes."""
+        return self.weights_of(self.table(where, ["shard", "row"]))
+
+    def initial_weights(self, where: str | None = None) -> np.ndarray:
+        """(N, P) float32 at step 0, recomputed from recipe and seed: the control for every claim about weights."""
+        return self.initial_weights_of(self.table(where, ["recipe", "seed"]))
+
+    def weights_of(self, rows: pa.Table) -> np.ndarray:
+        """`weights` for rows in hand (columns shard, row)."""
+        return self.store.gather(rows["shard"].to_pylist(), rows["row"].to_numpy())
+
+    def initial_weights_of(self, rows: pa.Table) -> np.ndarray:
+        """`initial_weights` for rows in hand (columns recipe, seed)."""
+        from protocol.engine.data import initial_state
+
+        pairs = list(zip(rows["recipe"].to_pylist(), rows["seed"].to_pylist(), strict=True))
+        if len({self.recipe(digest).parameter_count for digest, _ in pairs}) > 1:
+            raise UsageError("these networks do not have one shape: narrow `where`, e.g. to one recipe_name")
+        initial = [initial_state(self.recipe(digest), seed).params for digest, seed in pairs]
+        return np.stack(initial) if initial else np.zeros((0, 0), np.float32)
+
+    def row(self, network_id: str) -> dict[str, Any]:
+        """One network's catalogue row. Raises UsageError for an unknown id."""
+        rows = self.table("id = '" + network_id.replace("'", "''") + "'").to_pylist()
+        if not rows:
+            raise UsageError(f"{self.store.path}: there is no network {network_id!r}")
+        return rows[0]
+
+    def module(self, network_id: str) -> "ZooNetwork":
+        """The network as a PyTorch module: (B, T, 9) commands -> (B, T, 20) pins. Raises UsageError: unknown id."""
+        from analysis.modules import network_module
+
+        row = self.row(network_id)
+        return network_module(self.recipe(row["recipe"]), self.store.gather([row["shard"]], np.array([row["row"]]))[0])
+
+    def recipe(self, recipe: Recipe | str) -> Recipe:
+        """A recipe by digest or by name. Raises UsageError when there is none, or two of that name."""
+        if isinstance(recipe, Recipe):
+            return recipe
+        if recipe in self.recipes:
+            return self.recipes[recipe]
+        found = [known for known in self.recipes.values() if known.name == recipe]
+        if len(found) != 1:
+            names = ", ".join(sorted({known.name for known in self.recipes.values()}))
+            raise UsageError(f"{len(found)} recipes are called {recipe!r}; recipes: {names}")
+        return found[0]
+
+    def data(self, recipe: Recipe | str) -> TaskData:
+        """The very sequences that a recipe (or its digest, or its name) trains and is judged on."""
+        from protocol.engine.data import task_data
+
+        return task_data(self.recipe(recipe))
+
+    @cached_property
+    def _catalogue(self) -> ds.Dataset | pa.Table:
+        # Arrow's own scanner, not DuckDB's read_parquet: that would take a bracket in a path for a pattern.
+        paths = self.store.part_paths()
+        try:
+            schemas = [ds.dataset(path, format="parquet").schema for path in paths]
+            schema = pa.unify_schemas([catalogue_schema(), *schemas])
+            if not paths:
+                return schema.empty_table()
+            return ds.dataset([str(path) for path in paths], format="parquet", schema=schema)
+        except (pa.ArrowException, OSError):
+            for path in paths:
+                read_part(path)
+            raise
+
+    def _groups(self) -> list[str]:
+        """`task.machine` without quotes: SQL reads it as a field of a struct `task`, so there is one."""
+        fields: dict[str, list[str]] = {}
+        for name in self._catalogue.schema.names:
+            group, dot, field = name.partition(".")
+            if dot:
+                fields.setdefault(group, []).append(f"{quoted(field)} := {quoted(name)}")
+        return [f"struct_pack({', '.join(members)}) as {quoted(group)}" for group, members in fields.items()]
+
+    def _column_names(self) -> str:
+        return ", ".join(name for name, _, _ in all_columns())
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
