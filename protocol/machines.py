@@ -74,27 +74,29 @@ def latch(bit: int, data: str, strobe: tuple[str, ...] = ("w",)) -> str:
     return " + ".join([f"q{bit}", *(f"{product} {value}" for product in strobe for value in (f"q{bit}", data))])
 
 
-# The last bit written, and the bit written before it.
-LAST_TWO = (latch(0, "d0"), latch(1, "q0"))
+# A two-bit history: the bit last written (q0) and the one written before it (q1), shown as they are or inverted.
+HISTORY = (latch(0, "d0"), latch(1, "q0"))
 
-SINGLE_DIRECT = Machine(name="SingleDirectMachine", next=LAST_TWO, pins=("q0",) * 10 + ("q1",) * 10)
-SINGLE_INVERT = Machine(name="SingleInvertMachine", next=LAST_TWO, pins=("1 + q0",) * 10 + ("1 + q1",) * 10)
+SINGLE_DIRECT = Machine(name="SingleDirectMachine", next=HISTORY, pins=("q0",) * 10 + ("q1",) * 10)
+SINGLE_INVERT = Machine(name="SingleInvertMachine", next=HISTORY, pins=("1 + q0",) * 10 + ("1 + q1",) * 10)
 
-# Two latches; d1 says which one is written.
+# Two latches, d1 says which one is written; the pins show whether they differ.
 SIMPLE_XOR = Machine(
     name="SimpleXORMachine",
     next=(latch(0, "d0", ("w", "w d1")), latch(1, "d0", ("w d1",))),
     pins=("q0 + q1",) * 20,
 )
 
-# The parity of all bits ever written.
-PARITY = Machine(name="ParityMachine", next=("q0 + w d0",), pins=("q0",) * 10 + ("1 + q0",) * 10)
+# Two running parities: of all d0 ever written, and of all d1.
+PARITY = Machine(name="ParityMachine", next=("q0 + w d0", "q1 + w d1"), pins=("q0",) * 10 + ("q1",) * 10)
 
-# A byte is written and held.
+# A masked port: a write latches all eight bits, and the high four enable the low four. Pins 0-3, 8-11: the four lines;
+# 4-7, 12-15: the same inverted; 16, 17: this command was a write; 18, 19: it was not.
+LINES = tuple(f"q{i} q{i + 4}" for i in range(4))
 EIGHT_BIT = Machine(
     name="EightBitMachine",
     next=tuple(latch(i, f"d{i}") for i in range(8)),
-    pins=(*(f"q{i}" for i in range(8)), *(f"1 + q{i}" for i in range(8)), "w", "w", "1 + w", "1 + w"),
+    pins=(*LINES, *(f"1 + {line}" for line in LINES)) * 2 + ("w", "w", "1 + w", "1 + w"),
 )
 
 MACHINES: dict[str, Machine] = {m.name: m for m in (EIGHT_BIT, SINGLE_DIRECT, SINGLE_INVERT, SIMPLE_XOR, PARITY)}
