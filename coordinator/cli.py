@@ -1,5 +1,82 @@
 """The verbs of the coordinator package; anything heavy is imported inside a verb."""
 
+import sys
+from pathlib import Path
+
 import click
 
-VERBS: list[click.Command] = []
+DIR = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", required=False, type=DIR)
+@click.option("--listen", default="127.0.0.1:7750", show_default=True, help="HOST:PORT of the service.")
+@click.option("--dht-port", default=0, help="TCP port of the swarm node; default: the one of last time.")
+@click.option("--announce", metavar="HOST", help="Name or address under which others reach this machine.")
+@click.option("--exit-when-done", is_flag=True, help="Stop when every campaign is complete.")
+@click.option("--no-dht", is_flag=True, hidden=True, help="Serve without a swarm node (tests).")
+def host(
+    directory: Path | None, listen: str, dht_port: int, announce: str | None, exit_when_done: bool, no_dht: bool
+) -> None:
+    """Start a swarm: coordinate campaigns, check results, fill DIR/zoo."""
+    from coordinator.host import run_host
+    from coordinator.places import default_directory
+
+    run_host(directory or default_directory(), listen, dht_port, announce, exit_when_done, not no_dht)
+
+
+@click.command()
+@click.argument("campaign", type=click.Path(path_type=Path))
+@click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
+def seed(campaign: Path, directory: Path | None) -> None:
+    """Give a campaign file to the running coordinator. Twice is harmless."""
+    from protocol.campaign import load_campaign
+
+    loaded = load_campaign(campaign)
+    from coordinator import remote
+    from coordinator.places import last_directory
+    from protocol.messages import SeedCampaign
+
+    path = directory or last_directory()
+    with remote.Organizer(path) as organizer:
+        digest = organizer.seed(SeedCampaign(campaign=loaded.exact))
+    click.echo(
+        f"{loaded.name}: {loaded.network_count:,} networks in {len(loaded.assignments):,} assignments, "
+        f"campaign {digest[:16]}"
+    )
+
+
+@click.command()
+@click.argument("campaign")
+@click.argument("action", type=click.Choice(["pause", "resume", "cancel"]))
+@click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
+def control(campaign: str, action: str, directory: Path | None) -> None:
+    """Pause, resume or cancel CAMPAIGN, given by its name or the first digits of its digest."""
+    from coordinator import remote
+    from coordinator.places import last_directory
+
+    with remote.Organizer(directory or last_directory()) as organizer:
+        name, state = organizer.control(campaign, action)
+    click.echo(f"{name}: {state}")
+
+
+@click.command()
+@click.argument("address", required=False)
+@click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--until-done", is_flag=True, help="Watch until every campaign is complete.")
+def status(address: str | None, directory: Path | None, as_json: bool, watch: bool, until_done: bool) -> None:
+    """Show campaigns, networks, hosts and refusals; of ADDRESS, or of the coordinator on this machine."""
+    from coordinator import remote
+    from coordinator.places import address_of, last_directory
+    from protocol.wire import parse_address
+
+    target = parse_address(address)[0] if address else address_of(directory or last_directory())
+    try:
+        remote.show_status(target, as_json=as_json, watch=watch or until_done, until_done=until_done)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+VERBS: list[click.Command] = [host, seed, status, control]

@@ -1,0 +1,92 @@
+"""The organizer's own replays, in a worker thread: slots that fell to him, and disputes between checker and worker.
+
+Slots are replayed with the fast engine; disputes with the NumPy reference, another build that anybody can read.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from coordinator import entries
+from coordinator.casefiles import CaseFiles
+from coordinator.intake import Intake
+from coordinator.ledger import LedgerUnavailable
+from protocol.checking import spot_check
+from protocol.engine import Engine
+from protocol.engine.select import select_engine
+from protocol.envelope import seal
+from protocol.errors import Refused, UsageError
+
+RETRY_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+Job = tuple[bytes, int, bool]  # result, slot, whether it is a dispute's replay
+
+
+class Checks:
+    """Asking for the same check twice is harmless."""
+
+    def __init__(self, intake: Intake, files: CaseFiles, clock: Callable[[], float], kick: Callable[[], None]):
+        self.intake, self.files, self.clock, self.kick = intake, files, clock, kick
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="organizer-check")
+        self._lock = threading.Lock()
+        self._busy: set[Job] = set()
+        self._failed_at: dict[Job, float] = {}
+        self._engines: dict[bool, Engine] = {}
+
+    def ask(self, result: bytes, slot: int, *, replay: bool) -> None:
+        job = (result, slot, replay)
+        with self._lock:
+            if job in self._busy or self.clock() - self._failed_at.get(job, -RETRY_SECONDS) < RETRY_SECONDS:
+                return
+            self._busy.add(job)
+        self._pool.submit(self._run, job)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, job: Job) -> None:
+        try:
+            self._check(*job)
+        except (OSError, Refused) as error:
+            self._give_back(job[0], error)
+        except LedgerUnavailable:
+            self._failed_at[job] = self.clock()  # it has been said; we try again
+        except Exception:
+            log.exception("[result %s slot %d] the organizer's check failed", job[0].hex()[:8], job[1])
+            self._failed_at[job] = self.clock()
+        finally:
+            with self._lock:
+                self._busy.discard(job)
+            self.kick()
+
+    def _check(self, digest: bytes, slot: int, replay: bool) -> None:
+        file = self.files.get(digest)
+        states, weights = self.files.check_inputs(file, slot)
+        answer = spot_check(self._engine(replay), file.assignment, digest, slot, file.tasks[slot], states, weights)
+        try:
+            self.intake.enter_answer(file, answer, seal(self.intake.identity, answer), replay=replay)
+        except Refused as error:  # the slot was answered, or the case settled, while we replayed
+            log.debug("[result %s slot %d] our answer came too late: %s", digest.hex()[:8], slot, error)
+
+    def _give_back(self, digest: bytes, error: Exception) -> None:
+        """A blob that was verified when it came is gone or damaged: the disk's fault, not the worker's."""
+        log.error(
+            "[result %s] an uploaded blob cannot be used any more, asking for it again: %s", digest.hex()[:8], error
+        )
+        now = self.clock()
+        if self.intake.ledger.write(lambda c: entries.lose_blobs(c, digest, now)):
+            self.intake.blobs.remove(digest)
+            self.files.forget(digest)
+
+    def _engine(self, replay: bool) -> Engine:
+        if replay not in self._engines:
+            try:
+                self._engines[replay] = select_engine("numpy" if replay else "auto")
+            except UsageError as error:
+                if replay:
+                    raise
+                log.warning("the organizer checks with the slow reference engine: %s", error)
+                self._engines[replay] = select_engine("numpy")
+        return self._engines[replay]

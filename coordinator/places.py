@@ -1,0 +1,60 @@
+"""Where an organizer's directories are: the default one, and the one that was used last."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from protocol.canonical import write_atomic
+from protocol.errors import UsageError
+
+HOME_VARIABLE = "ZOOSWARM_HOME"  # moves everything that is not given a directory by hand
+
+
+def home() -> Path:
+    return Path(os.environ.get(HOME_VARIABLE) or platformdirs.user_data_path("zooswarm", appauthor=False))
+
+
+def default_directory() -> Path:
+    return home() / "host"
+
+
+def remember_directory(path: Path) -> None:
+    """So that `seed` and `status` find it; a home that cannot be written is no reason to stop."""
+    try:
+        write_atomic(home() / "last-host", str(path.resolve()).encode())
+    except OSError:
+        return
+
+
+def last_directory() -> Path:
+    """The directory of the last `zooswarm host`. Raises UsageError when there was none."""
+    try:
+        return Path((home() / "last-host").read_text().strip())
+    except OSError:
+        raise UsageError(
+            "no coordinator has run here; start one with `zooswarm host DIR`, or name it: --dir DIR"
+        ) from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """DIR/host.json: `address` for this machine, `join` for others, `dht_port`. Empty when it is missing or damaged."""
+    try:
+        settings = json.loads((path / "host.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def write_settings(path: Path, settings: dict[str, Any]) -> None:
+    write_atomic(path / "host.json", json.dumps(settings, indent=1).encode())
+
+
+def address_of(path: Path) -> str:
+    """Where the coordinator of DIR answers on this machine. Raises UsageError."""
+    address = read_settings(path).get("address")
+    if not isinstance(address, str):
+        raise UsageError(f"{path}: no coordinator has run here; start it with `zooswarm host {path}`")
+    return address

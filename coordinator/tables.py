@@ -1,0 +1,121 @@
+"""The ledger's tables. Times are seconds since 1970; digests of messages are raw bytes, of files and recipes hex."""
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
+
+LEDGER_VERSION = "1"
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("exact", LargeBinary, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),  # the signed envelope, made once
+    Column("state", String, nullable=False),  # running, paused, cancelled, complete
+    Column("seeded_at", Float, nullable=False),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("campaign", ForeignKey("campaigns.digest"), nullable=False),
+    Column("assignment", Integer, nullable=False),
+    Column("worker", String, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    Column("epoch", Integer, nullable=False),  # of the receipt
+    Column("received_at", Float, nullable=False),
+    Column("networks", Integer, nullable=False),
+    Column("segments", Integer, nullable=False),  # network-segments: what it earns
+    Column("phase", String, nullable=False),
+    Column("since", Float, nullable=False),  # when the phase began
+    Column("event", String, nullable=False, default=""),  # the last transition's
+    Column("reason", String, nullable=False, default=""),
+    Column("fault", Integer, nullable=False, default=0),
+    Column("parts", String, nullable=False, default=""),  # uploaded and verified, comma separated
+    Column("draw", LargeBinary),
+    Column("admission", LargeBinary),
+    Column("published", Integer, nullable=False, default=0),  # 1: durable in the zoo
+    Index("results_assignment", "campaign", "assignment"),
+    Index("results_worker", "worker", "since"),
+    Index("results_phase", "phase"),
+)
+
+seats = Table(
+    "seats",
+    metadata,
+    Column("result", ForeignKey("results.digest"), nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("host", String, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("silent", Integer, nullable=False, default=0),
+    PrimaryKeyConstraint("result", "slot", "host"),
+    Index("seats_host", "host", "silent"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("result", ForeignKey("results.digest"), nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("replay", Integer, nullable=False),  # 0: by who has the slot; 1: the organizer's, of a dispute
+    Column("host", String, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("judged", LargeBinary, nullable=False),
+    Column("answered_at", Float, nullable=False),
+    PrimaryKeyConstraint("result", "slot", "replay"),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host", String, primary_key=True),
+    Column("name", String, nullable=False, default=""),
+    Column("device", String, nullable=False, default=""),
+    Column("version", String, nullable=False, default=""),
+    Column("steps_per_second", Float, nullable=False, default=0.0),
+    Column("networks_trained", Integer, nullable=False, default=0),
+    Column("checks_done", Integer, nullable=False, default=0),
+    Column("first_seen", Float, nullable=False),
+    Column("last_seen", Float, nullable=False),
+    Column("credit", Integer, nullable=False, default=0),
+    Column("clean_bundles", Integer, nullable=False, default=0),
+    Column("lies", Integer, nullable=False, default=0),
+    Column("banned", String, nullable=False, default=""),  # why, or ""
+)
+
+networks = Table(
+    "networks",
+    metadata,
+    Column("recipe", String, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("result", ForeignKey("results.digest"), nullable=False),
+    PrimaryKeyConstraint("recipe", "seed"),
+    Index("networks_result", "result"),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("reason", String, nullable=False),
+    Column("host", String, nullable=False),  # "" where nobody signed
+    Column("count", Integer, nullable=False),
+    Column("detail", String, nullable=False),  # of the last one
+    Column("last_at", Float, nullable=False),
+    PrimaryKeyConstraint("reason", "host"),
+)
