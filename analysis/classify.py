@@ -51,7 +51,7 @@ def class_accuracy(
     code_N = np.searchsorted(np.array(classes), np.array(labels))
     fold_N = folds_by_seed(code_N, np.array(seeds), classes, seed)
     rng = np.random.default_rng(seed)
-    codes_RN = np.stack([code_N, *(rng.permutation(code_N) for _ in range(shuffles))])
+    codes_RN = np.stack([code_N, *(shuffled_within(code_N, fold_N, rng) for _ in range(shuffles))])
     guess_RN = np.empty_like(codes_RN)
     for fold in range(fold_N.max() + 1):
         test = fold_N == fold
@@ -90,6 +90,14 @@ def folds_by_seed(code_N: np.ndarray, seed_N: np.ndarray, classes: tuple[str, ..
     return np.unique(fold_N, return_inverse=True)[1]  # an empty fold leaves no gap in the numbers
 
 
+def shuffled_within(code_N: np.ndarray, fold_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Labels shuffled within each fold: else a class that is rare in testing is common in training, below chance."""
+    shuffled_N = code_N.copy()
+    for fold in np.unique(fold_N):
+        shuffled_N[fold_N == fold] = rng.permutation(code_N[fold_N == fold])
+    return shuffled_N
+
+
 def fit_predict(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
     """Predicted classes (R, T) for R labelings of the same M training rows.
 
@@ -110,7 +118,7 @@ def fit_predict(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray,
         penalized_D = size_D**2 + ridge * float((size_D**2).mean())
         shrink_D = size_D**2 / penalized_D
         fitted_MRK = np.tensordot(left_MD * shrink_D, seen_DRK, 1)
-        leverage_M = np.minimum(square_MD @ shrink_D, 1 - 1e-9)
+        leverage_M = np.minimum(square_MD @ shrink_D + 1 / len(train_MF), 1 - 1e-9)  # 1/M: the mean is learnt too
         error_R = (((target_MRK - fitted_MRK) / (1 - leverage_M)[:, None, None]) ** 2).sum((0, 2))
         better = error_R < best_R
         best_R[better] = error_R[better]

@@ -25,9 +25,9 @@ class Learning:
     name: str
     networks: int
     steps_S: np.ndarray
-    low_S: np.ndarray  # 10 % of the networks have a smaller training loss
+    low_S: np.ndarray  # 10% of the networks have a smaller training loss
     median_S: np.ndarray
-    high_S: np.ndarray  # 90 %
+    high_S: np.ndarray  # 90%
     steps_N: np.ndarray  # optimizer steps at the end
     held_out_N: np.ndarray  # held-out loss at the end
     stopped: int | None  # networks that met the stop rule; None: no recipe of the class has one

@@ -114,7 +114,7 @@ def draw_distances(distances: dict[str, Distances]) -> Figure:
 
 
 def draw_accuracies(rows: dict[str, tuple[Accuracy, Accuracy]]) -> Figure:
-    """One line a feature set: trained, initial (both with 95 % intervals) and shuffled labels, against chance."""
+    """One line a feature set: trained, initial (both with 95% intervals) and shuffled labels, against chance."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9.4, 1.3 + 0.75 * len(rows)), layout="constrained")
         axes = figure.subplots()
@@ -142,7 +142,7 @@ def draw_accuracies(rows: dict[str, tuple[Accuracy, Accuracy]]) -> Figure:
 
 
 def draw_curves(classes: list[Learning]) -> Figure:
-    """Median training loss by step with the band of the middle 80 % of networks; logarithmic losses."""
+    """Median training loss by step with the band of the middle 80% of networks; logarithmic losses."""
     with rc_context(STYLE):
         figure = Figure(figsize=(9.4, 4.0), layout="constrained")
         axes = figure.subplots()
@@ -161,7 +161,7 @@ def draw_curves(classes: list[Learning]) -> Figure:
 
 
 def draw_steps(classes: list[Learning]) -> Figure:
-    """Steps at the end, a box a class: quartiles, whiskers from 5 to 95 %, every network a dot."""
+    """Steps at the end, a box a class: quartiles, whiskers from 5 to 95%, every network a dot."""
     with rc_context(STYLE):
         drawn = drawn_classes([row.name for row in classes for _ in range(row.networks)])
         rows = [row for row in classes if row.name in drawn]

@@ -106,7 +106,7 @@ def draw_sample(zoo: Zoo, table: pa.Table, where: str | None) -> Sample:
     layers, rows = max(count_by(table, "network.layers"), key=lambda pair: (pair[1], pair[0]))
     conditions, notes = [f"({where})"] if where else [], []
     if rows < table.num_rows:
-        conditions.append(f"network.layers = '{layers}'")
+        conditions.append(f"network.layers = {literal(layers)}")
         notes.append(f"the {rows:,} of {table.num_rows:,} networks that have the most common layers")
     chosen = table.filter(pa.array(np.array(table["network.layers"].to_pylist(), object) == layers))
     if rows > SAMPLE_MAX:
@@ -189,6 +189,7 @@ def accuracy_section(sample: Sample, say: Callable[[str], None]) -> dict[str, An
     return {
         "missing": "",
         "left_out": lone,
+        "where": " and ".join(filter(None, [sample.where, f"class not in ({', '.join(map(literal, lone))})"])),
         "rows": rows,
         "verdict": verdict(rows),
         "picture": plots.draw_accuracies(rows),
@@ -217,7 +218,7 @@ def verdict(rows: dict[str, tuple[Accuracy, Accuracy]]) -> list[str]:
                 f"From {name}: no. {measured} is not clearly above guessing ({percent(trained.chance)}), the untrained "
                 f"weights ({percent(initial.accuracy)}) and shuffled labels (at best {percent(max(trained.shuffled))})."
             )
-        if initial.low > initial.chance:
+        if initial.low > max(initial.chance, *trained.shuffled):
             sentences.append(
                 f"Warning: from {name} the untrained weights alone are above chance, so something other than training "
                 "tells the classes apart; do not read this row as a finding."
@@ -287,6 +288,11 @@ def campaign_value(data: bytes) -> dict[str, Any]:
 def count_by(table: pa.Table, column: str) -> list[tuple[str, int]]:
     """(value, rows) of every value of a text column, by value."""
     return sorted((pair["values"], pair["counts"]) for pair in table[column].value_counts().to_pylist())
+
+
+def literal(text: str) -> str:
+    """A SQL text literal."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def picture(figure: Any) -> str:
