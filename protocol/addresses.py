@@ -1,5 +1,6 @@
 """Where nodes listen and are found: libp2p multiaddresses, checked before they reach the daemon."""
 
+import asyncio
 import contextlib
 import ipaddress
 import re
@@ -57,6 +58,20 @@ def port_of(address: str) -> int | None:
     """The TCP port of a multiaddress, if it has one."""
     match = re.search(r"/tcp/(\d+)", address)
     return int(match[1]) if match else None
+
+
+async def tcp_answers(where: str, seconds: float = 4.0) -> bool:
+    """Does anybody accept connections at this multiaddress? libp2p waits ever longer (to 5 minutes) before it dials
+    an address again that refused, so we ask first. True for what we cannot ask."""
+    _, _, name, protocol, port, *_ = where.split("/")
+    if protocol != "tcp":
+        return True
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(name, int(port)), seconds)
+    except (OSError, asyncio.TimeoutError, OverflowError):
+        return False
+    writer.close()
+    return True
 
 
 def check_port_free(listen: str, port: int) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from protocol.addresses import Options, check_port_free, peer_of, port_of, split_address, startup_message
+from protocol.addresses import Options, check_port_free, peer_of, port_of, split_address, startup_message, tcp_answers
 from protocol.claiming import Put
 from protocol.errors import UsageError
 from protocol.guard import Guard
@@ -87,28 +88,37 @@ class Dht:
     # Reading and writing
 
     async def put_many(self, puts: Sequence[Put]) -> list[bool]:
-        """Store (key, kind, value, ttl seconds) under our subkeys. False: not stored, or our own rules refuse it."""
-        keys, values, ends, subkeys = [], [], [], []
+        """Store (key, kind, value, ttl seconds) under our subkeys. True: another node has it (when alone: we have
+        it). False: try again, unless our own rules refuse it."""
+        records = []
         for key, kind, value, ttl in puts:
             end = max(self.dht_time() + ttl, self._last.get((key, kind), 0.0) + 0.001)  # only a later end replaces
             self._last[key, kind] = end
-            keys.append(key.encode())
-            values.append(plain(value))
-            ends.append(end)
-            subkeys.append(make_subkey(self.host, kind))
+            records.append((key.encode(), plain(value), end, make_subkey(self.host, kind)))
         stored: list[bool] = []
-        for start in range(0, len(keys), PUTS_PER_STORE):
-            part = slice(start, start + PUTS_PER_STORE)
-            pairs = list(zip(keys[part], subkeys[part], strict=True))
-            try:
-                answer = await limited(
-                    self._node.store_many(keys[part], values[part], ends[part], subkeys[part], beam_size=BEAM_SIZE)
-                )
-            except Exception as error:  # a dying daemon fails in many ways; all mean: not stored
-                log.debug("store failed: %r", error)
-                answer = {}
-            stored += [bool(answer.get(pair)) for pair in pairs]
+        for start in range(0, len(records), PUTS_PER_STORE):
+            stored += await self._store(records[start : start + PUTS_PER_STORE])
         return stored
+
+    async def _store(self, records: list[tuple[bytes, Any, float, str]]) -> list[bool]:
+        """One call of hivemind's store_many; which records did another node take?"""
+        from protocol import hivemind_patches as patches
+
+        keys, values, ends, subkeys = (list(column) for column in zip(*records, strict=True))
+        taken: Counter[tuple[bytes, str]] = Counter()
+        patches.accepted.set(taken)  # seen by the tasks that this call starts
+        answer: dict[Any, bool] = {}
+        try:
+            answer = await limited(self._node.store_many(keys, values, ends, subkeys, beam_size=BEAM_SIZE))
+        except Exception as error:  # a dying daemon fails in many ways; all mean: not stored
+            log.debug("store failed: %r", error)
+        finally:
+            patches.accepted.set(None)
+        alone = self.peer_count() == 0
+        return [
+            taken[hash_key(key.decode()), subkey] > 0 or (alone and bool(answer.get((key, subkey))))
+            for key, subkey in zip(keys, subkeys, strict=True)
+        ]
 
     async def read(self, keys: Sequence[str]) -> dict[str, dict[tuple[str, str], Any]]:
         """The newest records under these keys: {key: {(host, kind): value}}. Raises TimeoutError."""
@@ -327,8 +337,10 @@ class Dht:
         where, host = split_address(address)
         peer = PeerID.from_base58(host)
         try:
-            if await self._ping(peer):
+            if self._node.protocol.routing_table.get(peer_id=peer) is not None and await self._ping(peer):
                 return True
+            if not await tcp_answers(where):
+                return False
             await limited(self._p2p._client.connect(peer, [Multiaddr(where)]), DIAL_SECONDS)
             return await self._ping(peer)
         except Exception as error:

@@ -9,7 +9,9 @@ hivemind is pinned because of this file.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import hivemind.dht.node as dht_node
@@ -31,6 +33,9 @@ KEYS_MAX = 100_000  # keys of a node's storage
 PUSH_BYTES_MAX = 1 << 20  # of one message with several records
 FIND_KEYS_MAX = 16  # of one request; our own nodes ask for 8
 
+# hivemind says of a store what the last replica said, be it the only one that refused. Whoever sets a counter here
+# before storing finds in it how many other nodes took each (hashed key, subkey).
+accepted: ContextVar[Counter | None] = ContextVar("accepted", default=None)
 offset_seconds = 0.0  # the swarm's clock minus this computer's; one for the process, like the computer's clock
 
 
@@ -154,6 +159,9 @@ def patch_protocol() -> None:
             if answer is None:
                 return None
             answers += answer
+        counter = accepted.get()
+        if counter is not None:
+            counter.update((k.to_bytes(), sub) for k, sub, ok in zip(keys, subs, answers, strict=True) if ok)
         return answers
 
     async def find_with_true_ids(self: Any, peer: Any, keys: Any) -> Any:
