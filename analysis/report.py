@@ -72,18 +72,17 @@ def report_page(zoo: Zoo, where: str | None = None, say: Callable[[str], None] =
 
 
 def overview(table: pa.Table) -> dict[str, Any]:
-    """Counts. Checks belong to bundles, which share one evidence file, so they are counted once an evidence file."""
-    bundles = table.group_by("evidence").aggregate([("checks_valid", "max"), ("cells_checked", "max")])
-    checkers = {name for row in table["checkers"].to_pylist() for name in row}
+    """What is there and what stands behind it, as (name, number) pairs, and the networks of each class."""
+    hosts, checkers = table["host"].to_pylist(), [set(row) for row in table["checkers"].to_pylist()]
     numbers = [
         ("networks", table.num_rows),
-        ("classes", len(table["class"].unique())),
-        ("hosts that trained", len(table["host"].unique())),
-        ("hosts that checked", len(checkers)),
-        ("verdicts VALID", sum(bundles["checks_valid_max"].to_pylist())),
-        ("cells re-run", sum(bundles["cells_checked_max"].to_pylist())),
-        ("evidence files", bundles.num_rows),
-        ("credit, network-segments", round(sum(sorted(table["credit"].to_pylist())))),
+        ("checked by another host", sum(bool(them - {host}) for host, them in zip(hosts, checkers, strict=True))),
+        ("hosts that trained", len(set(hosts))),
+        ("hosts that checked", len(set().union(*checkers))),
+        ("checks that agreed", sum(table["checks_valid"].to_pylist())),
+        ("segments re-run", sum(table["cells_checked"].to_pylist())),
+        ("evidence files", len(table["evidence"].unique())),
+        ("credit, network-segments", round(sum(table["credit"].to_pylist()))),
     ]
     return {"numbers": [(name, f"{value:,}") for name, value in numbers], "classes": count_by(table, "class")}
 

@@ -1,6 +1,7 @@
 """The zoo's layout on disk, and how to read it. The curator writes it (`zoo_writer`), analysts read it.
 
-Reading order: this file, `zoo_catalogue` (columns), `zoo_writer`, `zoo_card` (README), `zoo_verify`.
+Reading order: this file, `zoo_catalogue` (columns), `zoo_writer` with `zoo_files`, `zoo_merge` and
+`zoo_card`, `zoo_verify`.
 
 Everything is immutable and named by the SHA-256 of its bytes, except numbered manifests that are created once and
 never replaced: the zoo *is* what the highest manifest that parses names. Axes: N networks, P parameters.
@@ -53,10 +54,10 @@ class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):
     training_losses: tuple[float, ...]  # one a segment
     held_out_losses: tuple[float, ...]  # one a segment
     host: str
-    checkers: tuple[str, ...]
-    checks_valid: int  # verdicts VALID over the bundle
-    cells_checked: int  # cells of the bundle that someone replayed
-    credit: float  # network-segments
+    checkers: tuple[str, ...]  # hosts that re-ran a piece of this network
+    checks_valid: int  # checks of this network that agreed
+    cells_checked: int  # segments of this network that were re-run
+    credit: float  # network-segments, for this network
     state_digest: Digest  # of the last state; commits to the weights
     evidence: Digest
     admitted_at: float  # seconds since 1970, UTC

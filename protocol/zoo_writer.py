@@ -7,61 +7,49 @@ starts over from the winner's manifest. Axes: N networks, P parameters.
 """
 
 import contextlib
-import io
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from protocol.canonical import canonical_json, hexdigest, write_atomic
+from protocol.canonical import canonical_json, hexdigest
 from protocol.errors import UsageError
 from protocol.recipe import Recipe
 from protocol.zoo import (
     SHARD_ROWS_MAX,
     Manifest,
     NetworkRow,
-    Part,
     ShardRef,
     Store,
     campaign_path,
-    check_digest,
     evidence_path,
     latest_manifest,
     manifest_numbers,
     manifest_path,
     part_path,
     recipe_path,
-    shard_arrays,
     shard_path,
 )
 from protocol.zoo_card import write_card
 from protocol.zoo_catalogue import catalogue_schema, recipe_columns
+from protocol.zoo_files import create, put, sync_folders, weights_digest, write_part, write_shard
+from protocol.zoo_merge import Pieces, compact, is_scattered
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
-PARTS_MAX = 32  # small catalogue files before they are merged: 2,000 files of 100 rows took DuckDB 1.2 s to open
-PART_ROWS_FULL = 100_000  # a catalogue file this long is never rewritten, so a publish costs the same for ever
 CREATE_ATTEMPTS_MAX = 8  # lost races against another writer before giving up
 GRACE_SECONDS = 24 * 3600.0  # a reader may hold an old manifest for a day
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 log = logging.getLogger(__name__)
 Published = Sequence[tuple[NetworkRow, np.ndarray]]
-
-
-class Pieces(NamedTuple):
-    """Files that a manifest will name."""
-
-    catalogue: tuple[Part, ...]
-    shards: tuple[ShardRef, ...]
 
 
 class ZooWriter:
@@ -171,7 +159,7 @@ class ZooWriter:
             recipes=tuple(sorted({*base.recipes, *recipes})),
             campaigns=tuple(sorted({*base.campaigns, *campaigns})),
         )
-        if sum(part.rows < PART_ROWS_FULL for part in draft.catalogue) > PARTS_MAX:
+        if is_scattered(draft.catalogue):
             pieces = compact(Store(self.path, draft))
             draft = msgspec.structs.replace(draft, catalogue=pieces.catalogue, shards=pieces.shards)
         sync_folders(self.path)
@@ -242,98 +230,6 @@ def catalogue_line(row: NetworkRow, recipe: Recipe, params: np.ndarray, shard: s
     return line
 
 
-def weights_digest(params: np.ndarray) -> str:
-    """SHA-256 of one network's parameters (P,), as a host commits to them."""
-    return hexdigest(np.asarray(params, "<f4").tobytes())
-
-
-def compact(store: Store) -> Pieces:
-    """Merge small catalogue parts into one, and the small shards that only they name into full ones.
-
-    Parts of PART_ROWS_FULL rows and the shards they name stay as they are. A damaged shard stays too, and is reported:
-    merging it would give damaged bytes a good name.
-    """
-    import pyarrow as pa
-
-    full = tuple(part for part in store.manifest.catalogue if part.rows >= PART_ROWS_FULL)
-    open_parts = tuple(part for part in store.manifest.catalogue if part.rows < PART_ROWS_FULL)
-    small = msgspec.structs.replace(store.manifest, catalogue=open_parts)
-    table = Store(store.path, small).catalogue()
-    table = table.sort_by([("class", "ascending"), ("recipe", "ascending"), ("seed", "ascending")])
-    shard_N, row_N = np.array(table["shard"].to_pylist(), object), table["row"].to_numpy().copy()
-    seed_N = table["seed"].to_numpy()
-    mergeable = mergeable_shards(store, shard_N)
-    shards = [ref for ref in store.manifest.shards if ref.digest not in mergeable]
-    for digest, recipe in store.recipes.items():
-        members = [name for name, ref in mergeable.items() if ref.recipe == digest]
-        places = np.flatnonzero(np.isin(shard_N, members))
-        for begin in range(0, len(places), SHARD_ROWS_MAX):
-            chunk = places[begin : begin + SHARD_ROWS_MAX]
-            weights_NP = store.gather(shard_N[chunk].tolist(), row_N[chunk])
-            ref = write_shard(store.path, recipe, seed_N[chunk].tolist(), weights_NP)
-            shards.append(ref)
-            shard_N[chunk], row_N[chunk] = ref.digest, np.arange(len(chunk))
-    table = table.set_column(table.schema.get_field_index("shard"), "shard", pa.array(shard_N.tolist(), pa.string()))
-    table = table.set_column(table.schema.get_field_index("row"), "row", pa.array(row_N))
-    return Pieces((*full, write_part(store.path, table)), tuple(shards))
-
-
-def mergeable_shards(store: Store, shard_N: np.ndarray) -> dict[str, ShardRef]:
-    """Shards that are not full, undamaged, and whose rows are all in the catalogue rows given."""
-    names, counts = np.unique(shard_N.astype(str), return_counts=True)
-    rows = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    mergeable = {}
-    for ref in store.manifest.shards:
-        if ref.rows >= SHARD_ROWS_MAX or rows.get(ref.digest) != ref.rows:
-            continue
-        path = shard_path(store.path, ref.recipe, ref.digest)
-        try:
-            check_digest(path, path.read_bytes(), ref.digest)
-        except (UsageError, OSError) as error:
-            log.error("[shard %s] left out of the merge: %s", ref.digest[:16], error)
-        else:
-            mergeable[ref.digest] = ref
-    return mergeable
-
-
-def write_shard(zoo: Path, recipe: Recipe, seeds: list[int], weights_NP: np.ndarray) -> ShardRef:
-    """One safetensors file, one stacked array a layer; its header names the networks even without a catalogue.
-
-    Written here because the library orders metadata by chance, and equal networks must give equal bytes.
-    """
-    header: dict[str, Any] = {
-        "__metadata__": {
-            "format": "zooswarm-shard/1",
-            "recipe": recipe.digest,
-            "seeds": " ".join(map(str, seeds)),
-        }
-    }
-    blocks, column = [], 0
-    for name, shape, begin, end in shard_arrays(recipe, len(seeds)):
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
-        width = (end - begin) // (4 * len(seeds))
-        blocks.append(np.ascontiguousarray(weights_NP[:, column : column + width], "<f4").tobytes())
-        column += width
-    text = canonical_json(header)
-    text += b" " * (-(8 + len(text)) % 64)  # aligned, so that a mapping can be used in place
-    data = b"".join([len(text).to_bytes(8, "little"), text, *blocks])
-    digest = hexdigest(data)
-    put(shard_path(zoo, recipe.digest, digest), data)
-    return ShardRef(digest=digest, bytes=len(data), rows=len(seeds), recipe=recipe.digest)
-
-
-def write_part(zoo: Path, table: "pa.Table") -> Part:
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=100_000, write_page_checksum=True)
-    data = sink.getvalue()
-    digest = hexdigest(data)
-    put(part_path(zoo, digest), data)
-    counts = {line["values"]: line["counts"] for line in table["class"].value_counts().to_pylist()}
-    return Part(digest=digest, bytes=len(data), rows=table.num_rows, classes=dict(sorted(counts.items())))
-
-
 def files_of(store: Store) -> set[Path]:
     """Every file that a manifest names, evidence included."""
     manifest = store.manifest
@@ -343,39 +239,3 @@ def files_of(store: Store) -> set[Path]:
     files |= {campaign_path(store.path, digest) for digest in manifest.campaigns}
     evidence = store.catalogue(["evidence"])["evidence"].unique().to_pylist()
     return files | {evidence_path(store.path, digest) for digest in evidence}
-
-
-def put(path: Path, data: bytes) -> None:
-    """Write an immutable file; one that is there and damaged is written again."""
-    if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
-        write_atomic(path, data)
-
-
-def create(path: Path, data: bytes) -> bool:
-    """Write `path` whole, durable, unless it exists; False when it does. One of many writers wins."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.partial")
-    write_atomic(partial, data)
-    try:
-        path.hardlink_to(partial)
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink()
-    sync_folder(path.parent)
-    return True
-
-
-def sync_folders(zoo: Path) -> None:
-    """A rename is durable once its folder is; the manifest must not outlive the files that it names."""
-    for folder in [zoo, *zoo.iterdir(), *(zoo / "weights").glob("*")]:
-        if folder.is_dir():
-            sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems cannot, and then there is nothing to do
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

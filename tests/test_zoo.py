@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from protocol import zoo_writer
+from protocol import zoo_merge, zoo_writer
 from protocol.canonical import canonical_json, hexdigest
 from protocol.errors import UsageError
 from protocol.recipe import Gru, Linear, Network, Recipe, Task, Training
@@ -159,7 +159,7 @@ def test_many_small_publishes_are_merged_and_every_weight_survives(writer):
     for i in range(40):
         publish(writer, *networks[2 * i : 2 * i + 2])
     manifest = open_store(writer.path).manifest
-    assert len(manifest.catalogue) <= zoo_writer.PARTS_MAX and len(manifest.shards) <= 2 * zoo_writer.PARTS_MAX
+    assert len(manifest.catalogue) <= zoo_merge.PARTS_MAX and len(manifest.shards) <= 2 * zoo_merge.PARTS_MAX
     assert manifest.networks == 80 and manifest.classes == {"adder": 40, "parity": 40}
     assert verify(writer.path).problems == ()
     store = open_store(writer.path)
@@ -172,9 +172,9 @@ def test_many_small_publishes_are_merged_and_every_weight_survives(writer):
 
 
 def test_a_merge_fills_shards_to_their_limit_and_leaves_full_parts_alone(writer, monkeypatch):
-    monkeypatch.setattr(zoo_writer, "PARTS_MAX", 3)
-    monkeypatch.setattr(zoo_writer, "SHARD_ROWS_MAX", 5)
-    monkeypatch.setattr(zoo_writer, "PART_ROWS_FULL", 8)
+    monkeypatch.setattr(zoo_merge, "PARTS_MAX", 3)
+    monkeypatch.setattr(zoo_merge, "SHARD_ROWS_MAX", 5)
+    monkeypatch.setattr(zoo_merge, "PART_ROWS_FULL", 8)
     for seed in range(0, 32, 2):
         publish(writer, network(PARITY, seed), network(PARITY, seed + 1))
     manifest = open_store(writer.path).manifest
@@ -185,7 +185,7 @@ def test_a_merge_fills_shards_to_their_limit_and_leaves_full_parts_alone(writer,
 
 
 def test_a_damaged_shard_is_not_given_a_good_name_by_a_merge(writer, monkeypatch):
-    monkeypatch.setattr(zoo_writer, "PARTS_MAX", 2)
+    monkeypatch.setattr(zoo_merge, "PARTS_MAX", 2)
     publish(writer, network(PARITY, 0))
     ref = open_store(writer.path).manifest.shards[0]
     flip_last_byte(shard_path(writer.path, ref.recipe, ref.digest))
