@@ -172,8 +172,10 @@ class Dht:
         return self._clock() + self.offset
 
     def alive(self) -> bool:
-        child = self._p2p._child if self._p2p is not None else None
-        return child is not None and child.returncode is None
+        """Does the libp2p daemon run, and is our connection to it open?"""
+        if self._p2p is None or self._p2p._child.returncode is not None or self._p2p._client is None:
+            return False
+        return not self._p2p._client.control._read_task.done()
 
     def connected(self) -> bool:
         """Is anybody there? A node without addresses to dial is a swarm of its own."""
@@ -267,7 +269,6 @@ class Dht:
                 continue
             backoff, self.restarts = 1.0, self.restarts + 1
             await self._join()
-            self._kept = {name: (value, ttl, 0.0) for name, (value, ttl, _) in self._kept.items()}
 
     async def _keep_alive(self) -> None:
         """Join when alone, with back-off; else re-dial, look around, and store again what we keep."""
@@ -294,6 +295,11 @@ class Dht:
 
     async def _look_around(self) -> None:
         """hivemind neither returns to bootstrap addresses nor refreshes its routing table by itself."""
+        try:
+            await limited(self._p2p.get_visible_maddrs(latest=True), DIAL_SECONDS)
+        except TimeoutError:
+            self._p2p._child.kill()  # it hangs: the watch starts another
+            return
         await asyncio.gather(*(self._dial(address) for address in self.bootstrap))
         self._correct_clock()
         for peer in (await limited(self._p2p.list_peers()))[:KNOWN_MAX]:
@@ -325,6 +331,7 @@ class Dht:
                 await limited(self._node.find_nearest_nodes([self._node.node_id]))
             with contextlib.suppress(TimeoutError):
                 await self.read([manifest_key()])
+            self._kept = {name: (value, ttl, 0.0) for name, (value, ttl, _) in self._kept.items()}  # due now
         if any(answers) or not addresses:
             self.joined.set()
         return any(answers) or not addresses

@@ -7,16 +7,22 @@ hivemind is pinned because of this file.
 # pyright: reportAttributeAccessIssue=false
 # (protobuf's generated modules and other people's classes)
 
+import asyncio
 import math
+import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import hivemind.dht.node as dht_node
 import hivemind.dht.protocol as dht_protocol
 import hivemind.dht.routing as dht_routing
+import hivemind.p2p.p2p_daemon as p2p_daemon
 import hivemind.utils.timed_storage as timed_storage
 from hivemind.dht import DHTID
 from hivemind.dht.storage import DHTLocalStorage, DictionaryDHTValue
@@ -58,6 +64,20 @@ class NoCache(DHTLocalStorage):
         return None
 
 
+class DetachedChildren:
+    """asyncio for hivemind's daemon module, with one change: Ctrl-C in a terminal must reach us and not the libp2p
+    daemon, or nothing can be handed back on leaving."""
+
+    subprocess = SimpleNamespace(
+        PIPE=asyncio.subprocess.PIPE,
+        STDOUT=asyncio.subprocess.STDOUT,
+        create_subprocess_exec=partial(asyncio.create_subprocess_exec, start_new_session=True),
+    )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+
 def node_id_of(peer_id: PeerID) -> DHTID:
     """A node's place in the DHT follows from its key. hivemind lets every node choose, that is: choose its victims."""
     return DHTID.generate(source=peer_id.to_bytes())
@@ -73,6 +93,9 @@ def apply() -> None:
     patch_dictionaries()
     patch_protocol()
     ControlClient._handle_persistent_request = handle_request  # type: ignore[method-assign]
+    p2p_daemon.asyncio = DetachedChildren()  # type: ignore[assignment]
+    if not os.access("/tmp", os.W_OK):  # the daemon's control socket
+        p2p_daemon.P2P._UNIX_SOCKET_PREFIX = f"/unix{tempfile.gettempdir()}/zooswarm-"
     TimedStorage.zooswarm_patched = True  # type: ignore[attr-defined]
 
 

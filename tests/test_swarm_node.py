@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import time
 
@@ -216,17 +218,22 @@ async def forget(node, key):
     del node.dht._node.protocol.storage.data[DHTID.from_bytes(hash_key(key))]
 
 
-def test_a_dead_daemon_comes_back_as_the_same_host(nodes):
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSTOP"])
+def test_a_daemon_that_dies_or_hangs_comes_back_as_the_same_host(nodes, signal_name):
     _, host, other, _ = nodes
     key = presence_key(presence_bucket(host.host))
     assert host.keep(key, BARE, PRESENCE, 60)
     address, before = host.visible_addresses(), host.dht.restarts
-    host.dht._p2p._child.kill()
+    host.dht._p2p._child.send_signal(getattr(signal, signal_name))
     eventually(lambda: host.dht.restarts > before and host.connected(), 60)
     assert host.visible_addresses() == address, "same PeerID, same port"
     eventually(lambda: host.peer_count() == 3, 60)
     assert host.put(key, BARE, PRESENCE, 60)
     assert other.read([key])[key][host.host, BARE] == PRESENCE
+
+
+def test_ctrl_c_does_not_reach_the_daemon(nodes):
+    assert os.getpgid(nodes[0].dht._p2p._child.pid) != os.getpgid(0)
 
 
 def test_a_node_joins_when_its_bootstrap_comes_up_late_and_finds_it_again(tmp_path):
