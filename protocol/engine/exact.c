@@ -15,7 +15,7 @@
 #if defined(__AVX512F__)
 #define VW 16
 #define TILE_ROWS 4
-#define TILE_COLUMNS 6
+#define TILE_COLUMNS 4
 #elif defined(__AVX__)
 #define VW 8
 #define TILE_ROWS 4
@@ -324,11 +324,9 @@ static void gru_forward(const Layer *layer, const float *first, const Plan *plan
     chains_from_bias(2 * h, plan->bias, weights(w.weight_ih, n, x), weights(w.weight_hh, h, before), R);
     chains_from_bias(h, w.bias_ih + 2 * h, weights(w.weight_ih + 2 * h * n, n, x), none, N);
     chains_from_bias(h, w.bias_hh + 2 * h, weights(w.weight_hh + 2 * h * h, h, before), none, G);
+    for (int k = 0; k < 2 * h * LANES; k += VW) *(vec *)(R + k) = sigmoid_exact(*(vec *)(R + k));
     for (int k = 0; k < h * LANES; k += VW) {
-      vec r = sigmoid_exact(*(vec *)(R + k)), z = sigmoid_exact(*(vec *)(Z + k));
-      vec n_ = tanh_exact(*(vec *)(N + k) + r * *(vec *)(G + k));
-      *(vec *)(R + k) = r;
-      *(vec *)(Z + k) = z;
+      vec r = *(vec *)(R + k), z = *(vec *)(Z + k), n_ = tanh_exact(*(vec *)(N + k) + r * *(vec *)(G + k));
       *(vec *)(N + k) = n_;
       *(vec *)(after + k) = n_ + z * (*(const vec *)(before + k) - n_);
     }
@@ -496,9 +494,27 @@ static void adam(const Adam *a, float rate, float correction, int n, const float
   }
 }
 
-static __attribute__((noinline)) void train(const Program *program, const uint32_t *words, const int32_t *order,
-                                            int batch, int steps, const float *sizes, const Adam *a, float *params,
-                                            float *moments, float *losses, float *scratch) {
+/* ---- what Python calls, between exact_enter and exact_leave ----
+
+   The host program may have left another rounding mode or flush-to-zero behind; both belong to the thread. */
+
+int32_t exact_environment_bytes(void) { return (int32_t)sizeof(fenv_t); }
+
+void exact_enter(fenv_t *host) {
+  fegetenv(host);
+  fesetenv(FE_DFL_ENV);
+}
+
+void exact_leave(const fenv_t *host) { fesetenv(host); }
+
+int64_t exact_scratch_floats(const Program *program) {
+  Plan plan;
+  return make_plan(program, &plan, 0);
+}
+
+/* Train one network in place. order: steps x batch rows of words; sizes: steps x 2; moments: first, then second. */
+void exact_train(const Program *program, const uint32_t *words, const int32_t *order, int32_t batch, int32_t steps,
+                 const float *sizes, const Adam *a, float *params, float *moments, float *losses, float *scratch) {
   Plan plan;
   make_plan(program, &plan, scratch);
   for (int s = 0; s < steps; s++) {
@@ -508,8 +524,8 @@ static __attribute__((noinline)) void train(const Program *program, const uint32
   }
 }
 
-static __attribute__((noinline)) float held_out(const Program *program, const uint32_t *words, int samples,
-                                                const float *params, float *scratch) {
+void exact_held_out(const Program *program, const uint32_t *words, int32_t samples, const float *params, float *loss,
+                    float *scratch) {
   Plan plan;
   int32_t rows[LANES];
   float total = 0.0f;
@@ -521,31 +537,5 @@ static __attribute__((noinline)) float held_out(const Program *program, const ui
     forward(program, params, &plan);
     total = total + squared_error(program, &plan, valid, 0.0f);
   }
-  return total / values_compared(program, samples);
-}
-
-/* ---- what Python calls; the host program may have left any rounding mode or flush-to-zero behind ---- */
-
-int64_t exact_scratch_floats(const Program *program) {
-  Plan plan;
-  return make_plan(program, &plan, 0);
-}
-
-/* Train one network in place. order: steps x batch rows of words; sizes: steps x 2; moments: first, then second. */
-void exact_train(const Program *program, const uint32_t *words, const int32_t *order, int32_t batch, int32_t steps,
-                 const float *sizes, const Adam *a, float *params, float *moments, float *losses, float *scratch) {
-  fenv_t host;
-  fegetenv(&host);
-  fesetenv(FE_DFL_ENV);
-  train(program, words, order, batch, steps, sizes, a, params, moments, losses, scratch);
-  fesetenv(&host);
-}
-
-void exact_held_out(const Program *program, const uint32_t *words, int32_t samples, const float *params, float *loss,
-                    float *scratch) {
-  fenv_t host;
-  fegetenv(&host);
-  fesetenv(FE_DFL_ENV);
-  *loss = held_out(program, words, samples, params, scratch);
-  fesetenv(&host);
+  *loss = total / values_compared(program, samples);
 }

@@ -1,8 +1,11 @@
 """The C engine: exact.c behind ctypes, threads over networks. Bit for bit what `reference` computes."""
 
+import contextlib
 import ctypes
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +14,8 @@ from protocol.engine.build import library
 from protocol.engine.data import batch_order, step_sizes
 from protocol.errors import UsageError
 from protocol.recipe import COMMAND_BITS, PIN_COUNT, Gru, Linear, Recipe
+
+T = TypeVar("T")
 
 GRU, LINEAR, RELU = 1, 2, 3  # as in exact.c
 DATA_KEPT = 16  # packed data sets kept: a few tasks in turn
@@ -44,7 +49,9 @@ class NativeEngine:
         except OSError as error:
             raise UsageError(f"{path}: cannot load the compiled engine: {error}; delete the file and retry") from None
         self._c.exact_scratch_floats.restype = ctypes.c_int64
+        self._environment_bytes = self._c.exact_environment_bytes()
         self._c.exact_train.restype = self._c.exact_held_out.restype = None
+        self._c.exact_enter.restype = self._c.exact_leave.restype = None
         self._pool = ThreadPoolExecutor(threads, "exact") if threads > 1 else None
         self._local = threading.local()
         self._packed: dict[int, tuple[TaskData, np.ndarray, np.ndarray]] = {}
@@ -52,7 +59,7 @@ class NativeEngine:
     def train(
         self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
     ) -> tuple[list[State], np.ndarray]:
-        program, adam, (words, _) = _program(recipe), _adam(recipe), self._pack(data)
+        program, (words, _) = _program(recipe), self._pack(data)
         losses = np.zeros((len(seeds), steps), np.float32)
 
         def one(k: int) -> State:
@@ -65,7 +72,7 @@ class NativeEngine:
                 ctypes.c_int32(recipe.training.batch),
                 ctypes.c_int32(steps),
                 _pointer(step_sizes(recipe, state.step, steps), np.float32, (steps, 2)),
-                ctypes.byref(adam),
+                ctypes.byref(_adam(recipe)),
                 _pointer(params, np.float32, (recipe.parameter_count,)),
                 _pointer(moments, np.float32, (2, recipe.parameter_count)),
                 _pointer(losses[k], np.float32, (steps,)),
@@ -92,8 +99,22 @@ class NativeEngine:
         self._each(one, len(params))
         return losses
 
-    def _each(self, job, count: int) -> list:
-        return list(self._pool.map(job, range(count)) if self._pool else map(job, range(count)))
+    def _each(self, job: Callable[[int], T], count: int) -> list[T]:
+        def exact_job(k: int) -> T:
+            with self._exact_environment():
+                return job(k)
+
+        return list(self._pool.map(exact_job, range(count)) if self._pool else map(exact_job, range(count)))
+
+    @contextlib.contextmanager
+    def _exact_environment(self) -> Iterator[None]:
+        """Round to nearest and keep subnormals in this thread, whatever other libraries left; then as it was."""
+        host = ctypes.create_string_buffer(self._environment_bytes)
+        self._c.exact_enter(host)
+        try:
+            yield
+        finally:
+            self._c.exact_leave(host)
 
     def _scratch(self, program: _Program) -> ctypes.c_void_p:
         """This thread's working space, kept: fresh pages at every call would cost a few percent."""
