@@ -243,9 +243,9 @@ class Store:
                 weights_NP = np.empty((len(shards), sum(sizes)), np.float32)
             if sum(sizes) != weights_NP.shape[1]:
                 raise UsageError("these networks do not have one shape: narrow `where`, e.g. to one recipe_name")
-            column = 0
+            to, source, column = as_slice(places), as_slice(rows_N[places]), 0
             for layer, size in zip(layers, sizes, strict=True):
-                weights_NP[places, column : column + size] = layer.reshape(len(layer), size)[rows_N[places]]
+                weights_NP[to, column : column + size] = layer.reshape(len(layer), size)[source]
                 column += size
         assert weights_NP is not None
         return weights_NP
@@ -260,6 +260,13 @@ def open_store(path: Path | str) -> Store:
     if manifest is None:
         raise UsageError(f"{zoo}: not a zoo, or nothing was published yet: no readable file in manifests/")
     return Store(zoo, manifest)
+
+
+def as_slice(index: np.ndarray) -> np.ndarray | slice:
+    """A run i, i+1, ... as a slice: copied twice as fast as one gathered row by row."""
+    first, last = int(index[0]), int(index[-1])
+    run = last - first == len(index) - 1 and bool((np.diff(index) == 1).all())
+    return slice(first, last + 1) if run else index
 
 
 def checked_size(path: Path, size: int) -> Path:
