@@ -16,6 +16,7 @@ from protocol.canonical import hexdigest
 from protocol.errors import UsageError
 
 SOURCE = Path(__file__).with_name("exact.c")
+HEADER = SOURCE.with_name("lanes.h")
 # No fused multiply-add: the one licence that compilers take by default (gcc everywhere, clang on aarch64) and that
 # changes bits. errno and floating-point traps are of no use here and would keep loops from becoming vectors.
 STRICT = ("-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math")
@@ -40,7 +41,7 @@ def library(isa: str = "auto", optimize: str = "-O3") -> tuple[Path, str]:
         raise UsageError(f"--isa {isa}: this processor offers {', '.join(supported_isas())}")
     compiler = find_compiler()
     flags = (optimize, *STRICT, *ISA_FLAGS[isa], "-shared", "-fPIC")
-    source = SOURCE.read_bytes()
+    source = SOURCE.read_bytes() + HEADER.read_bytes()
     what = "\0".join([*flags, *compiler, compiler_version(tuple(compiler)), platform.machine(), cpu_model(isa)])
     path = cache_folder() / f"exact-{hexdigest(source + what.encode())[:32]}.so"
     if not path.exists():
