@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from protocol.errors import Refused, UsageError
@@ -58,6 +59,19 @@ def port_of(address: str) -> int | None:
     """The TCP port of a multiaddress, if it has one."""
     match = re.search(r"/tcp/(\d+)", address)
     return int(match[1]) if match else None
+
+
+def outward_first(addresses: Iterable[str]) -> list[str]:
+    """The addresses that most others can dial come first: names and public ones, private ones, loopback."""
+
+    def inwardness(address: str) -> int:
+        try:
+            where = ipaddress.ip_address(address.split("/")[2])
+        except ValueError:
+            return 0  # a name
+        return 2 if where.is_loopback else 1 if where.is_private or where.is_link_local else 0
+
+    return sorted(addresses, key=inwardness)
 
 
 async def tcp_answers(where: str, seconds: float = 4.0) -> bool:

@@ -58,14 +58,16 @@ class Claims:
         *,
         settle: float = 1.0,  # seconds, the campaign's floor
         lease: float = 90.0,  # seconds
+        patience: float = 3600.0,  # seconds that another host's claim may stand without a result
         banned: Collection[str] = (),
     ):
         self.node, self.campaign, self.assignments, self.organizer = node, campaign, assignments, organizer
-        self.settle, self.lease, self.banned = settle, lease, banned
+        self.settle, self.lease, self.patience, self.banned = settle, lease, patience, banned
         self.held: dict[int, Held] = {}  # by shard
         self._order = rules.shards_in_order(campaign, node.host, assignments)
         self._cursor = self._finished_cursor = 0  # where the next walks begin
         self._finished: set[int] = set()  # shards that the organizer called done when we last looked
+        self._seen: dict[int, dict[tuple[str, int], float]] = {}  # by shard: claims of others, since when
         self._samples: deque[float] = deque(maxlen=SETTLE_SAMPLES)  # seconds from looking to being visible
 
     async def claim(self, batch: int) -> list[int] | None:
@@ -222,10 +224,12 @@ class Claims:
         """Fresh views of these shards. Raises TimeoutError when the swarm does not answer."""
         keys = {shard: claims_key(self.campaign, shard) for shard in shards}
         found = await self.node.read(list(keys.values()))
-        return {
-            shard: rules.view_of(found.get(key, {}), self.node.host, self.organizer, self.banned)
-            for shard, key in keys.items()
-        }
+        now, views = self.node.monotonic(), {}
+        for shard, key in keys.items():
+            view = rules.view_of(found.get(key, {}), self.node.host, self.organizer, self.banned)
+            self._seen[shard] = rules.remember(self._seen.get(shard, {}), view, now)
+            views[shard] = rules.without_overdue(view, self._seen[shard], now, self.patience)
+        return views
 
     async def _store(self, shards: Sequence[int]) -> bool:
         """Publish our bits of these shards under the lease. True when every record reached the swarm."""

@@ -61,6 +61,29 @@ def view_of(entries: Mapping[tuple[str, str], Any], me: str, organizer: str, ban
     return View(done.done if isinstance(done, Done) else 0, others)
 
 
+FirstSeen = Mapping[tuple[str, int], float]  # (host, bit) -> when we first saw that claim, still standing
+
+
+def remember(seen: FirstSeen, view: View, now: float) -> dict[tuple[str, int], float]:
+    """The claims of a shard that stand now, each with the time (seconds, monotonic) at which we first saw it."""
+    standing = ((host, bit) for host, claim in view.others.items() for bit in bits_of(claim.claimed))
+    return {claim: seen.get(claim, now) for claim in standing}
+
+
+def without_overdue(view: View, seen: FirstSeen, now: float, patience: float) -> View:
+    """The view without claims that have stood for longer than `patience` seconds.
+
+    A claim costs nothing, so a host could claim everything, renew for ever and stop a campaign. After a while we do
+    the work as well; if the other host was honest and slow, the duplicate is a check.
+    """
+    others = {}
+    for host, claim in view.others.items():
+        overdue = bitmap(bit for bit in bits_of(claim.claimed) if now - seen.get((host, bit), now) > patience)
+        if claim.claimed & ~overdue:
+            others[host] = Claim(claimed=claim.claimed & ~overdue, confirmed=claim.confirmed & ~overdue)
+    return View(view.done, others)
+
+
 def rank(purpose: str, campaign: str, host: str, number: int) -> int:
     """A 64-bit rendezvous hash: every host puts shards and assignments in an order of its own."""
     text = f"{purpose}/{campaign}/{host}/{number}".encode()

@@ -17,7 +17,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from protocol.addresses import Options, check_port_free, peer_of, port_of, split_address, startup_message, tcp_answers
+from protocol.addresses import (
+    Options,
+    check_port_free,
+    outward_first,
+    peer_of,
+    port_of,
+    split_address,
+    startup_message,
+    tcp_answers,
+)
 from protocol.claiming import Put
 from protocol.errors import UsageError
 from protocol.guard import Guard
@@ -185,8 +194,8 @@ class Dht:
         return len(self._node.protocol.routing_table.uid_to_peer_id)
 
     async def visible_addresses(self) -> list[str]:
-        """Addresses for others to dial, with our PeerID."""
-        return [str(address) for address in await limited(self._p2p.get_visible_maddrs(latest=True))]
+        """Addresses for others to dial, with our PeerID; those that most can reach first."""
+        return outward_first(str(a) for a in await limited(self._p2p.get_visible_maddrs(latest=True)))
 
     # Staying alive
 

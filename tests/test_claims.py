@@ -111,6 +111,25 @@ def test_a_host_that_slept_gives_way_to_who_took_over():
     run_virtual(story())
 
 
+def test_a_squatter_cannot_stop_a_campaign():
+    """Claims are free, so somebody claims everything and renews for ever; after a while the others work anyway."""
+
+    async def story():
+        swarm = FakeSwarm(lease=30)
+        squatter, honest = swarm.host("squatter", 100), [swarm.host(name, 100) for name in names(3)]
+        assert len(await squatter.claim(64)) + len(await squatter.claim(64)) == 100
+        for claims in honest:
+            claims.patience = 300.0
+            assert await claims.claim(4) == []
+        for _ in range(31):
+            await asyncio.sleep(10)
+            await squatter.renew()
+        won = [index for claims in honest for index in await claims.claim(4)]
+        assert len(won) == len(set(won)) == 12
+
+    run_virtual(story())
+
+
 def test_two_confirmed_holders_agree_on_who_goes_on():
     """After a partition both sides hold the same assignments: exactly one of the two keeps each."""
 
