@@ -58,6 +58,7 @@ class Distances:
     rms_KK: np.ndarray  # NaN on the diagonal of a class with one network
     within: float  # over all pairs of one class; NaN when there is none
     between: float  # over all pairs of two classes; NaN when there is none
+    centres: float  # between the centres of two classes, corrected for their spread; NaN when there are none
 
 
 def class_distances(weights_NP: np.ndarray, labels: list[str]) -> Distances:
@@ -68,8 +69,9 @@ def class_distances(weights_NP: np.ndarray, labels: list[str]) -> Distances:
     center_P = weights_NP.mean(0, dtype=np.float64) if len(weights_NP) else np.zeros(p)
     sum_KP, square_K = np.zeros((k, p)), np.zeros(k)
     for rows, block in blocks(weights_NP, center_P):
-        np.add.at(sum_KP, code_N[rows], block)
-        np.add.at(square_K, code_N[rows], (block * block).sum(1))
+        member_KB = np.equal.outer(np.arange(k), code_N[rows]).astype(float)
+        sum_KP += member_KB @ block
+        square_K += member_KB @ (block * block).sum(1)
     count_K = np.bincount(code_N, minlength=k).astype(float)
     mean_KP = sum_KP / count_K[:, None]
     spread_K = np.maximum(square_K / count_K - (mean_KP**2).sum(1), 0)
@@ -87,7 +89,27 @@ def class_distances(weights_NP: np.ndarray, labels: list[str]) -> Distances:
         rms_KK=np.sqrt(mean_square_KK),
         within=pooled(mean_square_KK[same], pairs_KK[same]),
         between=pooled(mean_square_KK[~same], pairs_KK[~same]),
+        centres=centre_distance(mean_square_KK),
     )
+
+
+def centre_distance(mean_square_KK: np.ndarray) -> float:
+    """Root mean square distance of class centres over pairs of classes, without the part that chance gives.
+
+    E|x - y|^2 across two classes is |centre - centre|^2 and half of each class's own mean square: so the difference is
+    an unbiased estimate. Zero when it is negative; NaN with fewer than two classes of two networks.
+    """
+    own_K = np.diag(mean_square_KK)
+    centre_KK = mean_square_KK - (own_K[:, None] + own_K[None]) / 2
+    several_K = ~np.isnan(own_K)
+    pairs_KK = np.outer(several_K, several_K) & ~np.eye(len(own_K), dtype=bool)
+    return float(np.sqrt(max(0.0, centre_KK[pairs_KK].mean()))) if pairs_KK.any() else float("nan")
+
+
+def shuffled_centres(weights_NP: np.ndarray, labels: list[str], shuffles: int = 20, seed: int = 0) -> np.ndarray:
+    """`centres` with the labels shuffled, one a shuffle: what chance gives."""
+    rng = np.random.default_rng(seed)
+    return np.array([class_distances(weights_NP, rng.permutation(labels).tolist()).centres for _ in range(shuffles)])
 
 
 def pooled(mean_squares: np.ndarray, pairs: np.ndarray) -> float:

@@ -28,8 +28,8 @@ TABLE_COLUMNS = [
 ]
 FEATURES: dict[str, Callable[[Recipe, np.ndarray], np.ndarray]] = {
     "raw weights": lambda recipe, weights_NP: weights_NP,
-    "numbering-free": features.invariants,
-    "sizes only": features.layer_norms,
+    "numbering-free features": features.invariants,
+    "layer sizes only": features.layer_norms,
 }
 
 
@@ -136,8 +136,7 @@ def weight_space(zoo: Zoo, table: pa.Table, where: str | None, say: Callable[[st
         "Control: initial weights of the same networks": geometry.pca(sample.initial_NP),
     }
     say("distances")
-    trained = geometry.class_distances(sample.weights_NP, sample.labels)
-    initial = geometry.class_distances(sample.initial_NP, sample.labels)
+    distances = distance_section(sample)
     return {
         "where": sample.where,
         "note": sample.note,
@@ -145,31 +144,34 @@ def weight_space(zoo: Zoo, table: pa.Table, where: str | None, say: Callable[[st
         "parameters": sample.weights_NP.shape[1],
         "map_picture": plots.draw_maps(maps, sample.labels),
         "explained": [where.explained_D for where in maps.values()],
-        "distances": distance_section(trained, initial),
+        "distances": distances,
         "accuracy": accuracy_section(sample, say),
     }
 
 
-def distance_section(trained: geometry.Distances, initial: geometry.Distances) -> dict[str, Any]:
-    pairs = [("trained weights", trained), ("control: initial weights", initial)]
-    rows = [(name, row.within, row.between, row.between / row.within) for name, row in pairs]
-    ratio, control = rows[0][3], rows[1][3]
-    if np.isnan(trained.between):
-        words = "There is one class, so there is no distance between classes."
-    elif np.isnan(trained.within):
-        words = "Every class has one network, so there is no distance within a class."
-    else:
-        words = (
-            f"Two trained networks of different classes are on average {ratio:.3f} times as far apart as two of one "
-            f"class; at step 0 it was {control:.3f} times. "
-            + (
-                "Training moved the classes apart."
-                if ratio > max(control, 1) + 0.01
-                else "Training did not move the classes apart by more than one percent."
-            )
-        )
+def distance_section(sample: Sample) -> dict[str, Any]:
+    trained = geometry.class_distances(sample.weights_NP, sample.labels)
+    initial = geometry.class_distances(sample.initial_NP, sample.labels)
+    rows = [
+        ("trained weights", trained, geometry.shuffled_centres(sample.weights_NP, sample.labels).max()),
+        ("control: initial weights", initial, geometry.shuffled_centres(sample.initial_NP, sample.labels).max()),
+    ]
     picture = plots.draw_distances({"Trained weights": trained, "Control: initial weights": initial})
-    return {"rows": rows, "words": words, "picture": picture}
+    return {"rows": rows, "words": distance_words(trained, initial, rows[0][2]), "picture": picture}
+
+
+def distance_words(trained: geometry.Distances, initial: geometry.Distances, chance: float) -> str:
+    if np.isnan(trained.between):
+        return "There is one class, so there is no distance between classes."
+    if np.isnan(trained.centres):
+        return "Fewer than two classes have two networks, so a class's own spread cannot be told from its place."
+    moved = trained.centres > chance and trained.centres / trained.within > initial.centres / initial.within
+    measured = (
+        f"the centres of two classes are {trained.centres:.2f} apart, where two networks of one class are "
+        f"{trained.within:.2f} apart; at step 0 it was {initial.centres:.2f} against {initial.within:.2f}, and "
+        f"shuffled labels give {chance:.2f} at most."
+    )
+    return f"Training moved the classes {'' if moved else 'not measurably '}apart: {measured}"
 
 
 def accuracy_section(sample: Sample, say: Callable[[str], None]) -> dict[str, Any]:
