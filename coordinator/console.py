@@ -25,6 +25,7 @@ WORDS = {
     "admitted": "admitted",
     "rejected": "rejected",
     "banned": "host banned",
+    "refused": "refused",
     "liar": "false accusation",
     "dispute": "dispute",
     "silent": "checker is silent",

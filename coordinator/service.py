@@ -7,6 +7,7 @@ later; anything else is our bug.
 import functools
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,6 +19,7 @@ from coordinator.casefiles import decode_envelope
 from coordinator.core import Coordinator
 from coordinator.entries import Busy
 from coordinator.ledger import LedgerUnavailable
+from coordinator.outcomes import News
 from protocol.envelope import Envelope, unseal
 from protocol.errors import Refused, UsageError
 from protocol.messages import Answer, ControlCampaign, Heartbeat, Message, Result, SeedCampaign, Upload
@@ -34,6 +36,7 @@ DETAIL_CHARS_MAX = 300  # gRPC carries details in a header of a few kilobytes
 KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result, SeedCampaign, Upload)}
 
 log = logging.getLogger(__name__)
+REFUSALS_TOLD_MAX = 4096  # kinds of refusal whose number is remembered; a flood of fresh keys starts it over
 
 
 def answering(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,6 +75,7 @@ class Service(CoordinatorServicer):
         self._transfers = threading.BoundedSemaphore(TRANSFERS_MAX)
         self._watchers = threading.BoundedSemaphore(WATCHERS_MAX)
         self.stopping = threading.Event()
+        self._told: Counter[tuple[str, str]] = Counter()
 
     def count(self, error: Refused, signed: _Signed) -> None:
         """Against the host that signed; against nobody when the signature does not hold."""
@@ -79,6 +83,17 @@ class Service(CoordinatorServicer):
         reason, detail = error.reason, str(error)
         log.info("[host %s] refused: %s", host or "unknown", detail)
         self.coordinator.ledger.post(lambda c: outcomes.count_refusal(c, reason, host, detail, now))
+        self._tell(reason, host, detail)
+
+    def _tell(self, reason: str, host: str, detail: str) -> None:
+        """The 1st, 10th, 100th ... refusal of a kind is said aloud; all of them are counted."""
+        if len(self._told) > REFUSALS_TOLD_MAX:
+            self._told.clear()
+        self._told[reason, host] += 1
+        times = self._told[reason, host]
+        if str(times).strip("0") == "1":
+            text = detail if times == 1 else f"{detail} ({times} times)"
+            self.coordinator.report(News(kind="refused", text=text, host=host))
 
     # -- everybody -----------------------------------------------------------------------------------------------
 

@@ -53,10 +53,12 @@ def _campaign(connection: Connection, book: CampaignBook, row: Any, now: float) 
     networks = {phase: int(number) for phase, _, number in grouped}
     admitted, live = count.get(Phase.ADMITTED, 0), sum(count.get(phase, 0) for phase in LIVE)
     total = len(campaign.assignments)
+    published = _published(connection, row.digest)
+    whole = row.state != "complete" or published == campaign.network_count
     return {
         "digest": row.digest,
         "name": campaign.name,
-        "state": row.state,
+        "state": row.state if whole else "publishing",  # complete: all admitted, and all of it in the zoo
         "seeded_at": row.seeded_at,
         "assignments": total,
         "pending": total - admitted - live,
@@ -66,7 +68,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Any, now: float) 
         "rejected": count.get(Phase.VOID, 0) + count.get(Phase.CONVICTED, 0),
         "networks": campaign.network_count,
         "networks_admitted": networks.get(Phase.ADMITTED, 0),
-        "networks_published": _published(connection, row.digest),
+        "networks_published": published,
         "networks_by_class": _by_class(connection, book, row.digest),
         "eta_seconds": _eta(connection, row.digest, total - admitted, now) if row.state == "running" else None,
     }

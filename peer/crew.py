@@ -26,7 +26,7 @@ class Crew:
             str(threads),
             str(nice),
         ]
-        self.log, self.restarts = log, 0
+        self.log, self.restarts, self.stopping = log, 0, False
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         self._tasks: dict[str, dict[str, Any]] = {}  # by path: what a fresh process has to be told again
         self._start()
@@ -77,8 +77,8 @@ class Crew:
             if event["event"] in ("trained", "checked", "unchecked"):
                 self._tasks.pop(event["path"], None)
             if event["event"] == "ended":
-                if event["pid"] != self.process.pid or event["code"] in (2, 3):
-                    continue  # an older one, or one that said why it cannot go on
+                if self.stopping or event["pid"] != self.process.pid or event["code"] in (2, 3):
+                    continue  # sent home, an older one, or one that said why it cannot go on
                 self.restarts += 1
                 if self.restarts > RESTARTS_MAX:
                     event = {"event": "failed", "reason": f"the training process keeps dying; see {self.log}"}
@@ -88,6 +88,7 @@ class Crew:
 
     def stop(self) -> None:
         """Ends after the segment in hand; killed if that takes too long (at most that segment is lost)."""
+        self.stopping = True
         with contextlib.suppress(OSError):
             assert self.process.stdin is not None
             self.process.stdin.close()

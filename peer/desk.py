@@ -12,9 +12,10 @@ from peer.home import Home
 from peer.progress import View
 from protocol.campaign import Campaign
 from protocol.envelope import unseal
-from protocol.errors import Refused
+from protocol.errors import Refused, UsageError
 from protocol.messages import Admission, Answer, CheckRequest, Inbox, Manifest
 
+REFUSALS_MAX = 3
 HELD_NAMED_MAX = 64  # results in one heartbeat, the message's own limit
 
 
@@ -54,6 +55,7 @@ class Desk:
         self.answers: list[Answer] = []
         self.checking: set[tuple[bytes, int]] = set()
         self.backoff = Backoff()
+        self.refusals = 0  # results refused in a row
         self._refused: set[str] = set()
 
     def ask(self, now: float) -> None:
@@ -97,7 +99,11 @@ class Desk:
                     raise
                 self.view.say(f"{holding.name}: refused: {error}")
                 self.gone(holding, Event.OUTCOME)
+                self.refusals += 1
+                if self.refusals >= REFUSALS_MAX:  # training the same for the same answer helps nobody
+                    raise UsageError(f"the coordinator refused {self.refusals} results in a row: {error}") from None
                 continue
+            self.refusals = 0
             if is_receipt(reply):
                 holding.bundle.keep("receipt", reply)
                 self.holdings.take(holding, Event.RECEIPT)

@@ -92,17 +92,16 @@ if __name__ == "__main__":
 
         peer.worker.main()
     else:
-        start = peer.crew.Crew.__init__
+        popen = peer.crew.subprocess.Popen
 
-        def bent_init(self, *arguments, **named):
-            popen = peer.crew.subprocess.Popen
+        class BentPopen(popen):
+            """The training process is bent in the same way; all others are as they were."""
 
-            def bent_popen(command, **options):
-                at = command.index("peer.worker")
-                return popen([command[0], __file__, kind, "--worker", *command[at + 1 :]], **options)
+            def __init__(self, command, *arguments, **options):
+                if "peer.worker" in command:
+                    rest = command[command.index("peer.worker") + 1 :]
+                    command = [sys.executable, __file__, kind, "--worker", *rest]
+                super().__init__(command, *arguments, **options)
 
-            peer.crew.subprocess.Popen = bent_popen
-            start(self, *arguments, **named)
-
-        peer.crew.Crew.__init__ = bent_init
+        peer.crew.subprocess.Popen = BentPopen
         main()

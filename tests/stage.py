@@ -91,9 +91,12 @@ class Stage:
 
     def host(self) -> None:
         self.start("host", "host", str(self.path / "host"), "--listen", f"127.0.0.1:{self.port}")
-        self.wait(lambda: self.status() is not None, 60, "the host to answer")
+        self.wait(lambda: self._printed_address() and self.status() is not None, 60, "the host to answer")
+        self.address = self._printed_address()
+
+    def _printed_address(self) -> str:
         words = [w for w in self.log("host").split() if w.startswith(f"127.0.0.1:{self.port}/")]
-        self.address = words[0]
+        return words[-1] if words else ""
 
     def volunteer(self, name: str, cheat: str = "") -> None:
         program = [sys.executable, CHEAT, cheat] if cheat else None
@@ -121,8 +124,12 @@ class Stage:
         logs = "\n".join(f"--- {name}\n{self.log(name)[-3000:]}" for name in self.processes)
         raise AssertionError(f"waited {seconds} s for {what}\n{logs}")
 
+    def is_complete(self) -> bool:
+        told = self.campaign()
+        return told["state"] == "complete" and told["networks_published"] == told["networks"]
+
     def wait_complete(self, seconds: float) -> None:
-        self.wait(lambda: self.campaign()["state"] == "complete", seconds, "the campaign to complete")
+        self.wait(self.is_complete, seconds, "the campaign to complete and its zoo to be whole")
 
     def kill(self, name: str) -> None:
         self.processes[name].send_signal(signal.SIGKILL)
