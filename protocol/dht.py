@@ -1,7 +1,6 @@
-"""One node of the swarm's DHT on an asyncio loop: a libp2p daemon, hivemind's DHTNode, and what keeps them alive.
+"""One node of the swarm's DHT on an asyncio loop: puts and reads records, keeps them and itself alive.
 
-With `hivemind_patches` this is the only module that knows hivemind, and it imports it only in `Dht.start` (2.5 s).
-hivemind's own forked `DHT` process is not used: it dies on messages over 16 KiB. Everybody else uses `swarm`.
+`libp2p.Link` holds the daemon and hivemind's objects; threads and everybody else use `swarm.SwarmNode`.
 """
 
 import asyncio
@@ -10,42 +9,28 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from protocol.addresses import (
-    Options,
-    check_port_free,
-    outward_first,
-    peer_of,
-    port_of,
-    split_address,
-    startup_message,
-    tcp_answers,
-)
+from protocol.addresses import Options, check_port_free, peer_of
 from protocol.claiming import Put
-from protocol.errors import UsageError
 from protocol.guard import Guard
 from protocol.identity import Identity
+from protocol.libp2p import Link, limited
 from protocol.records import KeySpace, Manifest, Value, hash_key, make_subkey, manifest_key
 
-T = TypeVar("T")
 log = logging.getLogger("zooswarm.swarm")
 
-CALL_SECONDS = 20.0  # a get or store that takes longer has failed
-DIAL_SECONDS = 8.0
-STARTUP_SECONDS = 60.0  # of the libp2p daemon on a loaded machine; 0.3 s on a quiet one
 BACKOFF_SECONDS_MAX = 60.0
 WATCH_SECONDS = 0.25
-BEAM_SIZE, REPLICAS, KEYS_PER_FIND = 8, 5, 8  # 41 instead of 69 calls a claim in a swarm of 16, as safe
+BEAM_SIZE = 8  # nodes that a read asks: 41 instead of 69 calls a claim in a swarm of 16, as safe
 PUTS_PER_STORE = 256  # hivemind asks a node for the square root of it at once
 CLOCK_TOLERANCE_SECONDS = 1.0  # differences below this are network delay
 KNOWN_MAX = 64  # addresses of peers that we remember
-LOOPBACK = ("127.0.0.1", "::1")
 
 
 class Dht:
@@ -69,10 +54,7 @@ class Dht:
         self.offset = 0.0  # seconds: the swarm's clock minus ours
         self._clock = clock or time.time
         self._own_clock = clock is not None  # then the process's other nodes must not follow ours
-        self._clock_samples: dict[str, float] = {}
-        self._identity_path, self._port = identity_path, options.port
-        self._p2p: Any = None
-        self._node: Any = None
+        self.link = Link(identity_path, options, self.guard, self._clock)
         self._last: dict[tuple[str, str], float] = {}  # (key, kind) -> the latest expiration that we used
         self._kept: dict[tuple[str, str], tuple[Value, float, float]] = {}  # -> value, ttl, due (monotonic)
         self._tasks: list[asyncio.Task] = []
@@ -80,7 +62,7 @@ class Dht:
     async def start(self) -> None:
         """Bring the node up and dial its addresses once; joining goes on in the background. Raises UsageError."""
         check_port_free(self.options.listen, self.options.port)
-        await self._up()
+        await self.link.up()
         await self._join()
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_alive())]
 
@@ -88,7 +70,7 @@ class Dht:
         """Stop everything that `start` started; returns within seconds even when the daemon hangs."""
         for task in self._tasks:
             task.cancel()
-        await self._down()
+        await self.link.down()
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
@@ -118,7 +100,7 @@ class Dht:
         patches.accepted.set(taken)  # seen by the tasks that this call starts
         answer: dict[Any, bool] = {}
         try:
-            answer = await limited(self._node.store_many(keys, values, ends, subkeys, beam_size=BEAM_SIZE))
+            answer = await limited(self.link.node.store_many(keys, values, ends, subkeys, beam_size=BEAM_SIZE))
         except Exception as error:  # a dying daemon fails in many ways; all mean: not stored
             log.debug("store failed: %r", error)
         finally:
@@ -133,7 +115,7 @@ class Dht:
         """The newest records under these keys: {key: {(host, kind): value}}. Raises TimeoutError."""
         try:
             found = await limited(
-                self._node.get_many(
+                self.link.node.get_many(
                     [key.encode() for key in keys],
                     sufficient_expiration_time=float("inf"),
                     beam_size=BEAM_SIZE,
@@ -180,97 +162,27 @@ class Dht:
         """Seconds since 1970 on the swarm's clock."""
         return self._clock() + self.offset
 
-    def alive(self) -> bool:
-        """Does the libp2p daemon run, and is our connection to it open?"""
-        if self._p2p is None or self._p2p._child.returncode is not None or self._p2p._client is None:
-            return False
-        return not self._p2p._client.control._read_task.done()
-
     def connected(self) -> bool:
         """Is anybody there? A node without addresses to dial is a swarm of its own."""
-        return self.alive() and (self.peer_count() > 0 or not self.bootstrap)
+        return self.link.alive() and (self.peer_count() > 0 or not self.bootstrap)
 
     def peer_count(self) -> int:
-        return len(self._node.protocol.routing_table.uid_to_peer_id)
-
-    async def visible_addresses(self) -> list[str]:
-        """Addresses for others to dial, with our PeerID; those that most can reach first."""
-        return outward_first(str(a) for a in await limited(self._p2p.get_visible_maddrs(latest=True)))
+        """Nodes in our routing table."""
+        return self.link.peer_count()
 
     # Staying alive
-
-    async def _up(self) -> None:
-        """Start the daemon and a DHT node over it. Raises UsageError in one line."""
-        from hivemind.dht import DHTNode
-        from hivemind.p2p import P2P
-
-        from protocol import hivemind_patches as patches
-
-        patches.apply()
-        public = self.options.listen not in LOOPBACK  # on loopback: no UPnP, no relays, no AutoNAT
-        family = "ip6" if ":" in self.options.listen else "ip4"
-        try:
-            # Without initial_peers: p2pd gives up when none of them answers, and nothing would try again.
-            self._p2p = await P2P.create(
-                host_maddrs=[f"/{family}/{self.options.listen}/tcp/{self._port}"],
-                announce_maddrs=list(self.options.announce) or None,
-                identity_path=str(self._identity_path),
-                check_if_identity_free=False,  # cannot read Ed25519 keys, and starts one more daemon
-                startup_timeout=STARTUP_SECONDS,
-                dht_mode="client" if self.options.client_mode else "server",
-                trusted_relays=self.bootstrap if public and self.bootstrap else None,
-                auto_nat=public,
-                nat_port_map=public,
-                use_relay=public,
-                use_auto_relay=public and bool(self.bootstrap),
-            )
-        except Exception as error:
-            raise UsageError(startup_message(str(error) or repr(error), self.options.listen)) from None
-        node = await DHTNode.create(
-            p2p=self._p2p,
-            node_id=patches.node_id_of(self._p2p.peer_id),
-            num_replicas=REPLICAS,
-            chunk_size=KEYS_PER_FIND,
-            cache_locally=False,
-            cache_nearest=0,
-            cache_on_store=False,
-            reuse_get_requests=False,  # else a read may return what an earlier one had already seen
-            client_mode=self.options.client_mode,
-            record_validator=self.guard,  # type: ignore[arg-type]
-            ensure_bootstrap_success=False,
-            strict=False,
-        )
-        node.protocol.cache = patches.NoCache()
-        if self._node is not None:
-            node.protocol.storage = self._node.protocol.storage  # the replicas we hold survive our daemon
-        self._node = node
-        if not self._port and not self.options.announce:
-            self._port = port_of((await self.visible_addresses())[0]) or 0  # a restart must not move us
-
-    async def _down(self) -> None:
-        """Stop the daemon, by force if it does not listen."""
-        child = self._p2p._child if self._p2p is not None else None
-        if self.alive() and self._node is not None:
-            with contextlib.suppress(Exception):
-                await limited(self._node.shutdown(), 2)
-        if self._p2p is not None:
-            with contextlib.suppress(Exception):
-                await limited(self._p2p.shutdown(), 3)
-        if child is not None and child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
 
     async def _watch(self) -> None:
         """Restart a dead daemon under the same identity and port."""
         backoff = 1.0
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            if self.alive():
+            if self.link.alive():
                 continue
             self.say("the libp2p daemon stopped; starting it again")
-            await self._down()
+            await self.link.down()
             try:
-                await self._up()
+                await self.link.up()
             except Exception as error:
                 self.say(f"{error}; next try in {backoff:.0f} s")
                 await asyncio.sleep(backoff)
@@ -285,7 +197,7 @@ class Dht:
         while True:
             await asyncio.sleep(min(backoff, WATCH_SECONDS))
             try:
-                if self.alive() and self.peer_count() == 0 and (self.bootstrap or self.known):
+                if self.link.alive() and self.peer_count() == 0 and (self.bootstrap or self.known):
                     if await self._join():
                         backoff = 1.0
                         continue
@@ -295,7 +207,7 @@ class Dht:
                     )
                     await asyncio.sleep(backoff)
                     backoff = min(BACKOFF_SECONDS_MAX, backoff * 2)
-                elif self.alive() and time.monotonic() >= due:
+                elif self.link.alive() and time.monotonic() >= due:
                     due = time.monotonic() + self.options.keepalive_seconds
                     await self._look_around()
                 await self._store_kept()
@@ -305,26 +217,24 @@ class Dht:
     async def _look_around(self) -> None:
         """hivemind neither returns to bootstrap addresses nor refreshes its routing table by itself."""
         try:
-            await limited(self._p2p.get_visible_maddrs(latest=True), DIAL_SECONDS)
+            await self.link.visible_addresses()
         except TimeoutError:
-            self._p2p._child.kill()  # it hangs: the watch starts another
+            self.link.kill()  # it hangs: the watch starts another
             return
-        await asyncio.gather(*(self._dial(address) for address in self.bootstrap))
+        await asyncio.gather(*(self.link.dial(address) for address in self.bootstrap))
         self._correct_clock()
-        for peer in (await limited(self._p2p.list_peers()))[:KNOWN_MAX]:
-            host = peer.peer_id.to_base58()
-            if peer.addrs:
-                self.known.pop(host, None)  # newest last
-                self.known[host] = f"{peer.addrs[0]}/p2p/{host}"
+        for host, address in (await self.link.met()).items():
+            self.known.pop(host, None)  # newest last
+            self.known[host] = address
         for host in list(self.known)[:-KNOWN_MAX]:
             del self.known[host]
-        await limited(self._node.get(os.urandom(20), latest=True))  # meets whoever lives in that direction
+        await limited(self.link.node.get(os.urandom(20), latest=True))  # meets whoever lives in that direction
         await self.read([manifest_key()])  # opens the keys of new campaigns
 
     async def _store_kept(self) -> None:
         now = time.monotonic()
         due = [(name, kept) for name, kept in self._kept.items() if kept[2] <= now]
-        if not due or not self.alive():
+        if not due or not self.link.alive():
             return
         for name, (value, ttl, _) in due:
             self._kept[name] = (value, ttl, now + ttl / 3)
@@ -333,11 +243,11 @@ class Dht:
     async def _join(self) -> bool:
         """Dial every address we know. True when any answered, or when there is nobody to dial."""
         addresses = list(dict.fromkeys([*self.bootstrap, *self.known.values()]))
-        answers = await asyncio.gather(*(self._dial(address) for address in addresses))
+        answers = await asyncio.gather(*(self.link.dial(address) for address in addresses))
         if any(answers):
             self._correct_clock()
             with contextlib.suppress(Exception):  # meet our neighbours
-                await limited(self._node.find_nearest_nodes([self._node.node_id]))
+                await limited(self.link.node.find_nearest_nodes([self.link.node.node_id]))
             with contextlib.suppress(TimeoutError):
                 await self.read([manifest_key()])
             self._kept = {name: (value, ttl, 0.0) for name, (value, ttl, _) in self._kept.items()}  # due now
@@ -345,49 +255,13 @@ class Dht:
             self.joined.set()
         return any(answers) or not addresses
 
-    async def _dial(self, address: str) -> bool:
-        """Connect to one address and greet the node behind it."""
-        from hivemind.p2p import PeerID
-        from hivemind.utils.multiaddr import Multiaddr
-
-        where, host = split_address(address)
-        peer = PeerID.from_base58(host)
-        try:
-            if self._node.protocol.routing_table.get(peer_id=peer) is not None and await self._ping(peer):
-                return True
-            if not await tcp_answers(where):
-                return False
-            await limited(self._p2p._client.connect(peer, [Multiaddr(where)]), DIAL_SECONDS)
-            return await self._ping(peer)
-        except Exception as error:
-            log.debug("dialling %s failed: %r", address, error)
-            return False
-
-    async def _ping(self, peer: Any) -> bool:
-        """Greet a node, take it into the routing table, and compare clocks. False when it does not answer."""
-        from hivemind.dht import DHTID
-        from hivemind.proto import dht_pb2
-
-        protocol, before = self._node.protocol, self._clock()
-        try:
-            request = dht_pb2.PingRequest(peer=protocol.node_info)  # type: ignore[attr-defined]
-            answer = await limited(protocol.get_stub(peer).rpc_ping(request), 4)
-        except Exception:
-            return False
-        if not answer.peer.node_id:
-            return False
-        await protocol.update_routing_table(DHTID.from_bytes(answer.peer.node_id), peer, responded=True)
-        if answer.dht_time:
-            self._clock_samples[peer.to_base58()] = answer.dht_time - (before + self._clock()) / 2
-        return True
-
     def _correct_clock(self) -> None:
         """Follow the organizer's clock, or the median of the nodes we dial; the organizer follows nobody."""
         from protocol import hivemind_patches as patches
 
         if self.host == self.space.organizer:
             return
-        offset = clock_offset(self._clock_samples, self.space.organizer)
+        offset = clock_offset(self.link.clock_samples, self.space.organizer)
         if abs(offset - self.offset) > CLOCK_TOLERANCE_SECONDS and abs(offset) > CLOCK_TOLERANCE_SECONDS:
             way = "behind" if offset > 0 else "ahead of"
             self.say(
@@ -409,15 +283,6 @@ def clock_offset(samples: dict[str, float], organizer: str) -> float:
 
 def plain(value: Value) -> Any:
     """A typed value -> the lists and scalars whose msgpack is the value's exact bytes."""
-    exact = msgspec.msgpack.decode(
-        msgspec.msgpack.encode(value), type=type(value)
-    )  # 100 -> 100.0 where a float belongs
+    # through the type: a whole number where a float belongs becomes one
+    exact = msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=type(value))
     return msgspec.msgpack.decode(msgspec.msgpack.encode(exact))
-
-
-async def limited(work: Awaitable[T], seconds: float = CALL_SECONDS) -> T:
-    """Await, but not for ever: several hivemind calls never return. Raises TimeoutError."""
-    try:
-        return await asyncio.wait_for(work, seconds)
-    except asyncio.TimeoutError:  # another class than TimeoutError in Python 3.10
-        raise TimeoutError from None

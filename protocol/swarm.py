@@ -177,7 +177,7 @@ class SwarmNode:
 
     def visible_addresses(self) -> list[str]:
         """Addresses for others to dial, with our PeerID."""
-        return self.run(self.dht.visible_addresses())
+        return self.run(self.dht.link.visible_addresses())
 
     def known_addresses(self) -> list[str]:
         """Addresses of peers that we met; keep them as `known` for the next start."""

@@ -178,8 +178,8 @@ async def raw_store(sender, target, hashed, value, end, subkey):
     """Send a store request past all of our own checks."""
     from hivemind.dht import DHTID
 
-    to = target.dht._p2p.peer_id
-    answer = await sender.dht._node.protocol.call_store(
+    to = target.dht.link.p2p.peer_id
+    answer = await sender.dht.link.node.protocol.call_store(
         to, [DHTID.from_bytes(hashed)], [value], [end], subkeys=[subkey]
     )
     return bool(answer and answer[0])
@@ -199,12 +199,12 @@ def test_a_lying_replica_cannot_hide_records(nodes):
 
         false = DictionaryDHTValue()
         false.store(alice.host, b"\x01" * 100, alice.dht_time() + 80)
-        true = liar.dht._node.protocol.storage.get(DHTID.from_bytes(hash_key(key)))
+        true = liar.dht.link.node.protocol.storage.get(DHTID.from_bytes(hash_key(key)))
         for subkey, item in true.value.items() if true else ():
             if subkey != alice.host:
                 false.store(subkey, item.value, item.expiration_time)
         name = DHTID.from_bytes(hash_key(key))
-        liar.dht._node.protocol.storage.data[name] = ValueWithExpiration(false, float("inf"))
+        liar.dht.link.node.protocol.storage.data[name] = ValueWithExpiration(false, float("inf"))
 
     liar.run(lie())
     assert reader.read([key])[key][alice.host, BARE] == PRESENCE
@@ -215,7 +215,7 @@ def test_a_lying_replica_cannot_hide_records(nodes):
 async def forget(node, key):
     from hivemind.dht import DHTID
 
-    del node.dht._node.protocol.storage.data[DHTID.from_bytes(hash_key(key))]
+    del node.dht.link.node.protocol.storage.data[DHTID.from_bytes(hash_key(key))]
 
 
 @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSTOP"])
@@ -224,7 +224,7 @@ def test_a_daemon_that_dies_or_hangs_comes_back_as_the_same_host(nodes, signal_n
     key = presence_key(presence_bucket(host.host))
     assert host.keep(key, BARE, PRESENCE, 60)
     address, before = host.visible_addresses(), host.dht.restarts
-    host.dht._p2p._child.send_signal(getattr(signal, signal_name))
+    host.dht.link.p2p._child.send_signal(getattr(signal, signal_name))
     eventually(lambda: host.dht.restarts > before and host.connected(), 60)
     assert host.visible_addresses() == address, "same PeerID, same port"
     eventually(lambda: host.peer_count() == 3, 60)
@@ -233,7 +233,7 @@ def test_a_daemon_that_dies_or_hangs_comes_back_as_the_same_host(nodes, signal_n
 
 
 def test_ctrl_c_does_not_reach_the_daemon(nodes):
-    assert os.getpgid(nodes[0].dht._p2p._child.pid) != os.getpgid(0)
+    assert os.getpgid(nodes[0].dht.link.p2p._child.pid) != os.getpgid(0)
 
 
 def test_a_node_joins_when_its_bootstrap_comes_up_late_and_finds_it_again(tmp_path):
