@@ -90,13 +90,12 @@ SIMPLE_XOR = Machine(
 # Two running parities: of all d0 ever written, and of all d1.
 PARITY = Machine(name="ParityMachine", next=("q0 + w d0", "q1 + w d1"), pins=("q0",) * 10 + ("q1",) * 10)
 
-# A masked port: a write latches all eight bits, and the high four enable the low four. Pins 0-3, 8-11: the four lines;
-# 4-7, 12-15: the same inverted; 16, 17: this command was a write; 18, 19: it was not.
-LINES = tuple(f"q{i} q{i + 4}" for i in range(4))
+# A masked port: a write latches all eight bits, and the high four enable the low four. Pins 0-15 show the four lines,
+# four times; 16 and 17 say that this command was a write, 18 and 19 that it was not.
 EIGHT_BIT = Machine(
     name="EightBitMachine",
     next=tuple(latch(i, f"d{i}") for i in range(8)),
-    pins=(*LINES, *(f"1 + {line}" for line in LINES)) * 2 + ("w", "w", "1 + w", "1 + w"),
+    pins=tuple(f"q{i} q{i + 4}" for i in range(4)) * 4 + ("w", "w", "1 + w", "1 + w"),
 )
 
 MACHINES: dict[str, Machine] = {m.name: m for m in (EIGHT_BIT, SINGLE_DIRECT, SINGLE_INVERT, SIMPLE_XOR, PARITY)}

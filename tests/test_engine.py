@@ -72,7 +72,7 @@ def test_the_reference_passes_the_self_test():
 
 
 GOLDEN = {
-    "ds1-eightbit": "5899c58e507a7565e1bd0c9e5430b743897024c384141a33fad4f13771dbc4eb",
+    "ds1-eightbit": "8812721a3492c3dbb54eee464332692ac95e103621c94e00d4cf586f0f907f10",
     "ds1-parity": "1b4736b261f0dd96e5e0c312a64a88d09c59e76b529ef4083116d54796c96a7a",
     "ds1-simplexor": "d5e1e99c69180596dc931fdf459b6e2547c4cbcbe2b79bc74df90a54a6f12de3",
     "ds1-singledirect": "3b677c5660d13bdaa034685d39c73c4b67ec97789d9a5fb94e4112cb569b3387",
