@@ -7,6 +7,7 @@ command goes on from the last checkpoint and ends with the same files.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ WIDTH = 64  # networks that train side by side: enough for any number of threads
 CHECKPOINT_SECONDS = 5.0  # a write a segment would cost more than the training
 SEEDS_MAX = 1_000_000
 CHECKPOINT_BYTES_MAX = 1 << 30
+METADATA_KEY = "zooswarm"
 
 
 @click.command("train")
@@ -121,7 +123,7 @@ class Workshop:
         """Write a final network whole, then forget its checkpoint."""
         from safetensors.numpy import save
 
-        from protocol.canonical import write_atomic
+        from protocol.canonical import canonical_json, write_atomic
 
         arrays, offset = {}, 0
         for name, shape in self.recipe.shapes:
@@ -140,7 +142,8 @@ class Workshop:
             "params_digest": boundary.state.params_digest.hex(),
         }
         with writing(self.network_path(seed)):
-            write_atomic(self.network_path(seed), save(arrays, metadata))
+            # One key: safetensors writes several in any order, and the same network should be the same file.
+            write_atomic(self.network_path(seed), save(arrays, {METADATA_KEY: canonical_json(metadata).decode()}))
         del self.in_hand[seed]
         self.say(metadata)
 
@@ -169,11 +172,11 @@ class Workshop:
 
         try:
             with safe_open(path, "numpy") as f:
-                metadata = f.metadata() or {}
+                metadata = json.loads((f.metadata() or {}).get(METADATA_KEY, "{}"))
                 if metadata.get("recipe_digest") != self.recipe.digest:
                     return metadata
                 params = b"".join(np.asarray(f.get_tensor(name), "<f4").tobytes() for name, _ in self.recipe.shapes)
-        except (OSError, SafetensorError):
+        except (OSError, SafetensorError, ValueError):
             return None
         return metadata if sha256(params).hex() == metadata.get("params_digest") else None
 
