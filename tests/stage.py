@@ -27,7 +27,7 @@ layers = [{{ kind = "gru", width = 6 }}, {{ kind = "linear", width = 20 }}]
 learning_rate = 0.01
 batch = 16
 max_steps = {steps}
-segment_steps = 20
+segment_steps = {segment}
 """
 CAMPAIGN = """
 name = "stage"
@@ -66,10 +66,10 @@ class Stage:
         self.processes: dict[str, subprocess.Popen] = {}
         self.address = ""
 
-    def write_campaign(self, seeds: int, bundle: int, steps: int = 200) -> Path:
+    def write_campaign(self, seeds: int, bundle: int, steps: int = 200, segment: int = 20) -> Path:
         text = CAMPAIGN
         for name, label, machine in (("direct", "direct", "SingleDirectMachine"), ("xor", "xor", "SimpleXORMachine")):
-            recipe = RECIPE.format(name=name, label=label, machine=machine, steps=steps)
+            recipe = RECIPE.format(name=name, label=label, machine=machine, steps=steps, segment=segment)
             (self.path / f"{name}.toml").write_text(recipe)
             text += POPULATION.format(name=name, seeds=seeds, bundle=bundle)
         (self.path / "campaign.toml").write_text(text)

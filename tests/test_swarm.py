@@ -107,7 +107,7 @@ def test_sigkill_of_volunteers_and_host_at_random_moments(stage):
     seed = int(os.environ.get("ZOOSWARM_TEST_SEED", random.randrange(10**6)))
     print(f"seed {seed} (ZOOSWARM_TEST_SEED={seed} repeats it)")
     rng = random.Random(seed)
-    campaign = stage.write_campaign(seeds=48, bundle=4, steps=2000)
+    campaign = stage.write_campaign(seeds=48, bundle=4, steps=20_000, segment=100)
     stage.host()
     stage.run("seed", str(campaign), "--dir", str(stage.path / "host"))
     for name in ("alice", "bob"):
