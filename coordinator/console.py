@@ -64,7 +64,7 @@ class Console:
         if not news.campaign or self.core is None:
             return ""
         campaign, _ = self.core.book.get(news.campaign)
-        place = f" {news.assignment}/{len(campaign.assignments)}" if news.assignment >= 0 else ""
+        place = f" #{news.assignment}" if news.assignment >= 0 else ""
         return f"[{campaign.name}{place}] "
 
     def _name(self, host: str) -> str:
@@ -80,7 +80,8 @@ class Console:
     def welcome(self, join: str) -> None:
         assert self.core is not None
         states = self.core.book.states()
-        going_on = f", going on with {len(states)} campaigns" if states else ""
+        names = [f"{self.core.book.get(digest)[0].name} ({state})" for digest, state in states.items()]
+        going_on = f", going on with {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if states else ""
         self.say(f"coordinator ready on {self.path}{going_on}")
         self.say("volunteers join with:")
         self.say(f"  zooswarm join {join}")

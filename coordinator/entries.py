@@ -154,7 +154,8 @@ def _equivocation(
     reason = f"a second, different result for assignment {result.assignment}"
     news: list[outcomes.News] = []
     for digest in (envelope.digest, *(row.digest for row in held if row.phase in LIVE)):
-        news += outcomes.settle(connection, digest, Event.EQUIVOCATED, reason, policy, sign, now)
+        news += outcomes.settle(connection, digest, Event.EQUIVOCATED, reason, policy, sign, now, banning=False)
+    news += outcomes.ban(connection, envelope.signer, reason, policy, sign, now)
     admission = connection.execute(select(results.c.admission).where(results.c.digest == envelope.digest)).scalar()
     assert admission is not None
     return Reply(admission, HandedIn.EQUIVOCATION, news)

@@ -38,7 +38,7 @@ class Ledger:
     """Open with a path (SQLite) or an SQLAlchemy URL. Raises UsageError when it cannot be opened."""
 
     def __init__(self, where: Path | str):
-        self.url = where if isinstance(where, str) else f"sqlite:///{where}"
+        self.url = str(where) if "://" in str(where) else f"sqlite:///{where}"
         self.place = make_url(self.url).render_as_string(hide_password=True).removeprefix("sqlite:///")
         self.version = 0  # counts commits, so that others know when to look again
         self._queue: queue.Queue[tuple[Change[Any], Future[Any] | None] | None] = queue.Queue(QUEUE_MAX)
@@ -48,11 +48,12 @@ class Ledger:
         try:
             metadata.create_all(self._writer)
             with self._writer.begin() as connection:
-                found = get_meta(connection, "version", LEDGER_VERSION)
-                set_meta(connection, "version", LEDGER_VERSION)
+                found = get_meta(connection, "version", "")
+                if not found:
+                    set_meta(connection, "version", LEDGER_VERSION)
         except (OperationalError, DatabaseError) as error:
             raise UsageError(f"{self.place}: cannot open the ledger: {error.orig}") from None
-        if found != LEDGER_VERSION:
+        if found not in ("", LEDGER_VERSION):
             raise UsageError(f"{self.place}: a ledger of version {found}; this program writes {LEDGER_VERSION}")
         self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
         self._thread.start()

@@ -42,10 +42,12 @@ def settle(
     now: float,
     assignment: Assignment | None = None,
     assignments: int = 0,
+    banning: bool = True,
 ) -> list[News]:
     """Bring a result to its outcome with everything that follows; no news when another event was faster.
 
-    An admission needs the `assignment` (to register its networks) and the campaign's number of `assignments`.
+    An admission needs the `assignment` (to register its networks) and the campaign's number of `assignments`. Without
+    `banning` the caller bans, after it has settled more than one result.
     """
     row = connection.execute(select(results).where(results.c.digest == digest)).first()
     phase = next_phase(Phase(row.phase), event) if row else None
@@ -65,7 +67,7 @@ def settle(
     if phase is Phase.ADMITTED:
         assert assignment is not None
         news += _admit(connection, row, assignment, assignments)
-    elif event in CRIMES:
+    elif event in CRIMES and banning:
         news += ban(connection, row.worker, reason, policy, sign, now)
     elif fault and deserves_ban(recent_faults(connection, row.worker), policy):
         why = f"{policy.faults_before_ban} faults in its last {FAULT_WINDOW} bundles; the last one: {reason}"
