@@ -4,6 +4,7 @@
 over an in-memory swarm with a fake clock and over real nodes.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -255,6 +256,7 @@ class DoneBoard:
         self._done = [0] * shard_count(assignments)
         self._stored_at: dict[int, float] = {}
         self._dirty: set[int] = set()
+        self._publishing = asyncio.Lock()  # or one call would report done what another is still storing
 
     def mark(self, indices: Iterable[int]) -> None:
         self._change(indices, lambda old, bits: old | bits)
@@ -264,20 +266,26 @@ class DoneBoard:
         self._change(indices, lambda old, bits: old & ~bits)
 
     async def publish(self) -> int:
-        """Store what changed and what nears its end, a bounded number of shards. Returns how many are still due."""
-        now = self.node.monotonic()
-        old = [s for s, at in self._stored_at.items() if now - at >= self.refresh_seconds and self._done[s]]
-        due = list(dict.fromkeys([*sorted(self._dirty), *old]))
-        batch = due[:STORES_PER_PUBLISH]
-        self._dirty.difference_update(batch)  # before the await: a change meanwhile makes it dirty again
-        puts = [(claims_key(self.campaign, s), DONE, Done(done=self._done[s]), DONE_TTL) for s in batch]
-        stored = await self.node.put_many(puts) if puts else []
-        for shard, ok in zip(batch, stored, strict=True):
-            if ok:
-                self._stored_at[shard] = now
-            else:
-                self._dirty.add(shard)
-        return len(due) - sum(stored)
+        """Store what changed and what nears its end, a bounded number of shards. Returns how many are still due;
+        at 0 all marks made before the call are in the swarm."""
+        async with self._publishing:
+            now = self.node.monotonic()
+            old = [s for s, at in self._stored_at.items() if now - at >= self.refresh_seconds and self._done[s]]
+            due = list(dict.fromkeys([*sorted(self._dirty), *old]))
+            batch = due[:STORES_PER_PUBLISH]
+            self._dirty.difference_update(batch)  # before the await: a change meanwhile makes it dirty again
+            puts = [(claims_key(self.campaign, s), DONE, Done(done=self._done[s]), DONE_TTL) for s in batch]
+            try:
+                stored = await self.node.put_many(puts) if puts else []
+            except BaseException:
+                self._dirty.update(batch)
+                raise
+            for shard, ok in zip(batch, stored, strict=True):
+                if ok:
+                    self._stored_at[shard] = now
+                else:
+                    self._dirty.add(shard)
+            return len(due) - sum(stored)
 
     def _change(self, indices: Iterable[int], how: Callable[[int, int], int]) -> None:
         for shard, bits in rules.by_shard(indices).items():
