@@ -40,6 +40,13 @@ def invariants(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
     return np.concatenate(blocks, axis=1)
 
 
+def standardized(features_NF: np.ndarray) -> np.ndarray:
+    """(N, F) float64: mean 0, deviation 1, cut at 5 deviations, so that a single dead network does not set the scale."""
+    centred_NF = features_NF - features_NF.mean(0)
+    deviation_F = centred_NF.std(0)
+    return np.clip(centred_NF / np.where(deviation_F > 0, deviation_F, 1), -5, 5)
+
+
 def layer_norms(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
     """(N, arrays) float64: how large each array is, and nothing else. What training length alone would show."""
     arrays = split_layers(recipe, np.asarray(weights_NP, np.float64))

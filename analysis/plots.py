@@ -57,10 +57,12 @@ def drawn_classes(labels: Sequence[str]) -> list[str]:
 
 
 def draw_maps(maps: dict[str, Map], labels: list[str]) -> Figure:
-    """One scatter a map, titled by its key, networks coloured by class."""
+    """One scatter a map, two to a row, titled by its key, networks coloured by class."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(9.4, 4.3), layout="constrained")
-        for axes, (title, where) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        lines = -(-len(maps) // 2)
+        figure = Figure(figsize=(9.4, 0.3 + 4.0 * lines), layout="constrained")
+        grid = figure.subplots(lines, min(2, len(maps)), squeeze=False).flat
+        for axes, (title, where) in zip(grid, maps.items(), strict=True):
             _scatter(axes, where.scores_ND, labels)
             axes.set_title(title)
             for axis, share, name in zip(

@@ -131,10 +131,7 @@ def weight_space(zoo: Zoo, table: pa.Table, where: str | None, say: Callable[[st
     say("weights, and the initial weights from recipe and seed")
     sample = draw_sample(zoo, table, where)
     say("maps")
-    maps = {
-        "Trained weights": geometry.pca(sample.weights_NP),
-        "Control: initial weights of the same networks": geometry.pca(sample.initial_NP),
-    }
+    maps = network_maps(sample)
     say("distances")
     distances = distance_section(sample)
     return {
@@ -146,6 +143,18 @@ def weight_space(zoo: Zoo, table: pa.Table, where: str | None, say: Callable[[st
         "explained": [where.explained_D for where in maps.values()],
         "distances": distances,
         "accuracy": accuracy_section(sample, say),
+    }
+
+
+def network_maps(sample: Sample) -> dict[str, geometry.Map]:
+    """Two maps of the trained networks, each beside the same map of their initial weights."""
+    trained, initial = sample.weights_NP, sample.initial_NP
+    free = [features.standardized(features.invariants(sample.recipe, weights)) for weights in (trained, initial)]
+    return {
+        "Numbering-free features, trained": geometry.pca(free[0]),
+        "Control: the same at step 0": geometry.pca(free[1]),
+        "Raw weights, trained": geometry.pca(trained),
+        "Control: initial weights": geometry.pca(initial),
     }
 
 

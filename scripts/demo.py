@@ -111,7 +111,7 @@ def watch(cast: Cast, address: str, began: float) -> None:
     """Show progress until the campaign is complete; kill carol on the way."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:
-        bar, killed, shown = bars.add_task("networks admitted", total=160), False, 0.0
+        bar, killed, shown = bars.add_task("networks admitted", total=None), False, 0.0
         while time.monotonic() - began < LIMIT_SECONDS:
             time.sleep(1)
             told = status(address)
@@ -136,7 +136,7 @@ def watch(cast: Cast, address: str, began: float) -> None:
 
 
 def summary(told: dict) -> str:
-    hosts = ", ".join(f"{h['name']} {h['credit']:,.0f}" for h in told["hosts"])
+    hosts = ", ".join(sorted(f"{h['name']} {h['credit']:,.0f}" for h in told["hosts"]))
     campaign = told["campaigns"][0]
     return f"  {campaign['networks_admitted']} of {campaign['networks']} admitted; credit: {hosts or 'none yet'}"
 
