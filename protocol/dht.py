@@ -223,7 +223,9 @@ class Dht:
             return
         await asyncio.gather(*(self.link.dial(address) for address in self.bootstrap))
         self._correct_clock()
-        for host, address in (await self.link.met()).items():
+        met = await self.link.met()
+        await self.link.greet_strangers(met)
+        for host, address in met.items():
             self.known.pop(host, None)  # newest last
             self.known[host] = address
         for host in list(self.known)[:-KNOWN_MAX]:

@@ -7,7 +7,7 @@ hivemind's own forked `DHT` process is not used: it dies on messages over 16 KiB
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ CALL_SECONDS = 20.0  # a get or store that takes longer has failed
 DIAL_SECONDS = 8.0
 STARTUP_SECONDS = 60.0  # of the libp2p daemon on a loaded machine; 0.3 s on a quiet one
 REPLICAS, KEYS_PER_FIND = 5, 8
+GREETINGS_MAX = 16  # of strangers at once; nodes in client mode stay strangers
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -37,7 +38,6 @@ class Link:
 
     async def up(self) -> None:
         """Start the daemon and a DHT node over it. Raises UsageError in one line."""
-        from hivemind.dht import DHTNode
         from hivemind.p2p import P2P
 
         from protocol import hivemind_patches as patches
@@ -46,26 +46,43 @@ class Link:
         public = self.options.listen not in LOOPBACK  # on loopback: no UPnP, no relays, no AutoNAT
         relayed = public and bool(self.options.bootstrap)
         family = "ip6" if ":" in self.options.listen else "ip4"
-        try:
+        starting = P2P.create(
             # Without initial_peers: p2pd gives up when none of them answers, and nothing would try again.
-            self.p2p = await P2P.create(
-                host_maddrs=[f"/{family}/{self.options.listen}/tcp/{self._port}"],
-                announce_maddrs=list(self.options.announce) or None,
-                identity_path=str(self._identity_path),
-                check_if_identity_free=False,  # cannot read Ed25519 keys, and starts one more daemon
-                startup_timeout=STARTUP_SECONDS,
-                dht_mode="client" if self.options.client_mode else "server",
-                trusted_relays=list(self.options.bootstrap) if relayed else None,  # p2pd panics without relays
-                auto_nat=public,
-                nat_port_map=public,
-                use_relay=public,
-                use_auto_relay=relayed,
-            )
+            host_maddrs=[f"/{family}/{self.options.listen}/tcp/{self._port}"],
+            announce_maddrs=list(self.options.announce) or None,
+            identity_path=str(self._identity_path),
+            check_if_identity_free=False,  # cannot read Ed25519 keys, and starts one more daemon
+            startup_timeout=STARTUP_SECONDS,
+            dht_mode="client" if self.options.client_mode else "server",
+            trusted_relays=list(self.options.bootstrap) if relayed else None,  # p2pd panics without relays
+            auto_nat=public,
+            nat_port_map=public,
+            use_relay=public,
+            use_auto_relay=relayed,
+        )
+        try:
+            p2p = await limited(starting, STARTUP_SECONDS + CALL_SECONDS)
         except Exception as error:
             raise UsageError(startup_message(str(error) or repr(error), self.options.listen)) from None
+        try:
+            node = await limited(self._node_over(p2p))
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                await limited(p2p.shutdown(), 3)
+            raise UsageError(startup_message(str(error) or repr(error), self.options.listen)) from None
+        self.p2p, self.node = p2p, node
+        if not self._port and not self.options.announce:
+            self._port = port_of((await self.visible_addresses())[0]) or 0  # a restart must not move us
+
+    async def _node_over(self, p2p: Any) -> Any:
+        """hivemind's DHT node over this daemon, with the replicas that we held before."""
+        from hivemind.dht import DHTNode
+
+        from protocol import hivemind_patches as patches
+
         node = await DHTNode.create(
-            p2p=self.p2p,
-            node_id=patches.node_id_of(self.p2p.peer_id),
+            p2p=p2p,
+            node_id=patches.node_id_of(p2p.peer_id),
             num_replicas=REPLICAS,
             chunk_size=KEYS_PER_FIND,
             cache_locally=False,
@@ -79,10 +96,8 @@ class Link:
         )
         node.protocol.cache = patches.NoCache()
         if self.node is not None:
-            node.protocol.storage = self.node.protocol.storage  # the replicas we hold survive our daemon
-        self.node = node
-        if not self._port and not self.options.announce:
-            self._port = port_of((await self.visible_addresses())[0]) or 0  # a restart must not move us
+            node.protocol.storage = self.node.protocol.storage
+        return node
 
     async def down(self) -> None:
         """Stop the daemon, by force if it does not listen."""
@@ -127,6 +142,15 @@ class Link:
         except Exception as error:
             log.debug("dialling %s failed: %r", address, error)
             return False
+
+    async def greet_strangers(self, hosts: Iterable[str]) -> None:
+        """Take into the routing table whom libp2p is connected to and hivemind has forgotten or never met."""
+        from hivemind.p2p import PeerID
+
+        table = self.node.protocol.routing_table
+        peers = [PeerID.from_base58(host) for host in hosts]
+        strangers = [peer for peer in peers if table.get(peer_id=peer) is None]
+        await asyncio.gather(*(self._greet(peer) for peer in strangers[:GREETINGS_MAX]))
 
     async def _greet(self, peer: Any) -> bool:
         """Greet a node, take it into the routing table, and compare clocks. False when it does not answer."""

@@ -8,12 +8,12 @@ hivemind is imported when a node starts (2.5 s), never before. Training must not
 """
 
 import asyncio
+import concurrent.futures
 import logging
 import logging.handlers
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,11 +105,14 @@ class SwarmNode:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(seconds)
-        except BaseException:
-            future.cancel()
-            raise
+        except concurrent.futures.TimeoutError:  # another class than TimeoutError in Python 3.10
+            if future.done():  # the work's own
+                raise TimeoutError("the swarm does not answer") from None
+            raise TimeoutError(f"nothing came back within {seconds} s") from None
+        finally:
+            future.cancel()  # no effect on what is done
 
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start a coroutine on the node's loop without waiting for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 

@@ -283,6 +283,26 @@ def test_what_a_person_got_wrong_is_said_in_one_line(nodes, tmp_path):
             SwarmNode(tmp_path / "a", port=busy.getsockname()[1]).start()
 
 
+def test_a_node_in_client_mode_works_but_is_in_nobodys_table(nodes, tmp_path):
+    organizer, *_ = nodes
+    counts = [node.peer_count() for node in nodes]
+    with SwarmNode(tmp_path / "client", bootstrap=organizer.visible_addresses(), client_mode=True) as client:
+        assert client.wait_joined(10) and client.connected()
+        key = presence_key(presence_bucket(client.host))
+        assert client.put(key, BARE, PRESENCE, 60)
+        assert nodes[1].read([key])[key][client.host, BARE] == PRESENCE
+        assert [node.peer_count() for node in nodes] == counts
+
+
+def test_peers_of_last_time_help_when_every_bootstrap_address_is_dead(nodes, tmp_path):
+    eventually(lambda: nodes[2].host in " ".join(nodes[1].known_addresses()))
+    dead = f"/ip4/127.0.0.1/tcp/{free_port()}/p2p/{nodes[0].host}"
+    known = nodes[2].visible_addresses()
+    with SwarmNode(tmp_path / "again", bootstrap=[dead], known=known) as node:
+        assert node.wait_joined(10) and node.connected()
+        assert node.organizer == nodes[0].host
+
+
 def test_a_manifest_counts_only_from_the_organizer(nodes):
     assert not nodes[2].put(manifest_key(), BARE, Manifest((), 0, "", 1, ""), 60)
 
