@@ -351,6 +351,20 @@ def test_a_missing_compiler_is_one_line_with_the_mend(monkeypatch, tmp_path):
         library()
 
 
+def test_a_compiler_older_than_the_processor_builds_for_an_older_one(monkeypatch, tmp_path):
+    old = tmp_path / "old-cc"
+    old.write_text(
+        '#!/bin/sh\ncase "$*" in *x86-64-v*) echo "error: bad value for -march=" >&2; exit 1;; esac\nexec cc "$@"\n'
+    )
+    old.chmod(0o755)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", str(old))
+    assert select_engine("c").name == "c-baseline"
+    if "v3" in supported_isas():
+        with pytest.raises(UsageError, match="bad value for -march"):
+            library("v3")
+
+
 def test_an_unwritable_cache_is_named(monkeypatch, tmp_path):
     (tmp_path / "zooswarm").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

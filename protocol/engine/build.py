@@ -31,14 +31,28 @@ V4_FLAGS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 COMPILE_SECONDS_MAX = 300
 
 
+class CompilerError(UsageError):
+    """The compiler runs, but does not accept the engine or a flag."""
+
+
 def library(isa: str = "auto", optimize: str = "-O3") -> tuple[Path, str]:
     """The compiled engine for an instruction set: (path, the set's name). Compiles if it is not in the cache.
 
-    Raises UsageError: unknown `isa`, no C compiler, compiler fails, cache not writable.
+    `auto` is the best that both the processor and the compiler know. Raises UsageError: unknown `isa`, no C compiler,
+    compiler fails, cache not writable.
     """
-    isa = best_isa() if isa == "auto" else isa
-    if isa not in supported_isas():
-        raise UsageError(f"--isa {isa}: this processor offers {', '.join(supported_isas())}")
+    isas = supported_isas()
+    if isa != "auto":
+        if isa not in isas:
+            raise UsageError(f"--isa {isa}: this processor offers {', '.join(isas)}")
+        return compiled(isa, optimize), isa
+    for better in reversed(isas[1:-1]):
+        with contextlib.suppress(CompilerError):  # a compiler older than the processor
+            return compiled(better, optimize), better
+    return compiled("baseline", optimize), "baseline"
+
+
+def compiled(isa: str, optimize: str) -> Path:
     compiler = find_compiler()
     flags = (optimize, *STRICT, *ISA_FLAGS[isa], "-shared", "-fPIC")
     source = SOURCE.read_bytes() + HEADER.read_bytes()
@@ -46,11 +60,11 @@ def library(isa: str = "auto", optimize: str = "-O3") -> tuple[Path, str]:
     path = cache_folder() / f"exact-{hexdigest(source + what.encode())[:32]}.so"
     if not path.exists():
         compile_to(path, [*compiler, *flags, "-o", "{output}", str(SOURCE), "-lm"])
-    return path, isa
+    return path
 
 
 def supported_isas() -> list[str]:
-    """Instruction sets that this machine can run, slowest first."""
+    """Instruction sets that this machine can run: baseline, what is better, then native."""
     flags = cpu_flags()
     isas = ["baseline"]
     if flags >= V3_FLAGS:
@@ -58,10 +72,6 @@ def supported_isas() -> list[str]:
     if flags >= V3_FLAGS | V4_FLAGS:
         isas.append("v4")
     return [*isas, "native"]
-
-
-def best_isa() -> str:
-    return supported_isas()[-2]
 
 
 @functools.cache
@@ -134,7 +144,7 @@ def compile_to(path: Path, command: list[str]) -> None:
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=COMPILE_SECONDS_MAX, check=False)
         if done.returncode:
             first = next(iter(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
-            raise UsageError(f"{command[0]} cannot compile the engine: {first}; set CC to another C compiler")
+            raise CompilerError(f"{command[0]} cannot compile the engine: {first}; set CC to another C compiler")
         Path(partial).replace(path)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"{command[0]} cannot compile the engine: {error}; set CC to another C compiler") from None

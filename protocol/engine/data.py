@@ -24,7 +24,7 @@ def task_data(recipe: Recipe) -> TaskData:
     return _task_data(canonical_json(recipe.task))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def _task_data(exact: bytes) -> TaskData:
     task, digest = msgspec.json.decode(exact, type=Task), sha256(exact)
     machine = MACHINES[task.machine]
@@ -60,7 +60,7 @@ def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:
     return row[first - epochs.start * n :][: steps * batch].reshape(steps, batch)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=512)
 def _epoch(recipe_digest: str, seed: int, epoch: int, n: int) -> np.ndarray:
     """An epoch's permutation; kept because the next segment starts in the epoch where this one ends."""
     return permutation(stream_key("order", bytes.fromhex(recipe_digest), seed, epoch), n)

@@ -47,7 +47,10 @@ class NativeEngine:
         try:
             self._c = ctypes.CDLL(str(path))
         except OSError as error:
-            raise UsageError(f"{path}: cannot load the compiled engine: {error}; delete the file and retry") from None
+            raise UsageError(
+                f"{path}: cannot load the compiled engine: {error}; delete the file, "
+                "or set XDG_CACHE_HOME to a folder from which programs may run"
+            ) from None
         self._c.exact_scratch_floats.restype = ctypes.c_int64
         self._environment_bytes = self._c.exact_environment_bytes()
         self._c.exact_train.restype = self._c.exact_held_out.restype = None
