@@ -119,9 +119,7 @@ def trace_root(ctx: bytes, seed: int, trace: Trace) -> bytes:
 
 def commitment(ctx: bytes, networks: list[tuple[int, Trace]]) -> bytes:
     """The bundle's root over (seed, trace) pairs, in the assignment's seed order."""
-    return merkle_root(
-        [bundle_leaf_hash(ctx, seed, trace[-1].step, trace_root(ctx, seed, trace)) for seed, trace in networks]
-    )
+    return merkle_root(bundle_hashes(ctx, networks))
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,9 +129,21 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bundle_path: tuple[bytes, ...]
 
 
-def prove(ctx: bytes, networks: list[tuple[int, Trace]], network: int, boundary: int) -> Proof:
+def bundle_hashes(ctx: bytes, networks: list[tuple[int, Trace]]) -> list[bytes]:
+    """The bundle tree's leaves; every trace is hashed once, so whoever proves many leaves makes them first."""
+    return [bundle_leaf_hash(ctx, seed, trace[-1].step, trace_root(ctx, seed, trace)) for seed, trace in networks]
+
+
+def prove(
+    ctx: bytes,
+    networks: list[tuple[int, Trace]],
+    network: int,
+    boundary: int,
+    bundle: list[bytes] | None = None,
+) -> Proof:
+    """`bundle` is `bundle_hashes(ctx, networks)`, if the caller has it."""
     seed, trace = networks[network]
-    bundle = [bundle_leaf_hash(ctx, s, t[-1].step, trace_root(ctx, s, t)) for s, t in networks]
+    bundle = bundle or bundle_hashes(ctx, networks)
     return Proof(
         trace_path=merkle_path([leaf_hash(ctx, seed, leaf) for leaf in trace], boundary),
         bundle_path=merkle_path(bundle, network),

@@ -8,7 +8,7 @@ import msgspec
 
 from protocol.campaign import Assignment, Campaign
 from protocol.challenge import SlotTask, challenge, check_link, draw_cells
-from protocol.commitment import Proof, Trace, check_proof, context, leaf_from_bytes, prove
+from protocol.commitment import Proof, Trace, bundle_hashes, check_proof, context, leaf_from_bytes, prove
 from protocol.engine import State
 from protocol.envelope import unseal
 from protocol.errors import Refused
@@ -50,11 +50,12 @@ def slot_tasks(campaign: Campaign, assignment: Assignment, result: Result, resul
 def make_openings(ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task: SlotTask) -> bytes:
     """The openings of a slot's cells with segment > 0, in order, as the bytes of CheckRequest.openings."""
     networks = list(zip(seeds, traces, strict=True))
+    bundle = bundle_hashes(ctx, networks)
     return msgspec.msgpack.encode(
         tuple(
             Opening(
                 leaf=traces[cell.network][cell.segment].to_bytes(),
-                proof=prove(ctx, networks, cell.network, cell.segment),
+                proof=prove(ctx, networks, cell.network, cell.segment, bundle),
             )
             for cell in task.opened
         )

@@ -93,6 +93,7 @@ class Stage:
 
     def open(self) -> None:
         self.core = Coordinator(self.path, clock=self.clock, on_news=self.news.append, chain_length=256, **self.options)
+        self.core.inboxes.shared_seconds = 0.0  # tests look right after they act
         self.server, self.service, self.port = serve(self.core, "127.0.0.1:0")
         for host in self.hosts:
             host.connect(self.port)

@@ -21,14 +21,14 @@ from protocol.challenge import beacon_link, check_link
 from protocol.errors import Refused, UsageError
 from protocol.messages import Heartbeat
 
-CHILD = """
+CHILD = r"""
 import sys, threading
 from coordinator.ledger import Ledger, set_meta
 ledger = Ledger(sys.argv[1] + "/ledger.sqlite")
 def work(k):
     for i in range(10**6):
         ledger.write(lambda c: set_meta(c, f"{k}", str(i)))
-        print(k, i, flush=True)
+        sys.stdout.write(f"{k} {i}\n")
 for k in range(4):
     threading.Thread(target=work, args=(k,)).start()
 """
@@ -89,7 +89,7 @@ def test_a_change_that_raises_leaves_nothing_and_harms_no_neighbour(tmp_path):
 
 
 def test_what_was_answered_survives_sigkill(tmp_path):
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-uc", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     answered: dict[str, int] = {}
     deadline = time.monotonic() + 20
