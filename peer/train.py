@@ -94,7 +94,7 @@ class Workshop:
         missing = [seed for seed in wanted if not self.report_finished(seed)]
         self.in_hand = self.read_checkpoint()
         resume = {seed: self.in_hand[seed] for seed in missing if seed in self.in_hand}
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         saved = time.monotonic()
         try:
             with progress(self.recipe.name, len(wanted), self.done) as show:
@@ -114,6 +114,8 @@ class Workshop:
                 file=sys.stderr,
             )
             sys.exit(130)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         self.write_checkpoint()
 
     def network_path(self, seed: int) -> Path:
