@@ -95,14 +95,15 @@ class Workshop:
         self.in_hand = self.read_checkpoint()
         resume = {seed: self.in_hand[seed] for seed in missing if seed in self.in_hand}
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        saved = time.monotonic()
+        saved, steps = time.monotonic(), 0
         try:
             with progress(self.recipe.name, len(wanted), self.done) as show:
                 for seed, boundary in train_networks(engine, self.recipe, missing, WIDTH, resume):
+                    steps += boundary.step - self.in_hand[seed].step if seed in self.in_hand else 0
                     self.in_hand[seed] = boundary.state
                     if boundary.final:
                         self.finish(seed, boundary)
-                        show(self.done)
+                    show(self.done, steps)
                     if time.monotonic() - saved > CHECKPOINT_SECONDS:
                         self.write_checkpoint()
                         saved = time.monotonic()
@@ -237,14 +238,15 @@ def writing(path: Path):
 
 @contextlib.contextmanager
 def progress(name: str, total: int, done: int):
-    """A bar on stderr when a person watches; yields a function that takes the number of finished networks."""
+    """A bar on stderr when a person watches; yields a function of (networks finished, steps trained)."""
     if not sys.stderr.isatty():
-        yield lambda finished: None
+        yield lambda finished, steps: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty()) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, soft_wrap=True)  # a network's line stays one line
+    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
         task = bar.add_task(name, total=total, completed=done)
-        yield lambda finished: bar.update(task, completed=finished)
+        yield lambda finished, steps: bar.update(task, completed=finished, description=f"{name}  {steps:,} steps")
