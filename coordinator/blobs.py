@@ -16,7 +16,11 @@ class Blobs:
 
     def put(self, result: bytes, part: str, data: bytes) -> None:
         """Durable when it returns; again is harmless. Raises OSError naming the path."""
-        write_atomic(self.path / result.hex() / part, data)
+        path = self.path / result.hex() / part
+        try:
+            write_atomic(path, data)
+        except OSError as error:  # a full disk does not say which file it was
+            raise OSError(error.errno, f"cannot keep an uploaded blob: {error.strerror}", str(path)) from None
 
     def get(self, result: bytes, part: str) -> bytes | None:
         try:

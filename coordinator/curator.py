@@ -133,7 +133,11 @@ class Curator:
             done.append(digest)
         if not done:
             return 0
-        self.writer.publish(rows, recipes, evidence, exact)
+        try:
+            self.writer.publish(rows, recipes, evidence, exact)
+        except OSError as error:  # a full disk does not say which file it was
+            place = str(error.filename or self.path)
+            raise OSError(error.errno, f"cannot write the zoo: {error.strerror or error}", place) from None
         change = update(results).where(results.c.digest.in_(done)).values(published=1)
         self.ledger.write(lambda connection: connection.execute(change).rowcount)
         for digest in done:

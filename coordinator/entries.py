@@ -7,6 +7,7 @@ import enum
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from coordinator import outcomes
@@ -87,7 +88,11 @@ def hand_in(
     if known is not None and not _may_return(known, held):
         settled = known.phase in (Phase.VOID, Phase.CONVICTED)
         return Reply(known.admission if settled else known.receipt, HandedIn.KNOWN, [])
-    if held and known is None:
+    if any(_same_work(row, result) for row in held):
+        reason = "you have handed in this very work already"
+        admission = Admission(result=digest, outcome="duplicate", reason=reason, credit=0)
+        return Reply(sign(admission), HandedIn.DUPLICATE, [])
+    if held:
         return _equivocation(connection, envelope, result, held, segments, policy, sign, now)
     if holder is not None:
         word = "already admitted" if holder.phase == Phase.ADMITTED else "already being checked"
@@ -112,6 +117,12 @@ def hand_in(
 
 def _may_return(row: Row, held: list[Row]) -> bool:
     return row.phase == Phase.VOID and row.event in MAY_RETURN and not held
+
+
+def _same_work(row: Row, result: Result) -> bool:
+    """The same networks and commitment under another label: a host that trained again after it changed its backend."""
+    first = msgspec.msgpack.decode(msgspec.msgpack.decode(row.envelope, type=Envelope).payload, type=Result)
+    return (first.commitment, first.networks) == (result.commitment, result.networks)
 
 
 def _insert_result(

@@ -65,11 +65,12 @@ def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:
     if refused is not None:
         raise UsageError(f"the coordinator at {target} refuses: {refused}") from None
     code = error.code() if isinstance(error, grpc.Call) else None
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) and "ledger" not in str(error):
+    details = str(error.details() if isinstance(error, grpc.Call) else error)
+    away = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    if away and "coordinator is in trouble" not in details:
         mend = f"; start it with `zooswarm host {path}`" if path else ""
         raise UsageError(f"no coordinator answers at {target}{mend}") from None
-    details = error.details() if isinstance(error, grpc.Call) else error
-    raise UsageError(f"the coordinator at {target} is in trouble: {details}") from None
+    raise UsageError(f"{target}: {details}") from None
 
 
 def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | None = None) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ later; anything else is our bug.
 import functools
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ TRANSFERS_MAX = 16  # uploads and downloads at once: at most 64 MiB each in memo
 WATCHERS_MAX = 16
 TRANSFER_SECONDS_MAX = 300.0  # a stream that trickles longer is cut off; the peer tries again
 WATCH_SECONDS = 1.0  # how often a status stream looks for news
+TROUBLE_SECONDS = 10.0
+TROUBLE = "the coordinator is in trouble"  # how the details of our own UNAVAILABLE start; gRPC has its own
 DETAIL_CHARS_MAX = 300  # gRPC carries details in a header of a few kilobytes
 KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result, SeedCampaign, Upload)}
 
@@ -53,8 +56,8 @@ def answering(method: Callable[..., Any]) -> Callable[..., Any]:
         except Busy as error:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except (LedgerUnavailable, OSError) as error:
-            log.error("%s: %s", method.__name__, error)
-            context.abort(grpc.StatusCode.UNAVAILABLE, str(error)[:DETAIL_CHARS_MAX])
+            self.trouble(method.__name__, error)
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"{TROUBLE}: {_public(error)}")
 
     return call
 
@@ -76,6 +79,13 @@ class Service(CoordinatorServicer):
         self._watchers = threading.BoundedSemaphore(WATCHERS_MAX)
         self.stopping = threading.Event()
         self._told: Counter[tuple[str, str]] = Counter()
+        self._trouble_at = -TROUBLE_SECONDS
+
+    def trouble(self, call: str, error: Exception) -> None:
+        """Our own trouble, said at most every ten seconds: all hosts run into it, again and again."""
+        if time.monotonic() - self._trouble_at >= TROUBLE_SECONDS:
+            self._trouble_at = time.monotonic()
+            log.error("%s; hosts are told to try again later (%s)", error, call)
 
     def count(self, error: Refused, signed: _Signed) -> None:
         """Against the host that signed; against nobody when the signature does not hold."""
@@ -211,6 +221,11 @@ class _Transfer:
     def __exit__(self, *exception: object) -> None:
         self._timer.cancel()
         self._places.release()
+
+
+def _public(error: Exception) -> str:
+    """Our trouble for strangers: what, but not on which path of this machine."""
+    return error.strerror or "its disk refuses" if isinstance(error, OSError) else "it cannot use its ledger"
 
 
 def _blame(envelope: Envelope | None) -> str:

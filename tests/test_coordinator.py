@@ -122,7 +122,9 @@ def test_the_same_result_again_gets_the_same_receipt_and_anothers_is_a_duplicate
 def test_a_second_different_result_convicts_bans_and_frees_the_assignments(stage):
     alice, bob = stage.host("alice"), stage.host("bob")
     digest, other = alice.commit(0), alice.commit(1)
-    reply = alice.submit(alice.result(0, backend="another"))
+    reply = alice.submit(alice.result(0, backend="another"))  # the same work: no crime
+    assert isinstance(reply, Admission) and reply.outcome == "duplicate"
+    reply = alice.submit(alice.result(0, alice.traces(CAMPAIGN.assignments[0], skip_training)))
     assert isinstance(reply, Admission) and reply.outcome == "convicted"
     assert stage.core.done_bits(CAMPAIGN.digest) == 0
     inbox = alice.poll(digest, other)
@@ -386,6 +388,28 @@ def test_a_blob_that_our_disk_loses_is_asked_for_again(stage):
     assert alice.open(digest, 0)
     stage.settle(lambda: alice.outcome(digest))
     assert alice.outcome(digest).outcome == "admitted"
+
+
+def test_a_full_disk_is_unavailable_not_refused_and_nothing_is_lost(stage, monkeypatch):
+    alice = stage.host("alice")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coordinator.blobs.write_atomic", full)
+        with pytest.raises(grpc.RpcError) as caught:
+            alice.commit(0)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE and "No space left" in caught.value.details()
+    assert str(stage.path) not in caught.value.details() and not stage.refused()
+    digest = alice.commit(0)
+    stage.settle(lambda: alice.open(digest, 0))
+    stage.settle(lambda: alice.outcome(digest))
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.core.curator.writer, "publish", full)
+        with pytest.raises(OSError, match="cannot write the zoo"):
+            stage.core.curate(force=True)
+    assert stage.core.curate(force=True) == 2
 
 
 def test_join_and_status_answer_anybody(stage):
