@@ -41,7 +41,7 @@ def invariants(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
 
 
 def standardized(features_NF: np.ndarray) -> np.ndarray:
-    """(N, F) float64: mean 0, deviation 1, cut at 5 deviations, so that a single dead network does not set the scale."""
+    """(N, F) float64: mean 0, deviation 1, cut at 5 deviations, so that one dead network does not set the scale."""
     centred_NF = features_NF - features_NF.mean(0)
     deviation_F = centred_NF.std(0)
     return np.clip(centred_NF / np.where(deviation_F > 0, deviation_F, 1), -5, 5)

@@ -25,7 +25,7 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}$")]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of everything that is parsed: immutable, no unknown field tolerated (kw_only is not inherited: repeat it)."""
+    """Base of everything that is parsed: immutable, no unknown field tolerated. kw_only is not inherited: repeat it."""
 
 
 class Gru(Record, frozen=True, kw_only=True, tag_field="kind", tag="gru"):
