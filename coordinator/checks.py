@@ -8,10 +8,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from sqlalchemy import select
+
 from coordinator import entries
 from coordinator.casefiles import CaseFiles
 from coordinator.intake import Intake
 from coordinator.ledger import LedgerUnavailable
+from coordinator.referee import Phase
+from coordinator.tables import answers, results
 from protocol.checking import spot_check
 from protocol.engine import Engine
 from protocol.engine.select import select_engine
@@ -62,6 +66,8 @@ class Checks:
             self.kick()
 
     def _check(self, digest: bytes, slot: int, replay: bool) -> None:
+        if not self._wanted(digest, slot, replay):
+            return
         file = self.files.get(digest)
         states, weights = self.files.check_inputs(file, slot)
         answer = spot_check(self._engine(replay), file.assignment, digest, slot, file.tasks[slot], states, weights)
@@ -70,13 +76,20 @@ class Checks:
         except Refused as error:  # the slot was answered, or the case settled, while we replayed
             log.debug("[result %s slot %d] our answer came too late: %s", digest.hex()[:8], slot, error)
 
+    def _wanted(self, digest: bytes, slot: int, replay: bool) -> bool:
+        """Asked for a moment ago, it may have been answered, or the case settled and its blobs removed."""
+        answered = select(answers.c.slot).where(
+            answers.c.result == digest, answers.c.slot == slot, answers.c.replay == int(replay)
+        )
+        phase = select(results.c.phase).where(results.c.digest == digest)
+        with self.intake.ledger.read() as connection:
+            return connection.execute(phase).scalar() == Phase.CHECKING and not connection.execute(answered).first()
+
     def _give_back(self, digest: bytes, error: Exception) -> None:
         """A blob that was verified when it came is gone or damaged: the disk's fault, not the worker's."""
-        log.error(
-            "[result %s] an uploaded blob cannot be used any more, asking for it again: %s", digest.hex()[:8], error
-        )
         now = self.clock()
         if self.intake.ledger.write(lambda c: entries.lose_blobs(c, digest, now)):
+            log.error("[result %s] an uploaded blob is gone, asking for it again: %s", digest.hex()[:8], error)
             self.intake.blobs.remove(digest)
             self.files.forget(digest)
 
