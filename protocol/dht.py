@@ -198,6 +198,8 @@ class Dht:
             await asyncio.sleep(min(backoff, WATCH_SECONDS))
             try:
                 if self.link.alive() and self.peer_count() == 0 and (self.bootstrap or self.known):
+                    if not await self._daemon_answers():
+                        continue
                     if await self._join():
                         backoff = 1.0
                         continue
@@ -209,18 +211,24 @@ class Dht:
                     backoff = min(BACKOFF_SECONDS_MAX, backoff * 2)
                 elif self.link.alive() and time.monotonic() >= due:
                     due = time.monotonic() + self.options.keepalive_seconds
-                    await self._look_around()
+                    if await self._daemon_answers():
+                        await self._look_around()
                 await self._store_kept()
             except Exception as error:  # the keeper must outlive whatever it keeps
                 log.debug("keep-alive: %r", error)
 
-    async def _look_around(self) -> None:
-        """hivemind neither returns to bootstrap addresses nor refreshes its routing table by itself."""
+    async def _daemon_answers(self) -> bool:
+        """End a daemon that hangs, so that the watch starts another. It may hang long before it seems dead: then all
+        other nodes seem to be."""
         try:
             await self.link.visible_addresses()
+            return True
         except TimeoutError:
-            self.link.kill()  # it hangs: the watch starts another
-            return
+            self.link.kill()
+            return False
+
+    async def _look_around(self) -> None:
+        """hivemind neither returns to bootstrap addresses nor refreshes its routing table by itself."""
         await asyncio.gather(*(self.link.dial(address) for address in self.bootstrap))
         self._correct_clock()
         met = await self.link.met()
