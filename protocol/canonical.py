@@ -27,8 +27,24 @@ def hexdigest(data: bytes) -> str:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One byte string per value: sorted keys, no spaces, shortest round-trip floats, UTF-8."""
-    return msgspec.json.encode(value, order="sorted")
+    """One byte string per value: sorted keys, no spaces, shortest round-trip floats, UTF-8; no field at its default."""
+    return msgspec.json.encode(_without_defaults(value), order="sorted")
+
+
+def _without_defaults(value: Any) -> Any:
+    """Structs -> dictionaries of the fields that differ from their default (msgspec's own option compares objects)."""
+    if isinstance(value, msgspec.Struct):
+        config, told = value.__struct_config__, {}
+        if config.tag is not None:
+            told[config.tag_field] = config.tag
+        for field in msgspec.structs.fields(value):
+            held = getattr(value, field.name)
+            if field.default is msgspec.NODEFAULT or held != field.default:
+                told[field.encode_name] = _without_defaults(held)
+        return told
+    if isinstance(value, (list, tuple)):
+        return [_without_defaults(item) for item in value]
+    return value
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -1,7 +1,8 @@
 """A recipe: everything that determines a network except its seed. TOML in, exact bytes and digest out.
 
-Recipes are data, never code. The digest is the SHA-256 of the canonical JSON of the fully expanded recipe, so two
-TOML files that differ only in comments, order or spelled-out defaults name the same population of networks.
+Recipes are data, never code. The digest is the SHA-256 of the canonical JSON without fields that have their default,
+so two TOML files that differ only in comments, order or spelled-out defaults name the same population of networks, and
+a new optional field leaves all older digests as they are. A default, once released, never changes.
 """
 
 from functools import cached_property
@@ -70,9 +71,7 @@ class Training(Record, frozen=True, kw_only=True):
     batch: Annotated[int, Meta(ge=1, le=1024)]
     max_steps: Annotated[int, Meta(ge=1, le=10_000_000)]
     segment_steps: Annotated[int, Meta(ge=1, le=1000)] = 50
-    stop_held_out_loss: Annotated[float, Meta(ge=0, le=1e6)] = (
-        0.0  # a network at or below this stops; 0: never
-    )
+    stop_held_out_loss: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # a network at or below this stops; 0: never
 
 
 class Recipe(Record, frozen=True, kw_only=True, dict=True):

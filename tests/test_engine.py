@@ -72,11 +72,11 @@ def test_the_reference_passes_the_self_test():
 
 
 GOLDEN = {
-    "ds1-eightbit": "8812721a3492c3dbb54eee464332692ac95e103621c94e00d4cf586f0f907f10",
-    "ds1-parity": "1b4736b261f0dd96e5e0c312a64a88d09c59e76b529ef4083116d54796c96a7a",
-    "ds1-simplexor": "d5e1e99c69180596dc931fdf459b6e2547c4cbcbe2b79bc74df90a54a6f12de3",
-    "ds1-singledirect": "3b677c5660d13bdaa034685d39c73c4b67ec97789d9a5fb94e4112cb569b3387",
-    "ds1-singleinvert": "610aea0150764471f1957a7b423a4edff4214fae4713b14550e6ab100c581f37",
+    "ds1-eightbit": "79ca1cba871cee3f3036f72a4e9e9d2b918eaa3737bea413d5ffce6871ffb5bf",
+    "ds1-parity": "6bdb2ad331196545085dafc42f1c62b44104956d3526eab773539577cf59adc7",
+    "ds1-simplexor": "3a4fb9e6db52165b00a28486736c05f86aa0cfe5fd55c140e5f1aee0dde76ff5",
+    "ds1-singledirect": "77d7246c912efc9a6362b8fa903a5b91a7ff6781a0955fea55d518d9e0cb69ce",
+    "ds1-singleinvert": "e961c472d7a341c9ad5ef2512d5708472245a79d21c92805e8481cf26c553bea",
 }
 
 

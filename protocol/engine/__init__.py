@@ -95,7 +95,7 @@ class TaskData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Engine(Protocol):
-    """One backend. All backends give the same bits; `name` says which one ran, e.g. `c-avx512` or `numpy`."""
+    """One backend. All backends give the same bits; `name` says which one ran, e.g. `c-v4` or `numpy`."""
 
     name: str
 

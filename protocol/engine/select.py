@@ -19,7 +19,7 @@ SELF_TEST = Recipe(
     training=Training(learning_rate=0.03, batch=18, max_steps=100, segment_steps=4),
 )
 SELF_TEST_STEPS = 8
-SELF_TEST_DIGEST = "21ac10301279acad54578f22982655f9241efea0cee9215c328062332a99aa01"
+SELF_TEST_DIGEST = "ff8bf4927d65c8b326b7c4d52913e320fb2d56297679bc5d1adfa82089ee2522"
 
 
 def select_engine(backend: str = "auto", threads: int = 1, isa: str = "auto") -> Engine:
