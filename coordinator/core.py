@@ -11,7 +11,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from coordinator.beacon import CHAIN_LENGTH, Beacon
 from coordinator.bench import Bench
@@ -101,10 +101,17 @@ class Coordinator:
     def done_bits(self, digest: str) -> int:
         """Bit i: assignment i has a result that is admitted or being judged; a cleared bit is in the pool."""
         held = select(results.c.assignment).where(results.c.campaign == digest, results.c.phase.in_(HELD))
+        return self._bits(digest, held)
+
+    def touched_bits(self, digest: str) -> int:
+        """Bit i: somebody has handed in assignment i at some time, so that an old bit of it may still be about."""
+        return self._bits(digest, select(results.c.assignment).where(results.c.campaign == digest).distinct())
+
+    def _bits(self, digest: str, indices: Select) -> int:
         campaign, _ = self.book.get(digest)
         bits = bytearray(-(-len(campaign.assignments) // 8))
         with self.ledger.read() as connection:
-            for index in connection.execute(held).scalars():
+            for index in connection.execute(indices).scalars():
                 bits[index // 8] |= 1 << index % 8
         return int.from_bytes(bits, "little")
 

@@ -34,15 +34,19 @@ class Gossip:
         self.core, self.node, self.join_target = core, node, join_target
         self._entries: tuple[CampaignEntry, ...] | None = None
         self._manifest_at = 0.0
-        self._said: dict[tuple[str, int], int] = {}  # (campaign, shard) -> bits
+        self._version = -1  # of the ledger, when everything was said
+        self._said: dict[tuple[str, int], int] = {}  # (campaign, shard) -> bits; -1: something, in an earlier run
+        self._known: set[str] = set()
 
     def publish(self) -> None:
         """Say what has changed. Raises whatever the node raises when the DHT does not answer."""
+        now, version = self.core.clock(), self.core.ledger.version
+        if version == self._version and now - self._manifest_at <= MANIFEST_SECONDS:
+            return
         listed = self._listed()
         entries = tuple(
             CampaignEntry(bytes.fromhex(digest), len(self.core.book.get(digest)[0].assignments)) for digest in listed
         )
-        now = self.core.clock()
         if entries != self._entries or now - self._manifest_at > MANIFEST_SECONDS:
             manifest = Manifest(
                 campaigns=entries,
@@ -53,8 +57,9 @@ class Gossip:
             )
             if self.node.publish_manifest(manifest):
                 self._entries, self._manifest_at = entries, now
-        for digest in listed:
-            self._publish_done(digest)
+        stored = [self._publish_done(digest) for digest in listed]
+        if all(stored) and entries == self._entries:
+            self._version = version  # all of it was stored: nothing to say until something changes
 
     def _listed(self) -> list[str]:
         """The campaigns that fit one manifest: those with work to do first, by priority, then by age."""
@@ -66,11 +71,21 @@ class Gossip:
 
         return sorted(states, key=order)[:CAMPAIGNS_MAX]
 
-    def _publish_done(self, digest: str) -> None:
+    def _publish_done(self, digest: str) -> bool:
+        """Whether the DHT now has all bits of this campaign."""
         bits, mask = self.core.done_bits(digest), (1 << SHARD_SIZE) - 1
+        # After a restart the DHT may still hold bits of the last run: say at once what has become of them.
+        touched = self.core.touched_bits(digest) if digest not in self._known else 0
+        self._known.add(digest)
+        stored = True
         for shard in range(shard_count(len(self.core.book.get(digest)[0].assignments))):
             done = bits >> shard * SHARD_SIZE & mask
-            if done != self._said.get((digest, shard), 0) and self.node.keep(
-                claims_key(digest, shard), DONE, Done(done=done), DONE_TTL
-            ):
+            if touched >> shard * SHARD_SIZE & mask:
+                self._said.setdefault((digest, shard), -1)
+            if done == self._said.get((digest, shard), 0):
+                continue
+            if self.node.keep(claims_key(digest, shard), DONE, Done(done=done), DONE_TTL):
                 self._said[digest, shard] = done
+            else:
+                stored = False
+        return stored

@@ -84,10 +84,11 @@ def _admit(connection: Connection, row: Row, assignment: Assignment, assignments
     fresh = [{"recipe": recipe, "seed": s, "result": row.digest} for s in assignment.seeds if s not in taken]
     if fresh:
         connection.execute(insert(networks), fresh)
-    admitted = select(func.count()).where(results.c.campaign == row.campaign, results.c.phase == Phase.ADMITTED)
-    if connection.execute(admitted).scalar() != assignments:
+    mine = campaigns.c.digest == row.campaign
+    connection.execute(update(campaigns).where(mine).values(admitted=campaigns.c.admitted + 1))
+    if connection.execute(select(campaigns.c.admitted).where(mine)).scalar() != assignments:
         return []
-    done = and_(campaigns.c.digest == row.campaign, campaigns.c.state != "complete")
+    done = and_(mine, campaigns.c.state != "complete")
     if not connection.execute(update(campaigns).where(done).values(state="complete")).rowcount:
         return []
     return [News(kind="complete", text=f"all {assignments} assignments are admitted", campaign=row.campaign)]

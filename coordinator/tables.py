@@ -27,6 +27,7 @@ campaigns = Table(
     Column("manifest", LargeBinary, nullable=False),  # the signed envelope, made once
     Column("state", String, nullable=False),  # running, paused, cancelled, complete
     Column("seeded_at", Float, nullable=False),
+    Column("admitted", Integer, nullable=False, default=0),  # assignments: counting them would cost more and more
 )
 
 results = Table(
@@ -36,8 +37,6 @@ results = Table(
     Column("campaign", ForeignKey("campaigns.digest"), nullable=False),
     Column("assignment", Integer, nullable=False),
     Column("worker", String, nullable=False),
-    Column("envelope", LargeBinary, nullable=False),
-    Column("receipt", LargeBinary, nullable=False),
     Column("epoch", Integer, nullable=False),  # of the receipt
     Column("received_at", Float, nullable=False),
     Column("networks", Integer, nullable=False),
@@ -48,12 +47,18 @@ results = Table(
     Column("reason", String, nullable=False, default=""),
     Column("fault", Integer, nullable=False, default=0),
     Column("parts", String, nullable=False, default=""),  # uploaded and verified, comma separated
-    Column("draw", LargeBinary),
-    Column("admission", LargeBinary),
     Column("published", Integer, nullable=False, default=0),  # 1: durable in the zoo
+    # Last, so that reading what stands before does not walk through them.
+    Column("receipt", LargeBinary, nullable=False),
+    Column("admission", LargeBinary),
+    Column("draw", LargeBinary),
+    Column("envelope", LargeBinary, nullable=False),
     Index("results_assignment", "campaign", "assignment"),
     Index("results_worker", "worker", "since"),
-    Index("results_phase", "phase"),
+    Index("results_phase", "phase", "published"),
+    Index("results_fault", "fault", "worker"),
+    Index("results_pace", "campaign", "phase", "since", "received_at"),
+    Index("results_progress", "campaign", "phase", "assignment", "networks", "published"),  # status reads nothing else
 )
 
 seats = Table(
