@@ -81,7 +81,7 @@ def decode_toml(data: bytes, source: str) -> dict[str, Any]:
     try:
         import tomllib
     except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
