@@ -15,6 +15,7 @@ from protocol.judgement import Judged
 PRESENCE_SECONDS = 30.0  # a host that was silent for so long is not drawn, and loses the slots it was drawn for
 LIES_MAX = 3  # false accusations after which a host is not drawn any more
 FAULT_WINDOW = 50  # a host's last bundles, in which faults are counted
+SILENT_PER_SLOT_MAX = 3  # then the organizer takes the slot: a crowd of silent hosts must not hold a result for ever
 PENDING_PER_HOST_MAX = 64  # unsettled results of one host; a heartbeat cannot name more
 
 
@@ -171,10 +172,9 @@ Action = MakeDraw | BeginChecks | Reseat | CheckSlot | ReplaySlot | Settle
 
 def reveal_due(cases: Iterable[Case], court: Court) -> bool:
     """Whether the beacon's next link may be shown: somebody waits for it, and the last one is old enough."""
+    elapsed = court.now - court.revealed_at  # negative after the clock was set back: then we do not wait for it
     return any(
-        case.phase is Phase.COMMITTED
-        and case.epoch >= court.epoch
-        and court.now - court.revealed_at >= case.policy.epoch_seconds
+        case.phase is Phase.COMMITTED and case.epoch >= court.epoch and not 0 <= elapsed < case.policy.epoch_seconds
         for case in cases
     )
 
@@ -214,7 +214,7 @@ def _rule_checking(case: Case, court: Court) -> list[Action]:
         if seat.host == court.organizer:
             actions.append(CheckSlot(case.digest, slot))
         elif is_silent(seat, case.policy, court):
-            host = next_checker(case, court, seated)
+            host = next_checker(case, court, slot, seated)
             seated.add(host)
             actions.append(Reseat(case.digest, slot, seat.host, host))
     return actions
@@ -229,8 +229,10 @@ def is_silent(seat: Seat, policy: Policy, court: Court) -> bool:
     )
 
 
-def next_checker(case: Case, court: Court, seated: set[str]) -> str:
+def next_checker(case: Case, court: Court, slot: int, seated: set[str]) -> str:
     """The next host in the draw's order that is here, holds no slot and has not been silent; else the organizer."""
+    if sum(silent == slot for silent, _ in case.silent) + 1 >= SILENT_PER_SLOT_MAX:
+        return court.organizer
     out = seated | {host for _, host in case.silent} | court.banned
     for host in case.ranked:
         if host not in out and court.now - court.last_seen.get(host, 0.0) <= court.presence_seconds:

@@ -54,6 +54,7 @@ def test_a_result_waits_for_a_link_younger_than_its_receipt():
     assert rule(CASE, COURT) == []
     assert reveal_due([CASE], COURT)
     assert not reveal_due([CASE], replace(COURT, revealed_at=NOW - 4.9))
+    assert reveal_due([CASE], replace(COURT, revealed_at=NOW + 3600))  # the clock was set back
     assert not reveal_due([replace(CASE, epoch=6)], COURT)  # its link is known: nobody waits
     assert not reveal_due([], COURT)
     assert rule(replace(CASE, epoch=6), COURT) == [MakeDraw(b"r")]
@@ -76,6 +77,8 @@ def test_checkers_are_waited_for_then_replaced_in_the_draws_order_then_by_the_or
     assert rule(checking(), replace(COURT, banned=frozenset("ac"))) == [Reseat(b"r", 0, "a", "organizer")]
     both = replace(COURT, last_seen={"c": NOW})
     assert rule(checking(), both) == [Reseat(b"r", 0, "a", "c"), Reseat(b"r", 1, "b", "organizer")]
+    crowd = frozenset({(0, "x"), (0, "y")})
+    assert rule(replace(slow, silent=crowd), COURT) == [Reseat(b"r", 0, "a", "organizer")]
     again = checking(seats={0: Seat("c", NOW - 301), 1: Seat("b", NOW)}, silent=frozenset({(0, "a")}))
     assert rule(again, COURT) == [Reseat(b"r", 0, "c", "organizer")]
 
