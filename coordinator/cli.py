@@ -1,10 +1,12 @@
 """The verbs of the coordinator package; anything heavy is imported inside a verb."""
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; what matters we say ourselves
 DIR = click.Path(path_type=Path, file_okay=False)
 
 
