@@ -17,6 +17,7 @@ from protocol.recipe import Name, Recipe, Record, check_recipe, load_recipe, par
 CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024  # final weights of one bundle, as one upload
 SEED_MAX = 2**31
+ASSIGNMENTS_MAX = 1_000_000  # listed in memory by every host: 16,000 keys in the DHT
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=0, le=10000)]
@@ -113,6 +114,8 @@ def check_campaign(campaign: Campaign, source: str) -> Campaign:
             raise UsageError(f"{source}: {place}.recipe.name: two different recipes are called {recipe.name!r}")
         if 4 * recipe.parameter_count * population.bundle > BUNDLE_BYTES_MAX:
             raise UsageError(f"{source}: {place}.bundle: too many networks of this size; make it smaller")
+    if sum(-(-p.count // p.bundle) for p in campaign.populations) > ASSIGNMENTS_MAX:
+        raise UsageError(f"{source}: more than {ASSIGNMENTS_MAX:,} assignments; make bundles larger, or two campaigns")
     if len(campaign.exact) > CAMPAIGN_BYTES_MAX:
         raise UsageError(f"{source}: expands to more than {CAMPAIGN_BYTES_MAX:,} bytes; split the campaign")
     return campaign
