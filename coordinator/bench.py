@@ -161,7 +161,7 @@ class Bench:
             draw = self.intake.sign(self._draw(file, case, court))
             self.ledger.write(lambda c: entries.add_draw(c, file.digest, draw, now))
         elif isinstance(action, BeginChecks):
-            seated = seat_checkers(list(file.tasks), self._present(file, court), court.organizer, set())
+            seated = seat_checkers(list(file.tasks), self._present(file, court), court.organizer)
             self.ledger.write(lambda c: entries.begin_checks(c, file.digest, seated, now))
         elif isinstance(action, Reseat):
             slot, gone, host = action.slot, action.silent, action.host

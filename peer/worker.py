@@ -107,7 +107,8 @@ class Worker:
             if state is None:
                 recipe = bundle.assignment.recipe
                 (boundary,) = start(self.engine, recipe, task_data(recipe), [seed])
-                bundle.append(seed, boundary)
+                if not self._keep(bundle, seed, boundary):
+                    continue
                 if boundary.final:
                     self._leave(bundle, seed, boundary)
                     continue
@@ -127,8 +128,9 @@ class Worker:
         self.active = [item for item in self.active if item[0].assignment.recipe is not recipe]
         steps = 0
         for (bundle, seed, before), boundary in zip(group, ends, strict=True):
-            bundle.append(seed, boundary)
             steps += boundary.state.step - before.step
+            if not self._keep(bundle, seed, boundary):
+                continue
             if boundary.final:
                 self._leave(bundle, seed, boundary)
             else:
@@ -142,6 +144,16 @@ class Worker:
             at=max(boundary.state.step for boundary in ends),
             loss=float(min(boundary.held_out_loss for boundary in ends)),
         )
+
+    def _keep(self, bundle: Bundle, seed: int, boundary: Boundary) -> bool:
+        """Append to the bundle's files; False when the daemon has dropped the bundle and its directory meanwhile."""
+        try:
+            bundle.append(seed, boundary)
+        except FileNotFoundError:
+            if bundle.path.exists():
+                raise
+            return False
+        return True
 
     def _leave(self, bundle: Bundle, seed: int, boundary: Boundary) -> None:
         emit(

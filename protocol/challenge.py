@@ -94,22 +94,6 @@ class _Stream:
                 return value % n
 
 
-def seat_checkers(tasks: list[SlotTask], ranked: list[str], organizer: str, silent: set[tuple[int, str]]) -> list[str]:
-    """Who has which slot now. Distinct hosts first; where candidates run out, the organizer checks, and it shows.
-
-    `silent` holds (slot, host) pairs that let their time pass: the next host in rank that has no slot yet, then the
-    organizer, takes the place.
-    """
-    seats: list[str] = [""] * len(tasks)
-    taken = {host for _, host in silent}
-    free = [host for host in ranked if host not in taken]
-    kept = ranked[: len(tasks)]
-    for slot in range(len(tasks)):
-        first = kept[slot] if slot < len(kept) else organizer
-        if (slot, first) not in silent:
-            seats[slot] = first
-    for slot in range(len(tasks)):
-        if not seats[slot]:
-            spare = next((h for h in free if h not in seats and (slot, h) not in silent), organizer)
-            seats[slot] = spare
-    return seats
+def seat_checkers(tasks: list[SlotTask], ranked: list[str], organizer: str) -> list[str]:
+    """Who has which slot at first: distinct hosts in rank; where they run out the organizer checks, and it shows."""
+    return [ranked[slot] if slot < len(ranked) else organizer for slot in range(len(tasks))]

@@ -1,18 +1,17 @@
 """Claiming work through the DHT: looks, waits and stores around the decisions of `claims`.
 
-`Claims` is a host's side, `DoneBoard` the organizer's. Both use the small `Node` interface, so the same tests run
-over an in-memory swarm with a fake clock and over real nodes.
+`Claims` is a host's side; the organizer's is `coordinator.gossip`. It uses the small `Node` interface, so the same
+tests run over an in-memory swarm with a fake clock and over real nodes.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from protocol import claims as rules
 from protocol.claims import SETTLE_SAMPLES, Held, View
-from protocol.records import CLAIM, DONE, DONE_TTL, Done, claims_key, shard_count, shard_size
+from protocol.records import CLAIM, claims_key, shard_size
 
 SHARDS_PER_CLAIM = 64  # looked at in one claim(), at most: a hunt through 100,000 assignments takes several calls
 FINISHED_PER_CLAIM = 16  # of these: shards that were done when we last looked, in case the organizer reopened some
@@ -243,53 +242,3 @@ class Claims:
                 self.held[shard].stored_at = now
                 self.held[shard].published = claim.claimed
         return all(stored)
-
-
-class DoneBoard:
-    """The organizer's side: which assignments have a result that is accepted or awaits judgement.
-
-    Only the ledger knows; this publishes it. Call `publish` after changes and at least every minute.
-    """
-
-    def __init__(self, node: Node, campaign: str, assignments: int, refresh_seconds: float = DONE_TTL / 4):
-        self.node, self.campaign, self.refresh_seconds = node, campaign, refresh_seconds
-        self._done = [0] * shard_count(assignments)
-        self._stored_at: dict[int, float] = {}
-        self._dirty: set[int] = set()
-        self._publishing = asyncio.Lock()  # or one call would report done what another is still storing
-
-    def mark(self, indices: Iterable[int]) -> None:
-        self._change(indices, lambda old, bits: old | bits)
-
-    def clear(self, indices: Iterable[int]) -> None:
-        """These are free again: a rejected result, a void bundle, a banned host."""
-        self._change(indices, lambda old, bits: old & ~bits)
-
-    async def publish(self) -> int:
-        """Store what changed and what nears its end, a bounded number of shards. Returns how many are still due;
-        at 0 all marks made before the call are in the swarm."""
-        async with self._publishing:
-            now = self.node.monotonic()
-            old = [s for s, at in self._stored_at.items() if now - at >= self.refresh_seconds and self._done[s]]
-            due = list(dict.fromkeys([*sorted(self._dirty), *old]))
-            batch = due[:STORES_PER_PUBLISH]
-            self._dirty.difference_update(batch)  # before the await: a change meanwhile makes it dirty again
-            puts = [(claims_key(self.campaign, s), DONE, Done(done=self._done[s]), DONE_TTL) for s in batch]
-            try:
-                stored = await self.node.put_many(puts) if puts else []
-            except BaseException:
-                self._dirty.update(batch)
-                raise
-            for shard, ok in zip(batch, stored, strict=True):
-                if ok:
-                    self._stored_at[shard] = now
-                else:
-                    self._dirty.add(shard)
-            return len(due) - sum(stored)
-
-    def _change(self, indices: Iterable[int], how: Callable[[int, int], int]) -> None:
-        for shard, bits in rules.by_shard(indices).items():
-            new = how(self._done[shard], bits)
-            if new != self._done[shard]:
-                self._done[shard] = new
-                self._dirty.add(shard)

@@ -6,7 +6,9 @@ import selectors
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocol.claiming import Claims, DoneBoard
+from done_board import DoneBoard
+
+from protocol.claiming import Claims
 
 CAMPAIGN = "ab" * 32
 

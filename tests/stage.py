@@ -64,6 +64,7 @@ class Stage:
     def __init__(self, path: Path):
         self.path, self.port = path, free_port()
         self.processes: dict[str, subprocess.Popen] = {}
+        self.environment = os.environ | {"ZOOSWARM_HOME": str(path / "home")}
         self.address = ""
 
     def write_campaign(self, seeds: int, bundle: int, steps: int = 200, segment: int = 20) -> Path:
@@ -76,12 +77,12 @@ class Stage:
         return self.path / "campaign.toml"
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run([ZOOSWARM, *arguments], capture_output=True, text=True, timeout=120)
+        return subprocess.run([ZOOSWARM, *arguments], capture_output=True, text=True, timeout=120, env=self.environment)
 
     def start(self, name: str, *arguments: str, program: list[str] | None = None) -> subprocess.Popen:
         with (self.path / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [*(program or [ZOOSWARM]), *arguments], stdout=log, stderr=subprocess.STDOUT, env=os.environ
+                [*(program or [ZOOSWARM]), *arguments], stdout=log, stderr=subprocess.STDOUT, env=self.environment
             )
         self.processes[name] = process
         return process

@@ -10,9 +10,10 @@ import time
 import msgspec
 import pytest
 from claim_stories import STORIES
+from done_board import DoneBoard
 from fake_swarm import CAMPAIGN
 
-from protocol.claiming import Claims, DoneBoard
+from protocol.claiming import Claims
 from protocol.errors import UsageError
 from protocol.identity import Identity
 from protocol.records import (

@@ -99,7 +99,7 @@ class Scene:
         draw = seal(self.organizer, Draw(result=envelope.digest, link=link, candidates=candidates, probation=True))
         drawn = challenge(link, envelope.digest)
         tasks = draw_cells(POLICY, True, drawn, [len(t) - 1 for t in traces])
-        seats = seat_checkers(tasks, rank_checkers(drawn, candidates), self.organizer.host, set())
+        seats = seat_checkers(tasks, rank_checkers(drawn, candidates), self.organizer.host)
         by_host = {c.host: c for c in self.checkers}
         answers = tuple(
             seal(by_host[seats[slot]], self.answer(envelope.digest, slot, task)) for slot, task in enumerate(tasks)
@@ -271,12 +271,11 @@ def _same(seed):
     return rng.randbytes(32), segments
 
 
-def test_silent_checkers_are_replaced_and_the_organizer_fills_in():
+def test_the_organizer_checks_where_hosts_run_out():
     tasks = draw_cells(Policy(checkers=3), False, bytes(32), [4, 4, 4])
-    assert seat_checkers(tasks, ["a", "b", "c", "d"], "org", set()) == ["a", "b", "c"]
-    assert seat_checkers(tasks, ["a", "b", "c", "d"], "org", {(1, "b")}) == ["a", "d", "c"]
-    assert seat_checkers(tasks, ["a"], "org", set()) == ["a", "org", "org"]
-    assert seat_checkers(tasks, ["a", "b"], "org", {(0, "a")}) == ["org", "b", "org"]
+    assert seat_checkers(tasks, ["a", "b", "c", "d"], "org") == ["a", "b", "c"]
+    assert seat_checkers(tasks, ["a"], "org") == ["a", "org", "org"]
+    assert seat_checkers(tasks, [], "org") == ["org"] * 3
 
 
 # -- judging and admission ----------------------------------------------------------------------------------------
