@@ -106,7 +106,7 @@ class Stage:
         self.hosts.append(ScriptedHost(name, self.port))
         return self.hosts[-1]
 
-    def settle(self, until: Callable[[], object], seconds: float = 20.0) -> None:
+    def settle(self, until: Callable[[], object], seconds: float = 90.0) -> None:
         """Let the referee work until something is so; the fake clock stands still meanwhile."""
         deadline = time.monotonic() + seconds
         while not until():
