@@ -38,7 +38,7 @@ pytestmark = pytest.mark.swarm
 PRESENCE = Presence("alice", "0.1.0", "4-core CPU", 1e6, 4)
 
 
-def eventually(ask, seconds=20.0, pause=0.1):
+def eventually(ask, seconds=60.0, pause=0.1):
     """Ask until the answer is truthy; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not (answer := ask()):
