@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from protocol.recipe import Gru, Linear, Recipe
+from protocol.layers import Gru, Linear
+from protocol.recipe import Recipe
 
 
 class ZooNetwork(nn.Sequential):

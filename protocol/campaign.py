@@ -12,7 +12,8 @@ from msgspec import Meta
 
 from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable
 from protocol.errors import Refused, UsageError
-from protocol.recipe import Name, Recipe, Record, check_recipe, load_recipe, parse_recipe
+from protocol.recipe import Recipe, check_recipe, decode_recorded, load_recipe, parse_recipe
+from protocol.schema import Name, Record
 
 CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024  # final weights of one bundle, as one upload
@@ -156,7 +157,7 @@ def campaign_from_bytes(data: bytes) -> Campaign:
     if len(data) > CAMPAIGN_BYTES_MAX:
         raise Refused("campaign-size", f"{len(data)} bytes")
     try:
-        campaign = check_campaign(msgspec.json.decode(data, type=Campaign), "campaign")
+        campaign = check_campaign(decode_recorded(data, Campaign), "campaign")
     except msgspec.ValidationError as error:
         raise Refused("campaign-schema", readable(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:

@@ -25,7 +25,7 @@ from msgspec import Meta
 
 from protocol.canonical import hexdigest, read_limited, readable
 from protocol.errors import UsageError
-from protocol.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe
+from protocol.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decode_recorded
 from protocol.zoo_catalogue import catalogue_schema, read_part
 
 if TYPE_CHECKING:
@@ -175,12 +175,16 @@ class Store:
         data = read_limited(path, RECIPE_BYTES_MAX, "recipe")
         check_digest(path, data, digest)
         try:
-            recipe = msgspec.json.decode(data, type=Recipe)
+            recipe = decode_recorded(data, Recipe)
         except msgspec.ValidationError as error:
             raise UsageError(f"{path}: {readable(error)}") from None
         except msgspec.DecodeError:
             raise UsageError(f"{path}: not JSON") from None
-        if recipe.digest != digest or not 0 < recipe.parameter_count <= SCALARS_MAX:
+        try:
+            readable_count = recipe.digest == digest and 0 < recipe.parameter_count <= SCALARS_MAX
+        except ValueError:
+            readable_count = False  # layers that do not fit
+        if not readable_count:
             raise UsageError(f"{path}: not a recipe that this version can read")
         return recipe
 

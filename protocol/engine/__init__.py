@@ -86,12 +86,16 @@ def check_values(params: np.ndarray, what: str) -> None:
 
 
 class TaskData(msgspec.Struct, frozen=True, kw_only=True):
-    """A recipe's data, made from its digest alone. N sequences, T commands, 0/1 bytes."""
+    """A task's data: what `protocol.tasks.task_shape` says. N training and M held-out samples of T time steps.
 
-    commands: np.ndarray  # (N, T, 9) uint8
-    pins: np.ndarray  # (N, T, 20) uint8
-    held_out_commands: np.ndarray  # (M, T, 9) uint8
-    held_out_pins: np.ndarray  # (M, T, 20) uint8
+    Inputs are uint8 (times `TaskShape.scale`) or float32. Targets are uint8 pins or float32 values (N, T', width), or
+    uint8 or int32 class numbers (N, T'), with T' = `TaskShape.target_length`. Arrays are C-contiguous.
+    """
+
+    inputs: np.ndarray  # (N, T, features) or (N, 1, channels, height, width)
+    targets: np.ndarray
+    held_out_inputs: np.ndarray  # (M, ...)
+    held_out_targets: np.ndarray
 
 
 class Engine(Protocol):

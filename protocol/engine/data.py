@@ -7,38 +7,42 @@ sees the same training set; initial parameters and batch order depend on (recipe
 import threading
 from functools import lru_cache
 
-import msgspec
 import numpy as np
 
 from protocol.canonical import canonical_json, sha256
 from protocol.engine import State, TaskData
+from protocol.layers import Gru, Linear
 from protocol.machines import MACHINES
 from protocol.philox import permutation, stream_key, uniform, words
-from protocol.recipe import COMMAND_BITS, Gru, Linear, Recipe, Task
+from protocol.recipe import Recipe
+from protocol.tasks import COMMAND_BITS, MachineTask, Task
 
 POWERS_BLOCK = 1024  # steps of Adam's recurrence that are computed and kept together
 
 
 def task_data(recipe: Recipe) -> TaskData:
-    """The recipe's training and held-out sequences; the arrays are shared and read-only."""
-    return _task_data(canonical_json(recipe.task))
+    """The recipe's training and held-out samples; the arrays are shared and read-only."""
+    return _task_data(recipe.task)
 
 
 @lru_cache(maxsize=8)
-def _task_data(exact: bytes) -> TaskData:
-    task, digest = msgspec.json.decode(exact, type=Task), sha256(exact)
-    machine = MACHINES[task.machine]
-    commands = _commands(stream_key("data", digest), task.sequences, task.length)
-    held_out = _commands(stream_key("held-out", digest), task.held_out, task.length)
-    data = TaskData(
-        commands=commands,
-        pins=machine.run(commands),
-        held_out_commands=held_out,
-        held_out_pins=machine.run(held_out),
-    )
-    for array in (data.commands, data.pins, data.held_out_commands, data.held_out_pins):
+def _task_data(task: Task) -> TaskData:
+    data = machine_data(task)
+    for array in (data.inputs, data.targets, data.held_out_inputs, data.held_out_targets):
         array.flags.writeable = False
     return data
+
+
+def machine_data(task: MachineTask) -> TaskData:
+    machine, digest = MACHINES[task.machine], sha256(canonical_json(task))
+    commands = _commands(stream_key("data", digest), task.sequences, task.length)
+    held_out = _commands(stream_key("held-out", digest), task.held_out, task.length)
+    return TaskData(
+        inputs=commands,
+        targets=machine.run(commands),
+        held_out_inputs=held_out,
+        held_out_targets=machine.run(held_out),
+    )
 
 
 def _commands(key: tuple[int, int], sequences: int, length: int) -> np.ndarray:
@@ -48,12 +52,12 @@ def _commands(key: tuple[int, int], sequences: int, length: int) -> np.ndarray:
 
 
 def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:
-    """Training sequences of steps `step` to `step + steps`, (steps, B) int32.
+    """Training samples of steps `step` to `step + steps`, (steps, B) int32.
 
     Epochs without replacement: the batches cut up one endless row of permutations, one an epoch, so a batch may
     straddle two.
     """
-    n, batch = recipe.task.sequences, recipe.training.batch
+    n, batch = recipe.task_shape.samples, recipe.training.batch
     first, last = step * batch, (step + steps) * batch
     epochs = range(first // n, -(-last // n))
     row = np.concatenate([_epoch(recipe.digest, seed, epoch, n) for epoch in epochs])

@@ -13,7 +13,9 @@ from protocol.engine import State, TaskData
 from protocol.engine.build import library
 from protocol.engine.data import batch_order, step_sizes
 from protocol.errors import UsageError
-from protocol.recipe import COMMAND_BITS, PIN_COUNT, Gru, Linear, Recipe
+from protocol.layers import Gru, Linear
+from protocol.recipe import Recipe
+from protocol.tasks import COMMAND_BITS, PIN_COUNT
 
 T = TypeVar("T")
 
@@ -133,7 +135,7 @@ class NativeEngine:
         if kept is None:
             if len(self._packed) >= DATA_KEPT:
                 self._packed.pop(next(iter(self._packed)))
-            kept = (data, pack(data.commands, data.pins), pack(data.held_out_commands, data.held_out_pins))
+            kept = (data, pack(data.inputs, data.targets), pack(data.held_out_inputs, data.held_out_targets))
             self._packed[id(data)] = kept
         return kept[1], kept[2]
 
@@ -159,7 +161,7 @@ def _program(recipe: Recipe) -> _Program:
             offset += outputs * (width + 1)
         width = outputs
     assert offset == recipe.parameter_count
-    return _Program(len(layers), recipe.task.length, offset, (_Layer * len(layers))(*layers))
+    return _Program(len(layers), recipe.task_shape.length, offset, (_Layer * len(layers))(*layers))
 
 
 def _adam(recipe: Recipe) -> _Adam:

@@ -14,7 +14,8 @@ import numpy as np
 
 from protocol.engine import State, TaskData
 from protocol.engine.data import batch_order, step_sizes
-from protocol.recipe import Gru, Linear, Recipe
+from protocol.layers import Gru, Linear
+from protocol.recipe import Recipe
 
 F = np.float32
 LANES = 16
@@ -48,9 +49,9 @@ class NumpyEngine:
         return [state for state, _ in results], losses
 
     def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
-        rows = np.arange(len(data.held_out_commands))
-        inputs = lanes(data.held_out_commands, rows)
-        targets = lanes(data.held_out_pins, rows)
+        rows = np.arange(len(data.held_out_inputs))
+        inputs = lanes(data.held_out_inputs, rows)
+        targets = lanes(data.held_out_targets, rows)
         losses = []
         for flat in params:
             outputs = forward(layer_parameters(recipe, flat), inputs)[-1].output
@@ -79,8 +80,8 @@ def loss_and_gradient(
     recipe: Recipe, params: np.ndarray, data: TaskData, rows: np.ndarray
 ) -> tuple[np.float32, np.ndarray]:
     """Mean squared error over every sample, time step and pin of a batch, and its gradient (P,)."""
-    passes = forward(layer_parameters(recipe, params), lanes(data.commands, rows))
-    loss, delta = squared_error(passes[-1].output, lanes(data.pins, rows), len(rows))
+    passes = forward(layer_parameters(recipe, params), lanes(data.inputs, rows))
+    loss, delta = squared_error(passes[-1].output, lanes(data.targets, rows), len(rows))
     gradients: list[np.ndarray] = []
     for index in reversed(range(len(passes))):
         delta, arrays = passes[index].backward(delta)

@@ -17,7 +17,8 @@ import torch
 
 from protocol.engine.data import batch_order, initial_state, task_data
 from protocol.engine.select import select_engine
-from protocol.recipe import Gru, Linear, Recipe, load_recipe
+from protocol.layers import Gru, Linear
+from protocol.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,16 +39,16 @@ class PlainNetwork(torch.nn.Module):
             width = getattr(layer, "width", width)
         self.head = torch.nn.Sequential(*head)
 
-    def forward(self, commands: torch.Tensor) -> torch.Tensor:
-        return self.head(self.gru(commands)[0])
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.gru(inputs)[0])
 
 
 class PlainLoop:
     def __init__(self, recipe: Recipe):
         data = task_data(recipe)
         self.order = batch_order(recipe, 0, 0, 1000)
-        self.commands = torch.tensor(data.commands, dtype=torch.float32)
-        self.pins = torch.tensor(data.pins, dtype=torch.float32)
+        self.inputs = torch.tensor(data.inputs, dtype=torch.float32)
+        self.targets = torch.tensor(data.targets, dtype=torch.float32)
         self.network = PlainNetwork(recipe)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=recipe.training.learning_rate)
         self.at = 0
@@ -55,7 +56,7 @@ class PlainLoop:
     def run(self, steps: int) -> None:
         for _ in range(steps):
             rows = torch.from_numpy(self.order[self.at % len(self.order)])
-            loss = torch.nn.functional.mse_loss(self.network(self.commands[rows]), self.pins[rows])
+            loss = torch.nn.functional.mse_loss(self.network(self.inputs[rows]), self.targets[rows])
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -92,7 +93,7 @@ def main() -> None:
     plain.run(5), exact.run(200)  # warm up
     times = [(seconds_per_step(plain, 20), seconds_per_step(exact, 400)) for _ in range(options.rounds)]
     plain_ms, exact_ms = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
-    shape = f"{recipe.parameter_count:,} parameters, batch {recipe.training.batch}, length {recipe.task.length}"
+    shape = f"{recipe.parameter_count:,} parameters, batch {recipe.training.batch}, length {recipe.task_shape.length}"
     print(f"{recipe.name}: {shape}; CPU time a network-step, median of {options.rounds} rounds")
     print(f"torch {torch.__version__} nn.GRU, one network at a time: {plain_ms:.3f} ms")
     print(f"{exact.engine.name} (numpy {np.__version__}): {exact_ms:.4f} ms")
