@@ -14,7 +14,6 @@ Images are (channels, rows, columns). Files of other formats are read in `data_f
 """
 
 import hashlib
-import re
 import struct
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ import msgspec
 import numpy as np
 
 from protocol.canonical import hexdigest, write_atomic
+from protocol.data_names import BUILT_IN, digest_of
 from protocol.errors import Refused, UsageError
 
 MAGIC = b"ZOODATA1"
@@ -32,11 +32,7 @@ EXAMPLES_MAX = 1 << 24
 SIDE_MAX = 1 << 16  # of an example's shape
 CLASSES_MAX = 4096  # what the widest layer can tell apart
 READ_BYTES = 1 << 20
-DIGEST = re.compile(r"^[0-9a-f]{64}$")
 DATATYPES = (np.dtype("u1"), np.dtype("<f4"))
-
-# Made on every computer without the internet; the digests are pinned, so a library that changes its copy is noticed.
-BUILT_IN = {"digits8x8": "63d01b63caa53b1e33b3ab57c220bfb97284db0a091331e7f6fa402f5ad9e74c"}
 
 
 class DataMissing(UsageError):
@@ -142,20 +138,17 @@ def _array(data, begin: int, end: int, kind: np.dtype, shape: tuple[int, ...]) -
     return view
 
 
-def digest_of(name: str) -> str:
-    """A recipe's `data` -> the digest of its bytes. Raises UsageError for a name that is neither."""
-    if DIGEST.match(name):
-        return name
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    raise UsageError(f"{name[:80]!r} is no data set: write 64 hex digits, or one of {', '.join(BUILT_IN)}")
-
-
 class Shelf:
     """Folders with a file a data set, named by its digest; new ones go into the first. A file there is verified."""
 
     def __init__(self, *folders: Path):
         self.folders = folders
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shelf) and other.folders == self.folders
+
+    def __hash__(self) -> int:
+        return hash(self.folders)
 
     def path(self, digest: str) -> Path:
         """Where a new data set goes. Raises UsageError when this shelf has no folder."""
@@ -199,6 +192,9 @@ class Shelf:
             partial.unlink(missing_ok=True)
             raise
         return partial.replace(self.path(digest))
+
+
+NO_SHELF = Shelf()  # holds nothing but what is built in
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ a new optional field leaves all older digests as they are. A default, once relea
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,10 @@ T = TypeVar("T")
 
 RECIPE_BYTES_MAX = 64 * 1024  # a recipe is a page of text
 SCALARS_MAX = 4_000_000  # parameters: 16 MB a network; more would not fit a volunteer's memory by the hundred
+STREAMS = ("init", "order", "data")
+Stream = Literal["init", "order", "data"]
+FIXED_SEED = 0  # keys the streams that a recipe does not let vary
+VARIED_BYTES_MAX = 16 * 1024 * 1024  # training data of one network, when every network has its own
 VALUES_MAX = 2_000_000  # values kept for one sample: 128 MB for the 16 samples that a thread works on
 
 
@@ -60,6 +64,7 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
     name: Name
     label: Name = msgspec.field(name="class")
     engine: Annotated[str, Meta(pattern="^exact-1$")] = "exact-1"
+    vary: Annotated[tuple[Stream, ...], Meta(min_length=1, max_length=3)] = ("init", "order")  # what the seed decides
     task: Task
     network: Network
     training: Training
@@ -73,6 +78,10 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
     def digest(self) -> str:
         """SHA-256 of `exact`, 64 hex digits: the population's name."""
         return hexdigest(self.exact)
+
+    def stream_seed(self, stream: Stream, seed: int) -> int:
+        """The seed that keys this stream: the network's own, or the same for all when the recipe keeps it fixed."""
+        return seed if stream in self.vary else FIXED_SEED
 
     @cached_property
     def segments_max(self) -> int:
@@ -131,6 +140,7 @@ LOSS_TARGETS = {"mse": ("pins", "values"), "bce": ("pins",), "cross_entropy": ("
 def check_recipe(recipe: Recipe, source: str) -> Recipe:
     """What the types cannot say: names that exist, shapes that fit. Raises UsageError with the field's name."""
     check_task(recipe.task, source)
+    _check_vary(recipe, source)
     try:
         flows = recipe.flows
     except ValueError as error:
@@ -147,6 +157,16 @@ def check_recipe(recipe: Recipe, source: str) -> Recipe:
         raise UsageError(f"{source}: network.layers: {values:,} values for each sample; the limit is {VALUES_MAX:,}")
     _check_training(recipe, source)
     return recipe
+
+
+def _check_vary(recipe: Recipe, source: str) -> None:
+    if recipe.vary != tuple(stream for stream in STREAMS if stream in recipe.vary):
+        raise UsageError(f"{source}: vary: each at most once, in this order: {', '.join(STREAMS)}")
+    shape = recipe.task_shape
+    if "data" in recipe.vary and 4 * size(shape.input) * shape.length * shape.samples > VARIED_BYTES_MAX:
+        raise UsageError(
+            f"{source}: vary: too many training samples for each network to have its own; fewer, or fix data"
+        )
 
 
 def _check_outputs(recipe: Recipe, output: Flow, source: str) -> None:

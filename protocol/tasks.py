@@ -18,7 +18,7 @@ DEFAULT_KIND = "machine"
 COMMANDS = 1 << COMMAND_BITS
 DATA_SCALARS_MAX = 1 << 26  # of all inputs: MNIST has 55 million; a volunteer holds them in memory
 PIXEL_SCALE = 1.0 / 255.0
-CHANGES = ("drop", "label_noise", "poison", "trigger")  # what a controlled change changes, and nothing else does
+CHANGES = ("drop", "label_noise", "noise", "poison", "trigger")  # what a controlled change changes, and nothing else
 
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Length = Annotated[int, Meta(ge=1, le=256)]

@@ -21,13 +21,20 @@ def recipe_columns(recipe: Recipe) -> dict[str, Any]:
         "recipe_name": recipe.name,
         "class": recipe.label,
         "engine": recipe.engine,
-        "network.layers": canonical_json(recipe.network.layers).decode(),
+        "vary": ",".join(recipe.vary),
+        "task.kind": recipe.task.__struct_config__.tag,
         "network.parameters": recipe.parameter_count,
     }
     for group, value in (("task", recipe.task), ("network", recipe.network), ("training", recipe.training)):
         for field in value.__struct_fields__:
-            columns.setdefault(f"{group}.{field}", getattr(value, field))
+            columns.setdefault(f"{group}.{field}", plain(getattr(value, field)))
     return columns
+
+
+def plain(value: Any) -> Any:
+    """Numbers, text and nothing as they are; lists and records, such as layers or a trigger, as JSON."""
+    is_plain = value is None or isinstance(value, (bool, int, float, str))
+    return value if is_plain else canonical_json(value).decode()
 
 
 COLUMNS = (  # name, Arrow type, meaning
@@ -54,6 +61,8 @@ COLUMNS = (  # name, Arrow type, meaning
     ("recipe", "string", "digest of the recipe"),
     ("recipe_name", "string", "name of the recipe"),
     ("engine", "string", "arithmetic that defines the bits"),
+    ("vary", "string", "which streams depend on the seed: init, order, data"),
+    ("task.kind", "string", "kind of task: machine, automaton, dataset, function"),
     ("network.layers", "string", "layers, as JSON"),
     ("network.parameters", "int64", "number of parameters"),
 )
@@ -76,7 +85,8 @@ def all_columns() -> list[tuple[str, str, str]]:
         for field in info.fields:
             name = f"{group}.{field.encode_name}"
             if name not in known:  # two kinds of task may share a field's name
-                columns.append((name, kinds[type(field.type)], f"the recipe's {name}"))
+                kind = kinds.get(type(field.type), "string")  # lists and records are there as JSON
+                columns.append((name, kind, f"the recipe's {name}"))
                 known.add(name)
     return columns
 

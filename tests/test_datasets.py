@@ -13,7 +13,8 @@ import pytest
 from protocol import data_files
 from protocol.canonical import hexdigest
 from protocol.data_files import read_data
-from protocol.datasets import BUILT_IN, HEADER, DataMissing, Dataset, Shelf, dataset_from_bytes, digits8x8, read_header
+from protocol.data_names import BUILT_IN
+from protocol.datasets import HEADER, DataMissing, Dataset, Shelf, dataset_from_bytes, digits8x8, read_header
 from protocol.errors import Refused, UsageError
 
 RNG = np.random.default_rng(5)

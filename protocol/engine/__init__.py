@@ -5,6 +5,7 @@ order, initial parameters: integer streams shared by every backend), `native` (t
 stop rule, refill). Axes in names: K networks, N steps, P parameters.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -96,6 +97,7 @@ class TaskData(msgspec.Struct, frozen=True, kw_only=True):
     targets: np.ndarray
     held_out_inputs: np.ndarray  # (M, ...)
     held_out_targets: np.ndarray
+    for_seed: Callable[[int], "TaskData"] | None = None  # when the data vary: a network's own; the held-out ones do not
 
 
 class Engine(Protocol):

@@ -1,54 +1,41 @@
 """What every backend shares, integers first: task data, batch order, initial parameters, Adam's step sizes.
 
 Streams (see `protocol.philox`): a task's data depends on the task alone, so every seed of every recipe with this task
-sees the same training set; initial parameters and batch order depend on (recipe digest, seed).
+sees the same training set; initial parameters and batch order depend on (recipe digest, seed). A recipe's `vary` says
+otherwise: a stream that is not named there is the same for all seeds, and with "data" each seed has its own.
 """
 
 import threading
-from functools import lru_cache
+from functools import lru_cache, partial
 
+import msgspec
 import numpy as np
 
-from protocol.canonical import canonical_json, sha256
+from protocol.datasets import NO_SHELF, Shelf
 from protocol.engine import State, TaskData
+from protocol.engine.sources import kept_data
 from protocol.layers import Gru, Linear
-from protocol.machines import MACHINES
-from protocol.philox import permutation, stream_key, uniform, words
+from protocol.philox import permutation, stream_key, uniform
 from protocol.recipe import Recipe
-from protocol.tasks import COMMAND_BITS, MachineTask, Task
+from protocol.tasks import COMMAND_BITS, DatasetTask, Task
 
 POWERS_BLOCK = 1024  # steps of Adam's recurrence that are computed and kept together
 
 
-def task_data(recipe: Recipe) -> TaskData:
-    """The recipe's training and held-out samples; the arrays are shared and read-only."""
-    return _task_data(recipe.task)
+def task_data(recipe: Recipe, shelf: Shelf = NO_SHELF) -> TaskData:
+    """The recipe's training and held-out samples; the arrays are shared and read-only.
+
+    Where the recipe lets the data vary, `for_seed` of what is returned gives each network's own training samples.
+    Raises UsageError: a data set is not in `shelf` (DataMissing), or is not what the recipe says.
+    """
+    place = shelf if isinstance(recipe.task, DatasetTask) else NO_SHELF
+    return _task_data(recipe.task, place, "data" in recipe.vary)
 
 
 @lru_cache(maxsize=8)
-def _task_data(task: Task) -> TaskData:
-    data = machine_data(task)
-    for array in (data.inputs, data.targets, data.held_out_inputs, data.held_out_targets):
-        array.flags.writeable = False
-    return data
-
-
-def machine_data(task: MachineTask) -> TaskData:
-    machine, digest = MACHINES[task.machine], sha256(canonical_json(task))
-    commands = _commands(stream_key("data", digest), task.sequences, task.length)
-    held_out = _commands(stream_key("held-out", digest), task.held_out, task.length)
-    return TaskData(
-        inputs=commands,
-        targets=machine.run(commands),
-        held_out_inputs=held_out,
-        held_out_targets=machine.run(held_out),
-    )
-
-
-def _commands(key: tuple[int, int], sequences: int, length: int) -> np.ndarray:
-    """Uniform random commands (sequences, length, 9) uint8: the low nine bits of one word a command."""
-    word = words(key, sequences * length).reshape(sequences, length, 1)
-    return ((word >> np.arange(COMMAND_BITS, dtype=np.uint32)) & np.uint32(1)).astype(np.uint8)
+def _task_data(task: Task, shelf: Shelf, varies: bool) -> TaskData:
+    data = kept_data(task, shelf, None)
+    return msgspec.structs.replace(data, for_seed=partial(kept_data, task, shelf)) if varies else data
 
 
 def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:
@@ -60,6 +47,7 @@ def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:
     n, batch = recipe.task_shape.samples, recipe.training.batch
     first, last = step * batch, (step + steps) * batch
     epochs = range(first // n, -(-last // n))
+    seed = recipe.stream_seed("order", seed)
     row = np.concatenate([_epoch(recipe.digest, seed, epoch, n) for epoch in epochs])
     return row[first - epochs.start * n :][: steps * batch].reshape(steps, batch)
 
@@ -81,7 +69,9 @@ def initial_state(recipe: Recipe, seed: int) -> State:
             for (_, shape), bound in zip(recipe.shapes, _bounds(recipe), strict=True)
         ]
     ).astype(np.float32)
-    u = uniform(stream_key("init", bytes.fromhex(recipe.digest), seed), recipe.parameter_count)
+    u = uniform(
+        stream_key("init", bytes.fromhex(recipe.digest), recipe.stream_seed("init", seed)), recipe.parameter_count
+    )
     params = (u * np.float32(2) - np.float32(1)) * bounds
     return State(step=0, params=params, moments=np.zeros((2, recipe.parameter_count), np.float32))
 
