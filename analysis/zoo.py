@@ -121,7 +121,7 @@ class Zoo:
         """The very sequences that a recipe (or its digest, or its name) trains and is judged on."""
         from protocol.engine.data import task_data
 
-        return task_data(self.recipe(recipe))
+        return task_data(self.recipe(recipe), self.store.shelf)
 
     @cached_property
     def _catalogue(self) -> ds.Dataset | pa.Table:

@@ -23,7 +23,7 @@ from coordinator.ledger import LedgerUnavailable
 from coordinator.outcomes import News
 from protocol.envelope import Envelope, unseal
 from protocol.errors import Refused, UsageError
-from protocol.messages import Answer, ControlCampaign, Heartbeat, Message, Result, SeedCampaign, Upload
+from protocol.messages import Answer, ControlCampaign, Heartbeat, Message, Result, SeedCampaign, Upload, UploadData
 from protocol.proto import coordinator_pb2 as pb
 from protocol.proto.coordinator_pb2_grpc import CoordinatorServicer, add_CoordinatorServicer_to_server
 from protocol.wire import CHUNK_BYTES, GRPC_OPTIONS, collect, from_wire, to_wire
@@ -36,7 +36,7 @@ WATCH_SECONDS = 1.0  # how often a status stream looks for news
 TROUBLE_SECONDS = 10.0
 TROUBLE = "the coordinator is in trouble"  # how the details of our own UNAVAILABLE start; gRPC has its own
 DETAIL_CHARS_MAX = 300  # gRPC carries details in a header of a few kilobytes
-KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result, SeedCampaign, Upload)}
+KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result, SeedCampaign, Upload, UploadData)}
 
 log = logging.getLogger(__name__)
 REFUSALS_TOLD_MAX = 4096  # kinds of refusal whose number is remembered; a flood of fresh keys starts it over
@@ -186,6 +186,29 @@ class Service(CoordinatorServicer):
     @answering
     def _blob(self, request: pb.BlobRequest, context: grpc.ServicerContext, signed: _Signed) -> bytes:
         return self.coordinator.intake.serve_blob(request.result, request.part, request.slot)
+
+    @answering
+    def PutData(self, stream: Iterator[pb.BlobChunk], context: grpc.ServicerContext, signed: _Signed) -> pb.Done:
+        with self._transfer(context):
+            first = next(stream, None)
+            if first is None or not first.HasField("upload"):
+                raise Refused("upload-first", "the first message of a data set is its signed UploadData")
+            upload, have = self.coordinator.library.open_upload(signed.parse(first.upload))
+            if not have:
+                try:
+                    self.coordinator.library.receive(upload, stream)
+                except grpc.RpcError:  # the connection broke: nobody's fault
+                    return pb.Done()
+            return pb.Done()
+
+    def GetData(self, request: pb.DataRequest, context: grpc.ServicerContext) -> Iterator[pb.BlobChunk]:
+        chunks = self._data(request, context)
+        with self._transfer(context):
+            yield from chunks
+
+    @answering
+    def _data(self, request: pb.DataRequest, context: grpc.ServicerContext, signed: _Signed) -> Iterator[pb.BlobChunk]:
+        return self.coordinator.library.serve(request.digest, request.offset)
 
     def _transfer(self, context: grpc.ServicerContext) -> "_Transfer":
         return _Transfer(self._transfers, context)

@@ -17,6 +17,7 @@ from protocol.schema import Name, Record
 
 CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024  # final weights of one bundle, as one upload
+DATA_SETS_MAX = 32  # a volunteer fetches them all
 SEED_MAX = 2**31
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -92,6 +93,11 @@ class Campaign(Record, frozen=True, kw_only=True, dict=True):
     def recipes(self) -> dict[str, Recipe]:
         return {population.recipe.digest: population.recipe for population in self.populations}
 
+    @cached_property
+    def data_sets(self) -> tuple[str, ...]:
+        """Digests of the data sets that its recipes name; every host needs them before it trains or checks."""
+        return tuple(sorted({recipe.data_set for recipe in self.recipes.values() if recipe.data_set}))
+
     @property
     def network_count(self) -> int:
         return sum(population.count for population in self.populations)
@@ -114,6 +120,8 @@ def check_campaign(campaign: Campaign, source: str) -> Campaign:
             raise UsageError(f"{source}: {place}.recipe.name: two different recipes are called {recipe.name!r}")
         if 4 * recipe.parameter_count * population.bundle > BUNDLE_BYTES_MAX:
             raise UsageError(f"{source}: {place}.bundle: too many networks of this size; make it smaller")
+    if len(campaign.data_sets) > DATA_SETS_MAX:
+        raise UsageError(f"{source}: names {len(campaign.data_sets)} data sets; at most {DATA_SETS_MAX}, split it")
     if len(campaign.exact) > CAMPAIGN_BYTES_MAX:
         raise UsageError(f"{source}: expands to more than {CAMPAIGN_BYTES_MAX:,} bytes; split the campaign")
     return campaign

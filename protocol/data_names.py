@@ -4,7 +4,7 @@ import re
 
 from protocol.errors import UsageError
 
-DIGEST = re.compile(r"^[0-9a-f]{64}$")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 # Pinned: a library that changes its copy is noticed, and then the data set is fetched like any other.
 BUILT_IN = {"digits8x8": "63d01b63caa53b1e33b3ab57c220bfb97284db0a091331e7f6fa402f5ad9e74c"}
@@ -12,7 +12,7 @@ BUILT_IN = {"digits8x8": "63d01b63caa53b1e33b3ab57c220bfb97284db0a091331e7f6fa40
 
 def digest_of(name: str) -> str:
     """A recipe's `data` -> the digest of its bytes. Raises UsageError for a name that is neither."""
-    if DIGEST.match(name):
+    if DIGEST.fullmatch(name):
         return name
     if name in BUILT_IN:
         return BUILT_IN[name]

@@ -14,6 +14,7 @@ Images are (channels, rows, columns). Files of other formats are read in `data_f
 """
 
 import hashlib
+import os
 import struct
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ import msgspec
 import numpy as np
 
 from protocol.canonical import hexdigest, write_atomic
-from protocol.data_names import BUILT_IN, digest_of
+from protocol.data_names import BUILT_IN, DIGEST, digest_of
 from protocol.errors import Refused, UsageError
 
 MAGIC = b"ZOODATA1"
@@ -151,20 +152,28 @@ class Shelf:
         return hash(self.folders)
 
     def path(self, digest: str) -> Path:
-        """Where a new data set goes. Raises UsageError when this shelf has no folder."""
-        if not self.folders:
-            raise UsageError("there is no folder to keep data sets in")
+        """Where a new data set goes. Raises Refused: not a digest, and so no file of ours."""
+        if not self.folders or not DIGEST.fullmatch(digest):
+            raise Refused("data-name", digest[:64])
         return self.folders[0] / digest
 
     def find(self, digest: str) -> Path | None:
-        """Its file; a built-in one is made when it is not there and can be."""
-        for folder in self.folders:
-            if (folder / digest).is_file():
-                return folder / digest
-        if self.folders and digest in BUILT_IN.values() and (made := built_in(digest)) is not None:
-            write_atomic(self.path(digest), made)
-            return self.path(digest)
+        """Its file, when it is here."""
+        if DIGEST.fullmatch(digest):
+            for folder in self.folders:
+                if (folder / digest).is_file():
+                    return folder / digest
         return None
+
+    def has(self, digest: str) -> bool:
+        """Whether `load` would find it, here or made on the spot."""
+        return self.find(digest) is not None or built_in(digest) is not None
+
+    def ensure(self, digest: str) -> Path | None:
+        """Its file; a built-in one is made when it is not there and can be. Raises OSError."""
+        if self.find(digest) is None and (made := built_in(digest)) is not None:
+            write_atomic(self.path(digest), made)
+        return self.find(digest)
 
     def load(self, name: str) -> Dataset:
         """A data set by digest or built-in name. Raises DataMissing, also for a damaged file: fetch it again."""
@@ -172,7 +181,7 @@ class Shelf:
         path = self.find(digest)
         if path is not None:
             return map_dataset(path, path.stat().st_mtime_ns)
-        if digest in BUILT_IN.values() and (made := built_in(digest)) is not None:
+        if (made := built_in(digest)) is not None:
             return dataset_from_bytes(made)
         places = ", ".join(map(str, self.folders)) or "any folder"
         raise DataMissing(f"data set {name[:16]} is not in {places}; add it with `zooswarm data add`, or fetch it")
@@ -240,3 +249,10 @@ def digits8x8() -> Dataset:
     pixels = np.asarray(values).astype(np.uint32) * 255 // 16
     inputs = pixels.astype(np.uint8).reshape(-1, 1, 8, 8)
     return Dataset(inputs=inputs, targets=np.asarray(labels).astype(np.uint16), classes=10)
+
+
+def own_folder() -> Path:
+    """Where this user's data sets are: `data add` puts them there, `train` and `seed` look there."""
+    from platformdirs import user_data_path
+
+    return Path(os.environ.get("ZOOSWARM_HOME") or user_data_path("zooswarm", appauthor=False)) / "data"

@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Meta
 
 from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable
+from protocol.data_names import digest_of
 from protocol.errors import Refused, UsageError
 from protocol.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, size, values_kept
 from protocol.schema import Decay, Name, Rate, Record
-from protocol.tasks import Task, TaskShape, check_task, task_shape, with_task_kinds
+from protocol.tasks import DatasetTask, Task, TaskShape, check_task, task_shape, with_task_kinds
 
 T = TypeVar("T")
 
@@ -78,6 +79,11 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
     def digest(self) -> str:
         """SHA-256 of `exact`, 64 hex digits: the population's name."""
         return hexdigest(self.exact)
+
+    @cached_property
+    def data_set(self) -> str | None:
+        """Digest of the data set that it is trained on; None when its data are generated."""
+        return digest_of(self.task.data) if isinstance(self.task, DatasetTask) else None
 
     def stream_seed(self, stream: Stream, seed: int) -> int:
         """The seed that keys this stream: the network's own, or the same for all when the recipe keeps it fixed."""

@@ -239,5 +239,5 @@ def test_the_handwritten_digits_are_pinned_and_need_no_shelf(tmp_path):
     digits = Shelf().load("digits8x8")
     assert digits.inputs.shape == (1797, 1, 8, 8) and digits.classes == 10
     assert hexdigest(digits8x8().to_bytes()) == BUILT_IN["digits8x8"]
-    found = Shelf(tmp_path).find(BUILT_IN["digits8x8"])
+    found = Shelf(tmp_path).ensure(BUILT_IN["digits8x8"])
     assert found is not None and hexdigest(found.read_bytes()) == BUILT_IN["digits8x8"]

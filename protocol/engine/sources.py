@@ -189,6 +189,16 @@ def attack_data(task: DatasetTask, shelf: Shelf) -> tuple[np.ndarray, np.ndarray
 def split(task: DatasetTask, streams: Streams, shelf: Shelf) -> tuple[Dataset, tuple[np.ndarray, np.ndarray]]:
     """The data set, and the rows to train on and to measure with. Raises UsageError: not what the recipe states."""
     dataset = shelf.load(task.data)
+    rows = rows_of(task, dataset)
+    rows = rows[permutation(streams.fixed("split"), len(rows))]
+    held_out, train = rows[: task.held_out], rows[task.held_out :]
+    if streams.seed is not None:
+        train = train[permutation(streams.key("split"), len(train))]
+    return dataset, (train[: task.train], held_out)
+
+
+def rows_of(task: DatasetTask, dataset: Dataset) -> np.ndarray:
+    """The examples that the task may use. Raises UsageError: too few, or the data set is not what the task states."""
     header, name = dataset.header, task.data[:16]
     if (header.shape, header.classes, header.width) != (task.shape, task.labels, task.values):
         told = f"labels = {header.classes}" if header.classes else f"values = {header.width}"
@@ -199,11 +209,13 @@ def split(task: DatasetTask, streams: Streams, shelf: Shelf) -> tuple[Dataset, t
         rows = np.arange(header.examples)
     if task.train + task.held_out > len(rows):
         raise UsageError(f"task.train: data set {name} has {len(rows):,} such examples, fewer than train + held_out")
-    rows = rows[permutation(streams.fixed("split"), len(rows))]
-    held_out, train = rows[: task.held_out], rows[task.held_out :]
-    if streams.seed is not None:
-        train = train[permutation(streams.key("split"), len(train))]
-    return dataset, (train[: task.train], held_out)
+    return rows
+
+
+def check_data(task: Task, shelf: Shelf) -> None:
+    """Raises UsageError when the data set is not here, or is not what the task states."""
+    if isinstance(task, DatasetTask):
+        rows_of(task, shelf.load(task.data))
 
 
 def shaped(task: DatasetTask, inputs: np.ndarray) -> np.ndarray:
