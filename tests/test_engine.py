@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from protocol.engine import State
 from protocol.engine.build import library, supported_isas
-from protocol.engine.data import batch_order, initial_state, step_sizes, task_data
+from protocol.engine.data import batch_order, initial_state, task_data
 from protocol.engine.native import NativeEngine
 from protocol.engine.reference import NumpyEngine, loss_and_gradient
+from protocol.engine.schedule import step_sizes
 from protocol.engine.select import SELF_TEST_DIGEST, select_engine, self_test
 from protocol.engine.training import advance, is_final, start, train_networks
 from protocol.errors import UsageError
@@ -276,10 +277,10 @@ def test_an_epoch_visits_every_sequence_once_from_any_step():
 def test_step_sizes_follow_adams_recurrence_from_any_step():
     recipe = recipe_of(Linear(width=20), beta2=0.99, max_steps=10_000)
     power1 = power2 = 1.0
-    expected = np.empty((2100, 2), np.float32)
+    expected = np.zeros((2100, 3), np.float32)
     for s in range(2100):
         power1, power2 = power1 * 0.9, power2 * 0.99
-        expected[s] = 0.02 / (1.0 - power1), 1.0 / np.sqrt(1.0 - power2)
+        expected[s, :2] = 0.02 / (1.0 - power1), 1.0 / np.sqrt(1.0 - power2)
     assert np.array_equal(step_sizes(recipe, 0, 2100), expected)
     assert np.array_equal(step_sizes(recipe, 1020, 10), expected[1020:1030])
 
