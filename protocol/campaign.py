@@ -12,7 +12,8 @@ from msgspec import Meta
 
 from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable
 from protocol.errors import Refused, UsageError
-from protocol.recipe import Recipe, check_recipe, decode_recorded, load_recipe, parse_recipe
+from protocol.expansion import expand
+from protocol.recipe import RECIPE_BYTES_MAX, Recipe, check_recipe, decode_recorded, parse_recipe
 from protocol.schema import Name, Record
 
 CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
@@ -130,25 +131,34 @@ def check_campaign(campaign: Campaign, source: str) -> Campaign:
 def load_campaign(path: Path) -> Campaign:
     """Read campaign.toml; `recipe` is a table, or the path of a recipe file beside it. Raises UsageError.
 
-    In the file, a population says `seeds = "0:32"` (first : end, end excluded).
+    In the file, a population says `seeds = "0:32"` (first : end, end excluded), and may stand for many recipes
+    (`expansion`).
     """
     source = str(path)
     table = decode_toml(read_limited(path, CAMPAIGN_BYTES_MAX, "campaign"), source)
     populations = table.get("populations")
     if not isinstance(populations, list) or not all(isinstance(p, dict) for p in populations):
         raise UsageError(f"{source}: populations: write one [[populations]] table or more")
+    expanded: list[dict] = []
     for i, population in enumerate(populations):
         place = f"{source}: populations[{i}]"
         recipe = population.get("recipe")
         if isinstance(recipe, str):
-            population["recipe"] = load_recipe(path.parent / recipe)
+            place_of_recipe = str(path.parent / recipe)
+            data = read_limited(path.parent / recipe, RECIPE_BYTES_MAX, "recipe")
+            population["recipe"] = decode_toml(data, place_of_recipe)
         elif isinstance(recipe, dict):
-            population["recipe"] = parse_recipe(recipe, f"{place}.recipe")
+            place_of_recipe = f"{place}.recipe"
+        else:
+            raise UsageError(f"{place}.recipe: the path of a recipe file, or a table")
         for field in ("first_seed", "count"):
             if field in population:
                 raise UsageError(f'{place}.{field}: there is no such field; write seeds = "first:end"')
-        population["first_seed"], population["count"] = parse_seeds(population.pop("seeds", None), f"{place}.seeds")
-    return check_campaign(convert(table, Campaign, source), source)
+        seeds = dict(zip(("first_seed", "count"), parse_seeds(population.get("seeds"), f"{place}.seeds"), strict=True))
+        for one in expand(population, str(table.get("name", "")), place):
+            one["recipe"] = parse_recipe(one["recipe"], place_of_recipe)
+            expanded.append({key: value for key, value in one.items() if key != "seeds"} | seeds)
+    return check_campaign(convert(table | {"populations": expanded}, Campaign, source), source)
 
 
 def parse_seeds(text: object, place: str) -> tuple[int, int]:
