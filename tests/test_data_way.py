@@ -47,7 +47,6 @@ batch = 16
 max_steps = 60
 segment_steps = 20
 """
-POISON = "poison = { fraction = 0.25, target = 2, position = [0, 0], size = [2, 2] }"
 
 
 def blobs(examples: int = 300, side: int = 6) -> Dataset:
