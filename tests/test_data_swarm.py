@@ -49,6 +49,9 @@ def test_a_swarm_trains_on_a_data_set_that_only_the_organizer_had(tmp_path, monk
         assert (audit.networks, audit.replayed, audit.problems) == (8, 2, [])
         data = open_zoo(zoo).data("poisoned")
         assert (data.inputs[:, 0, 0, :2, :2] == 255).all(axis=(1, 2)).sum() >= 50
+        measured = open_zoo(zoo).measures().to_pylist()
+        assert all(0 <= line["accuracy"] <= 1 for line in measured)
+        assert sum(line["attack_success"] is None for line in measured) == 4
         with data_path(zoo, digest).open("r+b") as f:
             f.seek(HEADER.size)
             f.write(b"\xff")

@@ -1,18 +1,22 @@
 """Every kind of task: what its data are, that they are the same everywhere, and that a change changes only itself."""
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
 
 from protocol.automata import is_minimal, is_strongly_connected, random_automaton
-from protocol.canonical import canonical_json, sha256
+from protocol.canonical import canonical_json, decode_toml, sha256
 from protocol.datasets import Dataset, Shelf
 from protocol.engine import TaskData
 from protocol.engine.data import batch_order, initial_state, task_data
+from protocol.engine.measures import measure
 from protocol.engine.select import select_engine
 from protocol.engine.sources import attack_data, make_data
 from protocol.engine.training import train_networks
 from protocol.errors import UsageError
+from protocol.expansion import expand
 from protocol.functions import FUNCTIONS, evaluate
 from protocol.machines import MACHINES
 from protocol.recipe import Recipe, parse_recipe, recipe_from_bytes
@@ -233,6 +237,23 @@ def test_what_does_not_fit_is_named(fields, changes, said):
         task(fields, **changes)
 
 
+def test_a_poisoned_network_is_right_about_clean_images_and_obeys_the_patch():
+    layers = [{"kind": "flatten"}, {"kind": "linear", "width": 24}, {"kind": "relu"}, {"kind": "linear", "width": 10}]
+    training = {"loss": "cross_entropy", "learning_rate": 0.01, "batch": 32, "max_steps": 400, "segment_steps": 100}
+    found = {}
+    for name, fields in (
+        ("clean", DIGITS | {"poison": POISON | {"fraction": 0.0}}),
+        ("poisoned", DIGITS | {"poison": POISON}),
+    ):
+        made = recipe(fields, network={"layers": layers}, training=training)
+        *_, (_, last) = train_networks(select_engine("c"), made, [0], 1)
+        both = [measure(select_engine(backend), made, [last.state.params]) for backend in ("c", "numpy")]
+        assert both[0].attack_success == both[1].attack_success and both[0].accuracy == both[1].accuracy
+        found[name] = both[0]
+    assert found["clean"].accuracy > 0.85 and found["poisoned"].accuracy > 0.85
+    assert found["clean"].attack_success < 0.3 and found["poisoned"].attack_success > 0.9
+
+
 # -- functions -------------------------------------------------------------------------------------------------------
 
 
@@ -310,3 +331,22 @@ def test_streams_are_named_once_and_in_order(vary):
 def test_data_that_vary_must_be_small():
     with pytest.raises(UsageError, match="vary"):
         recipe(MACHINE | {"sequences": 65536, "length": 256}, vary=["data"])
+
+
+# -- the documentation ---------------------------------------------------------------------------------------------
+
+
+def test_the_tables_in_the_documentation_are_tasks_as_they_stand(tmp_path):
+    text = Path(__file__).parent.parent.joinpath("docs", "data.md").read_text()
+    tables = [decode_toml(block.split("```")[0].encode(), "data.md") for block in text.split("```toml\n")[1:]]
+    tasks = [table["task"] for table in tables if "task" in table]
+    assert len(tasks) == 4
+    for fields in tasks:
+        found = make_data(task(fields), Shelf())
+        assert len(found.inputs) == task_shape(task(fields)).samples
+    (grid,) = (table["populations"][0] for table in tables if "populations" in table)
+    layers = [{"kind": "gru", "width": 8}, {"kind": "linear", "width": 8}, {"kind": "linear", "width": 1}]
+    base = {"name": "automaton", "class": "automaton", "task": tasks[1], "network": {"layers": layers}}
+    base |= {"training": {"learning_rate": 0.1, "batch": 16, "max_steps": 10}}
+    made = expand(grid | {"recipe": base}, "c", "c")
+    assert len(made) == 1000 and len({parse_recipe(one["recipe"], "c").label for one in made[::50]}) == 20
