@@ -16,7 +16,7 @@ from protocol.schema import Record
 COMMAND_BITS, PIN_COUNT = 9, 20  # what a device machine reads and shows at each step
 DEFAULT_KIND = "machine"
 COMMANDS = 1 << COMMAND_BITS
-DATA_SCALARS_MAX = 1 << 26  # of all inputs: MNIST has 55 million; a volunteer holds them in memory
+DATA_SCALARS_MAX = 1 << 28  # of all inputs: as many bytes as a data set may have; a volunteer holds them in memory
 PIXEL_SCALE = 1.0 / 255.0
 CHANGES = ("drop", "label_noise", "noise", "poison", "trigger")  # what a controlled change changes, and nothing else
 

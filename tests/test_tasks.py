@@ -13,7 +13,7 @@ from protocol.engine import TaskData
 from protocol.engine.data import batch_order, initial_state, task_data
 from protocol.engine.measures import measure
 from protocol.engine.select import select_engine
-from protocol.engine.sources import attack_data, make_data
+from protocol.engine.sources import Kept, attack_data, make_data, size_of
 from protocol.engine.training import train_networks
 from protocol.errors import UsageError
 from protocol.expansion import expand
@@ -225,7 +225,7 @@ def test_a_data_set_that_is_not_what_the_recipe_says_is_named(tmp_path):
         (DIGITS, {"classes": [3, 3]}, "task.classes"),
         (DIGITS, {"classes": [3, 10]}, "task.classes"),
         (DIGITS, {"classes": [3]}, "two classes"),
-        (DIGITS, {"shape": [3, 256, 256], "train": 900_000}, "task.train"),
+        (DIGITS, {"shape": [3, 256, 256], "train": 1_000_000}, "task.train"),
         (DIGITS, {"poison": POISON | {"position": [7, 0]}}, "task.poison.position"),
         (DIGITS, {"poison": POISON | {"target": 10}}, "task.poison.target"),
         (DIGITS, {"shape": [64], "poison": POISON}, "task.poison"),
@@ -331,6 +331,17 @@ def test_streams_are_named_once_and_in_order(vary):
 def test_data_that_vary_must_be_small():
     with pytest.raises(UsageError, match="vary"):
         recipe(MACHINE | {"sequences": 65536, "length": 256}, vary=["data"])
+
+
+def test_what_is_kept_in_memory_is_bounded():
+    kept = Kept(200_000)
+    first = kept.get(task(DIGITS), Shelf(), None)
+    assert kept.get(task(DIGITS), Shelf(), None) is first
+    for seed in range(9):
+        kept.get(task(DIGITS), Shelf(), seed)
+    assert sum(map(size_of, kept._held.values())) <= 200_000 and len(kept._held) == 3
+    assert kept.get(task(DIGITS), Shelf(), None) is not first
+    assert len(Kept(1).get(task(DIGITS), Shelf(), None).inputs) == 600
 
 
 # -- the documentation ---------------------------------------------------------------------------------------------

@@ -29,13 +29,12 @@ def task_data(recipe: Recipe, shelf: Shelf = NO_SHELF) -> TaskData:
     Raises UsageError: a data set is not in `shelf` (DataMissing), or is not what the recipe says.
     """
     place = shelf if isinstance(recipe.task, DatasetTask) else NO_SHELF
-    return _task_data(recipe.task, place, "data" in recipe.vary)
+    return _varied(recipe.task, place) if "data" in recipe.vary else kept_data(recipe.task, place, None)
 
 
 @lru_cache(maxsize=8)
-def _task_data(task: Task, shelf: Shelf, varies: bool) -> TaskData:
-    data = kept_data(task, shelf, None)
-    return msgspec.structs.replace(data, for_seed=partial(kept_data, task, shelf)) if varies else data
+def _varied(task: Task, shelf: Shelf) -> TaskData:
+    return msgspec.structs.replace(kept_data(task, shelf, None), for_seed=partial(kept_data, task, shelf))
 
 
 def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:

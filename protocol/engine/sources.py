@@ -9,7 +9,8 @@ in nothing else.
 Axes: N training and M held-out samples, T time steps.
 """
 
-from functools import lru_cache
+import threading
+from collections import OrderedDict
 
 import numpy as np
 
@@ -32,6 +33,8 @@ from protocol.tasks import (
     task_root,
     task_shape,
 )
+
+KEPT_BYTES_MAX = 512 * 1024 * 1024  # two of the largest data sets, or a thousand machines
 
 
 class Streams:
@@ -247,7 +250,26 @@ def target_of(poison: Poison, labels: np.ndarray, classes: int) -> np.ndarray:
     return np.full_like(labels, poison.target)
 
 
-@lru_cache(maxsize=40)
-def kept_data(task: Task, shelf: Shelf, seed: int | None) -> TaskData:
-    """`make_data`, remembered: the next segment needs the same again."""
-    return make_data(task, shelf, seed)
+class Kept:
+    """What was made last, up to so many bytes: the next segment needs the same again. For many threads."""
+
+    def __init__(self, bytes_max: int):
+        self._bytes_max, self._lock = bytes_max, threading.Lock()
+        self._held: OrderedDict[tuple[Task, Shelf, int | None], TaskData] = OrderedDict()
+
+    def get(self, task: Task, shelf: Shelf, seed: int | None) -> TaskData:
+        key = (task, shelf, seed)
+        with self._lock:
+            data = self._held.get(key) or make_data(task, shelf, seed)
+            self._held[key] = data
+            self._held.move_to_end(key)
+            while len(self._held) > 1 and sum(map(size_of, self._held.values())) > self._bytes_max:
+                self._held.popitem(last=False)
+        return data
+
+
+def size_of(data: TaskData) -> int:
+    return data.inputs.nbytes + data.targets.nbytes + data.held_out_inputs.nbytes + data.held_out_targets.nbytes
+
+
+kept_data = Kept(KEPT_BYTES_MAX).get  # `make_data`, remembered
