@@ -30,6 +30,7 @@ from protocol.wire import CHUNK_BYTES, GRPC_OPTIONS, collect, from_wire, to_wire
 
 WORKERS = 48  # threads; streams hold one each, so streams together must leave some for the short calls
 TRANSFERS_MAX = 16  # uploads and downloads at once: at most 64 MiB each in memory
+DATA_TRANSFERS_MAX = 8  # of data sets, from disk to disk; a crowd that fetches one must not hold up results
 WATCHERS_MAX = 16
 TRANSFER_SECONDS_MAX = 300.0  # a stream that trickles longer is cut off; the peer tries again
 WATCH_SECONDS = 1.0  # how often a status stream looks for news
@@ -76,6 +77,7 @@ class Service(CoordinatorServicer):
     def __init__(self, coordinator: Coordinator):
         self.coordinator = coordinator
         self._transfers = threading.BoundedSemaphore(TRANSFERS_MAX)
+        self._data_transfers = threading.BoundedSemaphore(DATA_TRANSFERS_MAX)
         self._watchers = threading.BoundedSemaphore(WATCHERS_MAX)
         self.stopping = threading.Event()
         self._told: Counter[tuple[str, str]] = Counter()
@@ -189,7 +191,7 @@ class Service(CoordinatorServicer):
 
     @answering
     def PutData(self, stream: Iterator[pb.BlobChunk], context: grpc.ServicerContext, signed: _Signed) -> pb.Done:
-        with self._transfer(context):
+        with _Transfer(self._data_transfers, context):
             first = next(stream, None)
             if first is None or not first.HasField("upload"):
                 raise Refused("upload-first", "the first message of a data set is its signed UploadData")
@@ -203,7 +205,7 @@ class Service(CoordinatorServicer):
 
     def GetData(self, request: pb.DataRequest, context: grpc.ServicerContext) -> Iterator[pb.BlobChunk]:
         chunks = self._data(request, context)
-        with self._transfer(context):
+        with _Transfer(self._data_transfers, context):
             yield from chunks
 
     @answering
@@ -238,7 +240,7 @@ class _Transfer:
 
     def __enter__(self) -> None:
         if not self._places.acquire(blocking=False):
-            self._context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{TRANSFERS_MAX} transfers are under way")
+            self._context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "all transfers that go at once are under way")
         self._timer.start()
 
     def __exit__(self, *exception: object) -> None:
