@@ -6,6 +6,7 @@ import numpy as np
 
 from protocol.engine import TaskData
 from protocol.layers import Layer
+from protocol.philox import stream_key, words
 from protocol.recipe import Network, Recipe, Training
 from protocol.tasks import MachineTask, TaskShape
 
@@ -54,18 +55,24 @@ def made(
 
 
 def made_data(shape: TaskShape, seed: int = 3) -> TaskData:
-    rng = np.random.default_rng(seed)
+    """Random samples from our own streams, so that golden digests do not depend on a library's generator."""
 
-    def arrays(count: int) -> tuple[np.ndarray, np.ndarray]:
-        size = (count, shape.length, *shape.input)
-        inputs = rng.integers(0, 256, size, np.uint8) if shape.scale != 1.0 else rng.standard_normal(size, np.float32)
-        size = (count, shape.target_length)
+    def draw(name: str, size: tuple[int, ...]) -> np.ndarray:
+        return words(stream_key("made", name, seed), int(np.prod(size))).reshape(size)
+
+    def arrays(part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        raw = draw(part, (count, shape.length, *shape.input))
+        inputs = (raw & 255).astype(np.uint8) if shape.scale != 1.0 else signed(raw)
+        raw = draw(part + " targets", (count, shape.target_length, shape.width))
         if shape.target == "classes":
-            return inputs, rng.integers(0, shape.width, size, np.int32)
-        if shape.target == "pins":
-            return inputs, rng.integers(0, 2, (*size, shape.width), np.uint8)
-        return inputs, rng.standard_normal((*size, shape.width), np.float32)
+            return inputs, (raw[..., 0] % shape.width).astype(np.int32)
+        return inputs, (raw & 1).astype(np.uint8) if shape.target == "pins" else signed(raw)
 
-    inputs, targets = arrays(shape.samples)
-    held_out_inputs, held_out_targets = arrays(shape.held_out)
+    inputs, targets = arrays("training", shape.samples)
+    held_out_inputs, held_out_targets = arrays("held-out", shape.held_out)
     return TaskData(inputs=inputs, targets=targets, held_out_inputs=held_out_inputs, held_out_targets=held_out_targets)
+
+
+def signed(raw: np.ndarray) -> np.ndarray:
+    """Words -> float32 in [-2, 2), exactly."""
+    return (raw >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-22) - np.float32(2)

@@ -267,6 +267,79 @@ static void outer(float *gradient, float *sums, int lanes, Side delta, int outpu
   }
 }
 
+/* The same for time steps, which lie far apart: rows are packed first, so that a tile's values share no cache set. */
+
+#define TALL 6 /* rows of a packed tile */
+#if VW == 16
+#define BROAD 4 /* and columns */
+#else
+#define BROAD 2
+#endif
+#define BOTH (2 * TALL) /* rows packed together */
+
+/* packed[row / tile][time][row % tile][lane] = side's rows from `first` on; zeros where there is none */
+static void pack(Side side, int first, int rows, int tile, int count, float *packed) {
+  int whole = (rows + tile - 1) / tile * tile;
+  for (int t = 0; t < count; t++)
+    for (int k = 0; k < whole; k++) {
+      float *to = packed + (((int64_t)(k / tile) * count + t) * tile + k % tile) * LANES;
+      const float *from = side.base + (first + k) * side.row + t * side.step;
+      for (int l = 0; l < LANES; l += VW) *(vec *)(to + l) = k < rows ? *(const vec *)(from + l) : (vec){0};
+    }
+}
+
+INLINE void packed_tile(const float *delta, const float *value, int count, int rows, int columns, float *sums, int stride) {
+  for (int lane = 0; lane < LANES; lane += VW) {
+    vec sum[TALL][BROAD];
+    UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = (vec){0};
+    const float *d = delta + lane, *v = value + lane;
+    for (int t = 0; t < count; t++, d += TALL * LANES, v += BROAD * LANES) {
+      vec x[BROAD];
+      UNROLL for (int c = 0; c < BROAD; c++) x[c] = *(const vec *)(v + c * LANES);
+      UNROLL for (int r = 0; r < TALL; r++) {
+        vec y = *(const vec *)(d + r * LANES);
+        UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = sum[r][c] + y * x[c];
+      }
+    }
+    UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < BROAD; c++)
+      if (r < rows && c < columns) *(vec *)(sums + (r * stride + c) * LANES + lane) = sum[r][c];
+  }
+}
+
+static int64_t packed_floats(int outputs, int inputs, int count) {
+  (void)outputs;
+  return ((int64_t)(inputs + BROAD) * count + BOTH * count + TALL * (16 + VW)) * LANES;
+}
+
+/* gradient[j][i] += over blocks, over lanes, over time rising, delta_j * value_i; `space` as packed_floats says */
+static void outer_in_time(float *gradient, float *space, int lanes, Side delta, int outputs, Side value, int inputs,
+                          int count) {
+  int together = inputs < 16 ? inputs : 16; /* columns whose trees go together */
+  float *values = space, *deltas = values + (int64_t)(inputs + BROAD) * count * LANES;
+  float *sums = deltas + (int64_t)BOTH * count * LANES;
+  for (int block = 0; block < lanes; block += LANES, delta.base += LANES, value.base += LANES) {
+    pack(value, 0, inputs, BROAD, count, values);
+    for (int j = 0; j < outputs; j += BOTH) {
+      int rows = outputs - j < BOTH ? outputs - j : BOTH;
+      pack(delta, j, rows, TALL, count, deltas);
+      for (int i = 0; i < inputs; i += together) {
+        int columns = inputs - i < together ? inputs - i : together;
+        for (int r = 0; r < rows; r += TALL) {
+          int tall = rows - r < TALL ? rows - r : TALL;
+          for (int c = 0; c < columns; c += BROAD)
+            packed_tile(deltas + (int64_t)r * count * LANES, values + (int64_t)(i + c) * count * LANES, count, tall,
+                        columns - c, sums + c * LANES, together);
+          float *to = gradient + (int64_t)(j + r) * inputs + i;
+          if (together == inputs)
+            add_trees(to, sums, tall * inputs);
+          else
+            for (int k = 0; k < tall; k++) add_trees(to + (int64_t)k * inputs, sums + k * together * LANES, columns);
+        }
+      }
+    }
+  }
+}
+
 /* gradient[j] += over blocks, over lanes, over positions rising, delta at j * row + position * step */
 static void over_positions(float *gradient, float *sums, int lanes, const float *delta, int64_t row, int64_t step,
                            int outputs, int count) {

@@ -48,7 +48,7 @@ static void linear_backward(const Layer *layer, const float *first, const Plan *
   if (length == 1)
     linear_gradient(layer, plan, index, gradient);
   else
-    outer(gradient, plan->partial, lanes, delta, m, value, n, 1, length);
+    outer_in_time(gradient, plan->partial, lanes, delta, m, value, n, length);
   over_positions(gradient + (int64_t)m * n, plan->partial, lanes, plan->delta, lanes, (int64_t)m * lanes, m, length);
 }
 

@@ -92,6 +92,8 @@ static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
     int64_t rows = l->kind == CONV ? larger_of(taps(l), l->out_channels) : larger_of(l->inputs, l->outputs);
     sums = larger_of(sums, (TILE_ROWS + ROWS) * (rows + VW) * LANES);
     if (l->kind == LINEAR && l->length == 1) sums = larger_of(sums, ((int64_t)l->inputs + 2 * VW) * lanes + ROWS * VW);
+    if (recurrent(l) || l->kind == LINEAR)
+      sums = larger_of(sums, packed_floats(l->outputs, larger_of(l->inputs, l->outputs), l->length));
     if (l->kind == CONV && l->padding) padded = larger_of(padded, padded_size(l));
     if (has_parameters(l) && plan->lowest == program->layers) plan->lowest = i;
   }
