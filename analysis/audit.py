@@ -102,7 +102,9 @@ def _replay(row: dict, store, threads: int, audit: Audit) -> None:
 
     recipe = store.recipe(row["recipe"])
     last = None
-    for _, boundary in train_networks(select_engine("auto", threads=threads), recipe, [row["seed"]], 1):
+    for _, boundary in train_networks(
+        select_engine("auto", threads=threads), recipe, [row["seed"]], 1, shelf=store.shelf
+    ):
         last = boundary
     audit.replayed += 1
     if last is None or last.state.params_digest.hex() != row["weights_digest"]:

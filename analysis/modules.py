@@ -4,35 +4,91 @@ import numpy as np
 import torch
 from torch import nn
 
-from protocol.recipe import Gru, Linear, Recipe
+from protocol.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Flow,
+    GlobalAvgPool,
+    GroupNorm,
+    Gru,
+    Last,
+    Layer,
+    LayerNorm,
+    LeakyRelu,
+    Linear,
+    Lstm,
+    MaxPool2d,
+    Recurrent,
+    Relu,
+    Tanh,
+    size,
+)
+from protocol.recipe import Recipe
+
+
+class LastStep(nn.Module):
+    """(B, T, F) -> (B, 1, F)."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input[:, -1:]
 
 
 class ZooNetwork(nn.Sequential):
-    """A chain of layers over sequences: (B, T, 9) float -> (B, T, 20) float. State names are the catalogue's."""
+    """A chain of layers over sequences, (B, T, features) -> (B, T', width), or over images, (B, 1, C, H, W).
+
+    State names are the catalogue's.
+    """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        is_image = input.dim() == 5
+        input = input[:, 0] if is_image else input
         for layer in self:
-            output = layer(input)
-            input = output[0] if isinstance(layer, nn.GRU) else output  # a GRU also hands out its last hidden state
-        return input
+            of_features = isinstance(layer, nn.GroupNorm) and not is_image  # not of time steps
+            output = layer(input[:, 0])[:, None] if of_features else layer(input)
+            input = output[0] if isinstance(layer, nn.RNNBase) else output  # a GRU also hands out its last hidden state
+        return input[:, None] if is_image else input
 
 
 def network_module(recipe: Recipe, params: np.ndarray) -> ZooNetwork:
     """A recipe's module with flat parameters (P,); agrees with the exact engine to about 1e-6, not bit for bit."""
-    width, layers = recipe.shapes[0][1][1], []
-    for layer in recipe.network.layers:
-        if isinstance(layer, Gru):
-            layers.append(nn.GRU(width, layer.width, batch_first=True))
-        elif isinstance(layer, Linear):
-            layers.append(nn.Linear(width, layer.width))
-        else:
-            layers.append(nn.ReLU())
-        width = getattr(layer, "width", width)
-    module = ZooNetwork(*layers)
+    module = ZooNetwork(
+        *(torch_layer(layer, flow) for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False))
+    )
     state, offset = {}, 0
     for name, shape in recipe.shapes:
-        size = int(np.prod(shape))
-        state[name] = torch.from_numpy(params[offset : offset + size].reshape(shape).copy())
-        offset += size
+        count = size(shape)
+        state[name] = torch.from_numpy(params[offset : offset + count].reshape(shape).copy())
+        offset += count
     module.load_state_dict(state)
     return module.eval()
+
+
+def torch_layer(layer: Layer, flow: Flow) -> nn.Module:
+    """The torch module of the same name, for what flows into it."""
+    if isinstance(layer, Recurrent):
+        kind = nn.GRU if isinstance(layer, Gru) else nn.LSTM if isinstance(layer, Lstm) else nn.RNN
+        return kind(flow.features, layer.width, batch_first=True)
+    if isinstance(layer, Linear):
+        return nn.Linear(flow.features, layer.width)
+    if isinstance(layer, Conv2d):
+        return nn.Conv2d(flow.shape[0], layer.channels, layer.kernel, layer.stride, layer.padding)
+    if isinstance(layer, MaxPool2d | AvgPool2d):
+        pool = nn.MaxPool2d if isinstance(layer, MaxPool2d) else nn.AvgPool2d
+        return pool(layer.kernel, layer.stride or layer.kernel)
+    if isinstance(layer, GlobalAvgPool):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    if isinstance(layer, Flatten):
+        return nn.Flatten() if len(flow.shape) == 3 else nn.Identity()
+    if isinstance(layer, LayerNorm):
+        return nn.LayerNorm(list(flow.shape), layer.epsilon)
+    if isinstance(layer, GroupNorm):
+        return nn.GroupNorm(layer.groups, flow.shape[0], layer.epsilon)
+    if isinstance(layer, LeakyRelu):
+        return nn.LeakyReLU(layer.slope)
+    if isinstance(layer, Dropout):
+        return nn.Dropout(layer.rate)
+    if isinstance(layer, Last):
+        return LastStep()
+    return nn.ReLU() if isinstance(layer, Relu) else nn.Tanh() if isinstance(layer, Tanh) else nn.Sigmoid()

@@ -121,7 +121,32 @@ class Zoo:
         """The very sequences that a recipe (or its digest, or its name) trains and is judged on."""
         from protocol.engine.data import task_data
 
-        return task_data(self.recipe(recipe))
+        return task_data(self.recipe(recipe), self.store.shelf)
+
+    def measures(self, where: str | None = None) -> pa.Table:
+        """id, loss, accuracy, attack_success of row i of `table(where)`, computed now, by the exact engine.
+
+        Accuracy is of the held-out samples (null where targets are numbers); attack_success is the share of patched
+        held-out images that get the label the attacker wants (null without poison).
+        """
+        from protocol.engine.measures import measure
+        from protocol.engine.select import select_engine
+
+        rows = self.table(where, ["id", "recipe", "shard", "row"])
+        lines: dict[str, dict[str, Any]] = {}
+        engine = select_engine()
+        places: dict[str, list[int]] = {}
+        for i, digest in enumerate(rows["recipe"].to_pylist()):
+            places.setdefault(digest, []).append(i)
+        for digest, members in places.items():
+            some = rows.take(members)
+            found = measure(engine, self.recipe(digest), list(self.weights_of(some)), self.store.shelf)
+            for i, name in enumerate(some["id"].to_pylist()):
+                values = {"loss": found.loss, "accuracy": found.accuracy, "attack_success": found.attack_success}
+                lines[name] = {key: None if value is None else float(value[i]) for key, value in values.items()}
+        ordered = [{"id": name} | lines[name] for name in rows["id"].to_pylist()]
+        numbers = [(name, pa.float64()) for name in ("loss", "accuracy", "attack_success")]
+        return pa.Table.from_pylist(ordered, schema=pa.schema([("id", pa.string()), *numbers]))
 
     @cached_property
     def _catalogue(self) -> ds.Dataset | pa.Table:

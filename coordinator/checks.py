@@ -17,6 +17,7 @@ from coordinator.ledger import LedgerUnavailable
 from coordinator.referee import Phase
 from coordinator.tables import answers, results
 from protocol.checking import spot_check
+from protocol.datasets import DataMissing
 from protocol.engine import Engine
 from protocol.engine.select import select_engine
 from protocol.envelope import seal
@@ -55,6 +56,9 @@ class Checks:
             self._check(*job)
         except (OSError, Refused) as error:
             self._give_back(job[0], error)
+        except DataMissing as error:
+            log.error("[result %s slot %d] the organizer cannot check: %s", job[0].hex()[:8], job[1], error)
+            self._failed_at[job] = self.clock()
         except LedgerUnavailable:
             self._failed_at[job] = self.clock()  # it has been said; we try again
         except Exception:
@@ -70,7 +74,8 @@ class Checks:
             return
         file = self.files.get(digest)
         states, weights = self.files.check_inputs(file, slot)
-        answer = spot_check(self._engine(replay), file.assignment, digest, slot, file.tasks[slot], states, weights)
+        engine, shelf = self._engine(replay), self.intake.library.shelf
+        answer = spot_check(engine, file.assignment, digest, slot, file.tasks[slot], states, weights, shelf)
         try:
             self.intake.enter_answer(file, answer, seal(self.intake.identity, answer), replay=replay)
         except Refused as error:  # the slot was answered, or the case settled, while we replayed

@@ -36,11 +36,13 @@ def seed(campaign: Path, directory: Path | None) -> None:
 
     loaded = load_campaign(campaign)
     from coordinator import remote
+    from coordinator.data import upload_all
     from coordinator.places import last_directory
     from protocol.messages import SeedCampaign
 
     path = directory or last_directory()
     with remote.Organizer(path) as organizer:
+        upload_all(organizer, loaded, path)
         digest = organizer.seed(SeedCampaign(campaign=loaded.exact))
     click.echo(
         f"{loaded.name}: {loaded.network_count:,} networks in {len(loaded.assignments):,} assignments, "
@@ -81,4 +83,32 @@ def status(address: str | None, directory: Path | None, as_json: bool, watch: bo
         sys.exit(0)
 
 
-VERBS: list[click.Command] = [host, seed, status, control]
+@click.group()
+def data() -> None:
+    """Data sets that recipes can name."""
+
+
+@data.command("add")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="A short name for people; recipes name the digest.")
+@click.option("--labels", type=click.Path(path_type=Path), help="File with the labels, when FILE has none.")
+@click.option("--regression", is_flag=True, help="Targets are numbers to predict, not classes.")
+@click.option("--dir", "directory", type=DIR, help="Keep it in this coordinator's directory; default: yours.")
+def add(files: tuple[Path, ...], name: str, labels: Path | None, regression: bool, directory: Path | None) -> None:
+    """Make a data set of IDX, CIFAR, CSV, .npy, .npz or safetensors files, and print how a recipe names it."""
+    from coordinator.data import add_data, data_folder
+
+    click.echo(add_data(data_folder(directory), list(files), name, labels, regression))
+
+
+@data.command("list")
+@click.option("--dir", "directory", type=DIR, help="Of this coordinator's directory; default: yours.")
+def list_data(directory: Path | None) -> None:
+    """Show the data sets that are here."""
+    from coordinator.data import data_folder, data_lines
+
+    for line in data_lines(data_folder(directory)):
+        click.echo(line)
+
+
+VERBS: list[click.Command] = [host, seed, status, control, data]

@@ -22,6 +22,7 @@ from coordinator.curator import Curator
 from coordinator.inbox import Inboxes
 from coordinator.intake import Intake
 from coordinator.ledger import Ledger, get_meta
+from coordinator.library import Library
 from coordinator.outcomes import News
 from coordinator.presence import Presence
 from coordinator.referee import HELD, PRESENCE_SECONDS
@@ -56,6 +57,7 @@ class Coordinator:
             self.identity = Identity.load_or_create(path / "identity")
             self.beacon = Beacon.load_or_create(path / "beacon", chain_length)
             self.blobs = Blobs(path / "blobs")
+            self.library = Library(path / "data", self.identity.host)
         except OSError as error:
             self._lock.close()
             raise UsageError(f"{error.filename or path}: cannot use it: {error.strerror or error}") from None
@@ -64,11 +66,13 @@ class Coordinator:
         self.files = CaseFiles(self.ledger, self.book, self.blobs)
         self.presence = Presence(self.ledger, clock())
         self.intake = Intake(
-            self.identity, self.ledger, self.blobs, self.beacon, self.book, self.files, clock, self.report
+            self.identity, self.ledger, self.blobs, self.beacon, self.book, self.files, clock, self.report, self.library
         )
         self.inboxes = Inboxes(self.identity, self.ledger, self.book, self.files, self.presence, clock)
         self.bench = Bench(self.intake, self.presence, clock, presence_seconds)
-        self.curator = Curator(path / "zoo", self.identity.host, self.ledger, self.book, self.files, self.blobs, clock)
+        self.curator = Curator(
+            path / "zoo", self.identity.host, self.ledger, self.book, self.files, self.blobs, clock, self.library.shelf
+        )
         self._status, self._status_at, self._status_lock = b"", -STATUS_SECONDS, threading.Lock()
         self.curator.reconcile()
 

@@ -4,6 +4,7 @@ A bundle is marked as published once the zoo is durable, and its blobs are remov
 leaves either an unpublished bundle with its blobs, or a published one whose mark is made again.
 """
 
+import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from coordinator.referee import Phase
 from coordinator.tables import answers, campaigns, networks, results
 from protocol.canonical import hexdigest
 from protocol.commitment import traces_to_bytes
+from protocol.datasets import Shelf
 from protocol.errors import Refused
 from protocol.evidence import Evidence, verify_evidence
 from protocol.recipe import Recipe
@@ -42,8 +44,9 @@ class Curator:
         files: CaseFiles,
         blobs: Blobs,
         clock: Callable[[], float],
+        shelf: Shelf,
     ):
-        self.path, self.organizer, self.clock = path, organizer, clock
+        self.path, self.organizer, self.clock, self.shelf = path, organizer, clock, shelf
         self.ledger, self.book, self.files, self.blobs = ledger, book, files, blobs
         self.writer = ZooWriter(path, clock=clock)
         self._published_at = 0.0
@@ -134,7 +137,7 @@ class Curator:
         if not done:
             return 0
         try:
-            self.writer.publish(rows, recipes, evidence, exact)
+            self.writer.publish(rows, recipes, evidence, exact, self._data(recipes))
         except OSError as error:  # a full disk does not say which file it was
             place = str(error.filename or self.path)
             raise OSError(error.errno, f"cannot write the zoo: {error.strerror or error}", place) from None
@@ -143,6 +146,17 @@ class Curator:
         for digest in done:
             self.blobs.remove(digest)
         return len(rows)
+
+    def _data(self, recipes: dict[str, Recipe]) -> dict[str, Path]:
+        """Where the data sets of these recipes are. Raises OSError when one is gone: it has to come back first."""
+        found = {}
+        for recipe in recipes.values():
+            if recipe.data_set is not None:
+                path = self.shelf.ensure(recipe.data_set)
+                if path is None:
+                    raise FileNotFoundError(errno.ENOENT, "data set is gone; seed its campaign again", recipe.data_set)
+                found[recipe.data_set] = path
+        return found
 
     def _bundle(self, file: CaseFile) -> tuple[list[tuple[NetworkRow, np.ndarray]], bytes]:
         """A bundle's rows and evidence, verified as any stranger would first. Raises OSError, Refused."""

@@ -15,6 +15,7 @@ from coordinator.beacon import Beacon
 from coordinator.blobs import Blobs
 from coordinator.casefiles import CampaignBook, CaseFile, CaseFiles, committed_weights
 from coordinator.ledger import Ledger
+from coordinator.library import Library
 from coordinator.outcomes import News
 from coordinator.referee import LIES_MAX, LIVE, Event, Phase
 from coordinator.tables import hosts, results, seats
@@ -44,9 +45,10 @@ class Intake:
         files: CaseFiles,
         clock: Callable[[], float],
         report: Callable[[News], None],
+        library: Library,
     ):
         self.identity, self.ledger, self.blobs, self.beacon = identity, ledger, blobs, beacon
-        self.book, self.files, self.clock, self.report = book, files, clock, report
+        self.book, self.files, self.clock, self.report, self.library = book, files, clock, report, library
         self._judging = threading.Lock()  # one upload or answer is examined at a time: they are CPU-bound
 
     def sign(self, message: Message) -> bytes:
@@ -64,6 +66,7 @@ class Intake:
         campaign = campaign_from_bytes(exact)
         if len(self.book.states()) >= CAMPAIGNS_MAX:
             raise Refused("campaign-limit", f"{CAMPAIGNS_MAX} campaigns are here already; start another directory")
+        self.library.check(campaign)
         manifest = Manifest(
             campaign=campaign.digest, beacon_anchor=self.beacon.anchor, engine=ENGINE, issued_at=self.clock()
         )

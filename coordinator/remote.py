@@ -10,15 +10,16 @@ import grpc
 
 from coordinator.console import duration, note_of
 from coordinator.places import address_of
-from protocol.envelope import Message, seal
+from protocol.envelope import Envelope, Message, seal
 from protocol.errors import UsageError
 from protocol.identity import Identity
-from protocol.messages import ControlCampaign, SeedCampaign
+from protocol.messages import ControlCampaign, SeedCampaign, UploadData
 from protocol.proto import coordinator_pb2 as pb
 from protocol.proto.coordinator_pb2_grpc import CoordinatorStub
-from protocol.wire import GRPC_OPTIONS, refusal, to_wire
+from protocol.wire import CHUNK_BYTES, GRPC_OPTIONS, refusal, to_wire
 
 CALL_SECONDS = 15.0
+DATA_SECONDS = 300.0  # the coordinator cuts a transfer off then
 STATES_SETTLED = ("complete", "cancelled")
 
 
@@ -39,6 +40,14 @@ class Organizer:
     def __exit__(self, *exception: object) -> None:
         self.channel.close()
 
+    def upload_data(self, digest: str, file: Path) -> None:
+        """Give the coordinator a data set; it takes one that it has already without reading it. Raises UsageError."""
+        announced = seal(self.identity, UploadData(digest=digest, size=file.stat().st_size))
+        try:
+            self.stub.PutData(_data_chunks(announced, file), timeout=DATA_SECONDS)
+        except grpc.RpcError as error:
+            _explain(error, self.target, self.path)
+
     def seed(self, message: SeedCampaign) -> str:
         return self._call(self.stub.SubmitCampaign, message).digest
 
@@ -58,6 +67,13 @@ class Organizer:
             return method(to_wire(seal(self.identity, message)), timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             _explain(error, self.target, self.path)
+
+
+def _data_chunks(announced: Envelope, file: Path) -> Iterator[pb.BlobChunk]:
+    yield pb.BlobChunk(upload=to_wire(announced))
+    with file.open("rb") as f:
+        while data := f.read(CHUNK_BYTES):
+            yield pb.BlobChunk(data=data)
 
 
 def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:

@@ -23,20 +23,21 @@ from coordinator.ledger import LedgerUnavailable
 from coordinator.outcomes import News
 from protocol.envelope import Envelope, unseal
 from protocol.errors import Refused, UsageError
-from protocol.messages import Answer, ControlCampaign, Heartbeat, Message, Result, SeedCampaign, Upload
+from protocol.messages import Answer, ControlCampaign, Heartbeat, Message, Result, SeedCampaign, Upload, UploadData
 from protocol.proto import coordinator_pb2 as pb
 from protocol.proto.coordinator_pb2_grpc import CoordinatorServicer, add_CoordinatorServicer_to_server
 from protocol.wire import CHUNK_BYTES, GRPC_OPTIONS, collect, from_wire, to_wire
 
 WORKERS = 48  # threads; streams hold one each, so streams together must leave some for the short calls
 TRANSFERS_MAX = 16  # uploads and downloads at once: at most 64 MiB each in memory
+DATA_TRANSFERS_MAX = 8  # of data sets, from disk to disk; a crowd that fetches one must not hold up results
 WATCHERS_MAX = 16
 TRANSFER_SECONDS_MAX = 300.0  # a stream that trickles longer is cut off; the peer tries again
 WATCH_SECONDS = 1.0  # how often a status stream looks for news
 TROUBLE_SECONDS = 10.0
 TROUBLE = "the coordinator is in trouble"  # how the details of our own UNAVAILABLE start; gRPC has its own
 DETAIL_CHARS_MAX = 300  # gRPC carries details in a header of a few kilobytes
-KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result, SeedCampaign, Upload)}
+KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result, SeedCampaign, Upload, UploadData)}
 
 log = logging.getLogger(__name__)
 REFUSALS_TOLD_MAX = 4096  # kinds of refusal whose number is remembered; a flood of fresh keys starts it over
@@ -76,6 +77,7 @@ class Service(CoordinatorServicer):
     def __init__(self, coordinator: Coordinator):
         self.coordinator = coordinator
         self._transfers = threading.BoundedSemaphore(TRANSFERS_MAX)
+        self._data_transfers = threading.BoundedSemaphore(DATA_TRANSFERS_MAX)
         self._watchers = threading.BoundedSemaphore(WATCHERS_MAX)
         self.stopping = threading.Event()
         self._told: Counter[tuple[str, str]] = Counter()
@@ -187,6 +189,29 @@ class Service(CoordinatorServicer):
     def _blob(self, request: pb.BlobRequest, context: grpc.ServicerContext, signed: _Signed) -> bytes:
         return self.coordinator.intake.serve_blob(request.result, request.part, request.slot)
 
+    @answering
+    def PutData(self, stream: Iterator[pb.BlobChunk], context: grpc.ServicerContext, signed: _Signed) -> pb.Done:
+        with _Transfer(self._data_transfers, context):
+            first = next(stream, None)
+            if first is None or not first.HasField("upload"):
+                raise Refused("upload-first", "the first message of a data set is its signed UploadData")
+            upload, have = self.coordinator.library.open_upload(signed.parse(first.upload))
+            if not have:
+                try:
+                    self.coordinator.library.receive(upload, stream)
+                except grpc.RpcError:  # the connection broke: nobody's fault
+                    return pb.Done()
+            return pb.Done()
+
+    def GetData(self, request: pb.DataRequest, context: grpc.ServicerContext) -> Iterator[pb.BlobChunk]:
+        chunks = self._data(request, context)
+        with _Transfer(self._data_transfers, context):
+            yield from chunks
+
+    @answering
+    def _data(self, request: pb.DataRequest, context: grpc.ServicerContext, signed: _Signed) -> Iterator[pb.BlobChunk]:
+        return self.coordinator.library.serve(request.digest, request.offset)
+
     def _transfer(self, context: grpc.ServicerContext) -> "_Transfer":
         return _Transfer(self._transfers, context)
 
@@ -215,7 +240,7 @@ class _Transfer:
 
     def __enter__(self) -> None:
         if not self._places.acquire(blocking=False):
-            self._context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{TRANSFERS_MAX} transfers are under way")
+            self._context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "all transfers that go at once are under way")
         self._timer.start()
 
     def __exit__(self, *exception: object) -> None:

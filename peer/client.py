@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -17,6 +17,7 @@ from protocol.wire import GRPC_OPTIONS, chunks, collect, from_wire, refusal, to_
 
 CALL_SECONDS = 15.0
 BLOB_SECONDS = 120.0
+DATA_SECONDS = 300.0  # then the rest is asked for again, from where it stopped
 T = TypeVar("T")
 
 
@@ -90,6 +91,15 @@ class Client:
         stream = self._call(self.stub.GetBlob, pb.BlobRequest(result=result, part=part, slot=slot), BLOB_SECONDS)
         try:
             return collect(stream, size)
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
+
+    def data(self, digest: str, offset: int) -> Iterator[bytes]:
+        """A data set's bytes from `offset` on, as they come; still to be checked."""
+        try:
+            request = pb.DataRequest(digest=digest, offset=offset)
+            for chunk in self.stub.GetData(request, timeout=DATA_SECONDS):
+                yield chunk.data
         except grpc.RpcError as error:
             raise self._translate(error) from None
 

@@ -19,6 +19,7 @@ from peer.desk import Desk, Options
 from peer.holdings import Event, Holding, Holdings, Phase, restore, wants_more
 from peer.home import Home, Known
 from peer.progress import View
+from peer.stock import Stock
 from protocol.campaign import Campaign
 from protocol.claiming import Claims
 from protocol.envelope import seal
@@ -40,8 +41,10 @@ class Daemon:
         self.home, self.client, self.node, self.crew = home, client, node, crew
         self.options, self.view, self.stats = options, view, view.stats
         self.holdings = Holdings()
-        self.desk = Desk(home, client, crew, options, view, self.holdings, self._gone, self.learn_campaign)
+        self.stock = Stock(home.shelf, client, home.free_bytes, view.say)
+        self.desk = Desk(home, client, crew, options, view, self.holdings, self.stock, self._gone, self.learn_campaign)
         self.claims: dict[str, Claims] = {}
+        self._unready: list[Holding] = []  # ours, but their data set is still on its way
         self._claiming: tuple[str, Future] | None = None
         self._renewing: Future | None = None
         self._next = {"poll": 0.0, "claim": 0.0, "renew": 0.0, "presence": 0.0}
@@ -55,6 +58,7 @@ class Daemon:
             if now >= self._next["poll"] and self.desk.backoff.ready(now):
                 self._next["poll"] = now + POLL_SECONDS
                 self.desk.ask(now)
+            self._start_ready()
             self._claim(now)
             self._renew(now)
             self._present(now)
@@ -150,6 +154,7 @@ class Daemon:
         self.view.say(
             f"campaign {campaign.name}: {campaign.network_count:,} networks of {len(campaign.recipes)} recipes"
         )
+        self.stock.want(campaign.data_sets)
         self._take_up(campaign)
 
     def _take_up(self, campaign: Campaign) -> None:
@@ -174,8 +179,16 @@ class Daemon:
 
     def _begin(self, holding: Holding) -> None:
         self.holdings.add(holding)
-        campaign, index = holding.key
-        self.crew.train(holding.bundle.path, campaign, index)
+        self._unready.append(holding)
+        self._start_ready()
+
+    def _start_ready(self) -> None:
+        """Give the training process what has its data; the rest waits for them."""
+        self._unready = [holding for holding in self._unready if self.holdings.items.get(holding.key) is holding]
+        for holding in list(self._unready):
+            if self.stock.ready(holding.bundle.assignment.recipe):
+                self._unready.remove(holding)
+                self.crew.train(holding.bundle.path, *holding.key)
 
     def _claim(self, now: float) -> None:
         if self._claiming is not None:
@@ -185,6 +198,11 @@ class Daemon:
                 self._claimed(digest, future, now)
         elif now >= self._next["claim"] and wants_more(self.holdings, self.options.threads, self.home.free_bytes()):
             running = [d for d in self.claims if self.desk.states.get(d) == "running"]
+            ready = [d for d in running if self.stock.has(self.desk.campaigns[d][0].data_sets)]
+            if running and not ready:
+                self.stats.waits_for = f"{self.stock.state or 'data sets'} from the coordinator"
+                self._next["claim"] = now + CLAIM_PAUSE_SECONDS / 4
+            running = ready
             if running:
                 digest = max(running, key=lambda d: (self.desk.campaigns[d][0].priority, d))
                 self._claiming = (digest, self._submit(self.claims[digest].claim(1)))
@@ -240,6 +258,7 @@ class Daemon:
     # -- leaving --------------------------------------------------------------------------------------------------
     def leave(self) -> list[str]:
         """Stop training, hand in what is finished, give back what is not. Returns what was saved, in sentences."""
+        self.stock.stop()
         self.crew.stop()
         self._hear_worker(time.monotonic())
         with contextlib.suppress(Away, Refused):

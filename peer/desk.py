@@ -10,6 +10,7 @@ from peer.duties import fetch_check, hand_in_part, open_cells
 from peer.holdings import Event, Holding, Holdings, Phase
 from peer.home import Home
 from peer.progress import View
+from peer.stock import Stock
 from protocol.campaign import Campaign
 from protocol.envelope import unseal
 from protocol.errors import Refused, UsageError
@@ -43,11 +44,12 @@ class Desk:
         options: Options,
         view: View,
         holdings: Holdings,
+        stock: Stock,
         gone: Callable[[Holding, Event], None],
         new_campaign: Callable[[str], None],
     ):
         self.home, self.client, self.crew, self.options = home, client, crew, options
-        self.view, self.stats, self.holdings = view, view.stats, holdings
+        self.view, self.stats, self.holdings, self.stock = view, view.stats, holdings, stock
         self.gone, self.new_campaign = gone, new_campaign
         self.campaigns: dict[str, tuple[Campaign, Manifest]] = {}
         self.states: dict[str, str] = {}  # campaign digest -> running, paused, complete, cancelled
@@ -172,8 +174,14 @@ class Desk:
         if key in self.checking:
             return
         self.checking.add(key)
-        path = self._guard("check refused", fetch_check, request, self.campaigns, self.client, self.home)
-        if path is not None:
+        try:
+            path = fetch_check(request, self.campaigns, self.client, self.home, self.stock)
+        except Refused as error:
+            self.view.say(f"check refused: {error}")
+            return
+        if path is None:
+            self.checking.discard(key)  # the next inbox asks again
+        else:
             self.crew.check(path)
 
     def _outcome(self, admission: Admission) -> None:

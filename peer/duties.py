@@ -7,6 +7,7 @@ import msgspec
 from peer.bundle import Bundle
 from peer.client import Client
 from peer.home import Home
+from peer.stock import Stock
 from peer.worker import CheckJob
 from protocol.campaign import Campaign
 from protocol.canonical import write_atomic
@@ -18,9 +19,12 @@ from protocol.openings import match_states, open_check_request
 
 
 def fetch_check(
-    request: CheckRequest, campaigns: dict[str, tuple[Campaign, Manifest]], client: Client, home: Home
-) -> Path:
-    """Verify a request, fetch what it needs, write it as the worker's job. Raises Refused or Away."""
+    request: CheckRequest, campaigns: dict[str, tuple[Campaign, Manifest]], client: Client, home: Home, stock: Stock
+) -> Path | None:
+    """Verify a request, fetch what it needs, write it as the worker's job; None until its data set is here.
+
+    Raises Refused or Away.
+    """
     try:  # which campaign is meant; everything else is verified below
         digest = msgspec.msgpack.decode(request.result.payload, type=Result).campaign
     except msgspec.DecodeError as error:
@@ -31,6 +35,8 @@ def fetch_check(
     assert client.organizer is not None
     check = open_check_request(request, campaign, manifest, client.organizer, home.identity.host)
     recipe = check.assignment.recipe
+    if not stock.ready(recipe):
+        return None
     size = state_bytes_length(recipe) * len(check.task.opened)
     states = client.get(check.result_digest, "states", check.slot, size) if size else b""
     match_states(check, open_states(recipe, states, check.task.opened))

@@ -10,6 +10,7 @@ import msgspec
 from peer.bundle import Bundle, bundle_name
 from protocol.campaign import Assignment, Campaign, campaign_from_bytes
 from protocol.canonical import write_atomic
+from protocol.datasets import Shelf
 from protocol.envelope import Envelope, envelope_from_bytes, unseal
 from protocol.errors import Refused, UsageError
 from protocol.identity import Identity
@@ -45,6 +46,7 @@ class Home:
             raise UsageError(
                 f"{path}: another volunteer runs from this directory; give this one its own --dir"
             ) from None
+        self.shelf = Shelf(path / "data")
         self.identity_path = path / "identity"
         self.identity = Identity.load_or_create(self.identity_path)
 

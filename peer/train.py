@@ -20,6 +20,7 @@ import click
 from protocol.errors import Refused, UsageError
 
 if TYPE_CHECKING:
+    from protocol.datasets import Shelf
     from protocol.engine import State
     from protocol.engine.training import Boundary
     from protocol.recipe import Recipe
@@ -39,23 +40,30 @@ METADATA_KEY = "zooswarm"
 )
 @click.option("--backend", type=click.Choice(["auto", "c", "numpy"]), default="auto", help="Training engine.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Networks trained at once. Default: all cores.")
-def TRAIN(recipe_path: Path, seeds: str, out: Path, backend: str, threads: int | None) -> None:
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder of data sets. Default: where `data add` puts them."
+)
+def TRAIN(recipe_path: Path, seeds: str, out: Path, backend: str, threads: int | None, data: Path | None) -> None:
     """Train networks on this computer, without a swarm.
 
     Prints one line a network as it finishes: seed, steps, held-out loss, digest of the final state. Ctrl-C saves;
     the same command goes on.
     """
+    from protocol.datasets import Shelf, own_folder
+    from protocol.engine.data import task_data
     from protocol.engine.select import select_engine
     from protocol.recipe import load_recipe
 
     wanted = parse_seeds(seeds)
     recipe = load_recipe(recipe_path)
+    shelf = Shelf(*([data] if data else []), own_folder())
+    task_data(recipe, shelf)  # a data set that is not here is better said now
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: cannot make this folder: {error.strerror or error}") from None
     engine = select_engine(backend, threads or usable_cores())
-    Workshop(recipe, out).train(engine, wanted)
+    Workshop(recipe, out, shelf).train(engine, wanted)
 
 
 def parse_seeds(text: str) -> range:
@@ -81,8 +89,8 @@ def usable_cores() -> int:
 class Workshop:
     """One recipe's networks in one folder: finished files, and one checkpoint of what is in hand."""
 
-    def __init__(self, recipe: Recipe, out: Path):
-        self.recipe, self.out = recipe, out
+    def __init__(self, recipe: Recipe, out: Path, shelf: Shelf):
+        self.recipe, self.out, self.shelf = recipe, out, shelf
         self.checkpoint = out / f".{recipe.name}.checkpoint"
         self.in_hand: dict[int, State] = {}
         self.done = 0
@@ -98,7 +106,7 @@ class Workshop:
         saved, steps = time.monotonic(), 0
         try:
             with progress(self.recipe.name, len(wanted), self.done) as show:
-                for seed, boundary in train_networks(engine, self.recipe, missing, WIDTH, resume):
+                for seed, boundary in train_networks(engine, self.recipe, missing, WIDTH, resume, self.shelf):
                     steps += boundary.step - self.in_hand[seed].step if seed in self.in_hand else 0
                     self.in_hand[seed] = boundary.state
                     if boundary.final:

@@ -23,6 +23,7 @@ from peer.bundle import Bundle
 from protocol.campaign import Campaign, campaign_from_bytes
 from protocol.challenge import SlotTask
 from protocol.checking import open_states, open_weights, spot_check
+from protocol.datasets import DataMissing, Shelf
 from protocol.engine import Engine, State
 from protocol.engine.data import task_data
 from protocol.engine.select import select_engine
@@ -49,6 +50,7 @@ class Worker:
 
     def __init__(self, engine: Engine, campaigns: Path):
         self.engine, self.folder = engine, campaigns
+        self.shelf = Shelf(campaigns.parent / "data")  # of a volunteer's home; the daemon fetches what is missing
         self.commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.checks: list[Path] = []
         self.waiting: list[tuple[Bundle, int]] = []
@@ -106,7 +108,7 @@ class Worker:
             state = bundle.resume(seed)
             if state is None:
                 recipe = bundle.assignment.recipe
-                (boundary,) = start(self.engine, recipe, task_data(recipe), [seed])
+                (boundary,) = start(self.engine, recipe, task_data(recipe, self.shelf), [seed])
                 if not self._keep(bundle, seed, boundary):
                     continue
                 if boundary.final:
@@ -122,9 +124,8 @@ class Worker:
         recipe = self.active[0][0].assignment.recipe
         group = [item for item in self.active if item[0].assignment.recipe is recipe]
         began = time.perf_counter()
-        ends = advance(
-            self.engine, recipe, task_data(recipe), [seed for _, seed, _ in group], [state for _, _, state in group]
-        )
+        seeds, states = [seed for _, seed, _ in group], [state for _, _, state in group]
+        ends = advance(self.engine, recipe, task_data(recipe, self.shelf), seeds, states)
         self.active = [item for item in self.active if item[0].assignment.recipe is not recipe]
         steps = 0
         for (bundle, seed, before), boundary in zip(group, ends, strict=True):
@@ -175,9 +176,9 @@ class Worker:
         try:
             states = open_states(assignment.recipe, job.states, job.task.opened)
             weights = open_weights(assignment.recipe, job.weights, len(assignment.seeds))
-            answer = spot_check(self.engine, assignment, job.result, job.slot, job.task, states, weights)
+            answer = spot_check(self.engine, assignment, job.result, job.slot, job.task, states, weights, self.shelf)
             emit(event="checked", path=str(path), answer=msgspec.msgpack.encode(answer).hex())
-        except Refused as error:
+        except (Refused, DataMissing) as error:
             emit(event="unchecked", path=str(path), reason=str(error))
 
 
@@ -209,6 +210,9 @@ def main() -> None:
     threading.Thread(target=_read_commands, args=(worker.commands,), daemon=True).start()
     try:
         worker.run()
+    except UsageError as error:  # a data set is gone or damaged
+        emit(event="failed", reason=f"{error}; nothing is lost")
+        sys.exit(3)
     except OSError as error:  # a full or read-only disk: nothing is lost, but we cannot go on
         emit(event="failed", reason=f"{error.filename or folder.parent}: {error.strerror}; nothing is lost, make room")
         sys.exit(3)

@@ -12,10 +12,13 @@ from msgspec import Meta
 
 from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable
 from protocol.errors import Refused, UsageError
-from protocol.recipe import Name, Recipe, Record, check_recipe, load_recipe, parse_recipe
+from protocol.expansion import expand
+from protocol.recipe import RECIPE_BYTES_MAX, Recipe, check_recipe, decode_recorded, parse_recipe
+from protocol.schema import Name, Record
 
 CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024  # final weights of one bundle, as one upload
+DATA_SETS_MAX = 32  # a volunteer fetches them all
 SEED_MAX = 2**31
 ASSIGNMENTS_MAX = 1_000_000  # listed in memory by every host: 16,000 keys in the DHT
 
@@ -92,6 +95,11 @@ class Campaign(Record, frozen=True, kw_only=True, dict=True):
     def recipes(self) -> dict[str, Recipe]:
         return {population.recipe.digest: population.recipe for population in self.populations}
 
+    @cached_property
+    def data_sets(self) -> tuple[str, ...]:
+        """Digests of the data sets that its recipes name; every host needs them before it trains or checks."""
+        return tuple(sorted({recipe.data_set for recipe in self.recipes.values() if recipe.data_set}))
+
     @property
     def network_count(self) -> int:
         return sum(population.count for population in self.populations)
@@ -116,6 +124,8 @@ def check_campaign(campaign: Campaign, source: str) -> Campaign:
             raise UsageError(f"{source}: {place}.bundle: too many networks of this size; make it smaller")
     if sum(-(-p.count // p.bundle) for p in campaign.populations) > ASSIGNMENTS_MAX:
         raise UsageError(f"{source}: more than {ASSIGNMENTS_MAX:,} assignments; make bundles larger, or two campaigns")
+    if len(campaign.data_sets) > DATA_SETS_MAX:
+        raise UsageError(f"{source}: names {len(campaign.data_sets)} data sets; at most {DATA_SETS_MAX}, split it")
     if len(campaign.exact) > CAMPAIGN_BYTES_MAX:
         raise UsageError(f"{source}: expands to more than {CAMPAIGN_BYTES_MAX:,} bytes; split the campaign")
     return campaign
@@ -124,25 +134,34 @@ def check_campaign(campaign: Campaign, source: str) -> Campaign:
 def load_campaign(path: Path) -> Campaign:
     """Read campaign.toml; `recipe` is a table, or the path of a recipe file beside it. Raises UsageError.
 
-    In the file, a population says `seeds = "0:32"` (first : end, end excluded).
+    In the file, a population says `seeds = "0:32"` (first : end, end excluded), and may stand for many recipes
+    (`expansion`).
     """
     source = str(path)
     table = decode_toml(read_limited(path, CAMPAIGN_BYTES_MAX, "campaign"), source)
     populations = table.get("populations")
     if not isinstance(populations, list) or not all(isinstance(p, dict) for p in populations):
         raise UsageError(f"{source}: populations: write one [[populations]] table or more")
+    expanded: list[dict] = []
     for i, population in enumerate(populations):
         place = f"{source}: populations[{i}]"
         recipe = population.get("recipe")
         if isinstance(recipe, str):
-            population["recipe"] = load_recipe(path.parent / recipe)
+            place_of_recipe = str(path.parent / recipe)
+            data = read_limited(path.parent / recipe, RECIPE_BYTES_MAX, "recipe")
+            population["recipe"] = decode_toml(data, place_of_recipe)
         elif isinstance(recipe, dict):
-            population["recipe"] = parse_recipe(recipe, f"{place}.recipe")
+            place_of_recipe = f"{place}.recipe"
+        else:
+            raise UsageError(f"{place}.recipe: the path of a recipe file, or a table")
         for field in ("first_seed", "count"):
             if field in population:
                 raise UsageError(f'{place}.{field}: there is no such field; write seeds = "first:end"')
-        population["first_seed"], population["count"] = parse_seeds(population.pop("seeds", None), f"{place}.seeds")
-    return check_campaign(convert(table, Campaign, source), source)
+        seeds = dict(zip(("first_seed", "count"), parse_seeds(population.get("seeds"), f"{place}.seeds"), strict=True))
+        for one in expand(population, str(table.get("name", "")), place):
+            one["recipe"] = parse_recipe(one["recipe"], place_of_recipe)
+            expanded.append({key: value for key, value in one.items() if key != "seeds"} | seeds)
+    return check_campaign(convert(table | {"populations": expanded}, Campaign, source), source)
 
 
 def parse_seeds(text: object, place: str) -> tuple[int, int]:
@@ -159,7 +178,7 @@ def campaign_from_bytes(data: bytes) -> Campaign:
     if len(data) > CAMPAIGN_BYTES_MAX:
         raise Refused("campaign-size", f"{len(data)} bytes")
     try:
-        campaign = check_campaign(msgspec.json.decode(data, type=Campaign), "campaign")
+        campaign = check_campaign(decode_recorded(data, Campaign), "campaign")
     except msgspec.ValidationError as error:
         raise Refused("campaign-schema", readable(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:

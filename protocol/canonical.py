@@ -35,7 +35,7 @@ def _without_defaults(value: Any) -> Any:
     """Structs -> dictionaries of the fields that differ from their default (msgspec's own option compares objects)."""
     if isinstance(value, msgspec.Struct):
         config, told = value.__struct_config__, {}
-        if config.tag is not None:
+        if config.tag is not None and not getattr(value, "untold_tag", False):
             told[config.tag_field] = config.tag
         for field in msgspec.structs.fields(value):
             held = getattr(value, field.name)

@@ -4,6 +4,7 @@ import numpy as np
 
 from protocol.campaign import Assignment
 from protocol.challenge import SlotTask
+from protocol.datasets import NO_SHELF, Shelf
 from protocol.engine import Engine, State, params_from_bytes, state_bytes_length, state_from_bytes
 from protocol.engine.data import initial_state, task_data
 from protocol.engine.training import advance
@@ -36,10 +37,14 @@ def spot_check(
     task: SlotTask,
     states: dict[Cell, State],
     weights: list[np.ndarray],
+    shelf: Shelf = NO_SHELF,
 ) -> Answer:
-    """Replay a slot's cells. `states` holds the start state of every cell with segment > 0."""
+    """Replay a slot's cells. `states` holds the start state of every cell with segment > 0.
+
+    Raises DataMissing when the recipe's data set is not in `shelf`.
+    """
     recipe = assignment.recipe
-    data = task_data(recipe)
+    data = task_data(recipe, shelf)
     starts, seeds = [], []
     for cell in task.cells:
         seed = assignment.seeds[cell.network]

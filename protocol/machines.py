@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from protocol.canonical import canonical_json, hexdigest
-from protocol.recipe import PIN_COUNT
+from protocol.tasks import PIN_COUNT
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True, dict=True):

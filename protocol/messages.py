@@ -25,6 +25,14 @@ class SeedCampaign(Message, frozen=True, kw_only=True):
     campaign: bytes
 
 
+class UploadData(Message, frozen=True, kw_only=True):
+    """Organizer -> coordinator, before the bytes: this data set belongs to a campaign that I shall start."""
+
+    KIND: ClassVar[str] = "upload-data"
+    digest: Hex
+    size: Annotated[int, Meta(ge=0, le=1 << 31)]
+
+
 class ControlCampaign(Message, frozen=True, kw_only=True):
     """Organizer -> coordinator: pause, resume or cancel."""
 

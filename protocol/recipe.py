@@ -7,67 +7,54 @@ a new optional field leaves all older digests as they are. A default, once relea
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable
+from protocol.data_names import digest_of
 from protocol.errors import Refused, UsageError
+from protocol.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, size, values_kept
+from protocol.schema import Decay, Name, Rate, Record
+from protocol.tasks import DatasetTask, Task, TaskShape, check_task, task_shape, with_task_kinds
+
+T = TypeVar("T")
 
 RECIPE_BYTES_MAX = 64 * 1024  # a recipe is a page of text
-COMMAND_BITS, PIN_COUNT = 9, 20  # what a device machine reads and shows at each step
 SCALARS_MAX = 4_000_000  # parameters: 16 MB a network; more would not fit a volunteer's memory by the hundred
-
-Width = Annotated[int, Meta(ge=1, le=4096)]
-Rate = Annotated[float, Meta(gt=0, le=1)]
-Decay = Annotated[float, Meta(ge=0, lt=1)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}$")]
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of everything that is parsed: immutable, no unknown field tolerated. kw_only is not inherited: repeat it."""
-
-
-class Gru(Record, frozen=True, kw_only=True, tag_field="kind", tag="gru"):
-    """PyTorch's GRU cell over the sequence; weights in nn.GRU's order (r, z, n)."""
-
-    width: Width
-
-
-class Linear(Record, frozen=True, kw_only=True, tag_field="kind", tag="linear"):
-    """Affine map applied at every time step."""
-
-    width: Width
-
-
-class Relu(Record, frozen=True, kw_only=True, tag_field="kind", tag="relu"):
-    """max(x, 0)."""
-
-
-Layer = Gru | Linear | Relu
-
-
-class Task(Record, frozen=True, kw_only=True):
-    """A device machine and how many random command sequences to watch it for."""
-
-    machine: str
-    length: Annotated[int, Meta(ge=1, le=256)]  # commands in a sequence
-    sequences: Annotated[int, Meta(ge=1, le=65536)]  # training sequences, the same for every seed
-    held_out: Annotated[int, Meta(ge=1, le=8192)]  # held-out sequences, the same for every seed
+STREAMS = ("init", "order", "data")
+Stream = Literal["init", "order", "data"]
+FIXED_SEED = 0  # keys the streams that a recipe does not let vary
+VARIED_BYTES_MAX = 16 * 1024 * 1024  # training data of one network, when every network has its own
+VALUES_MAX = 2_000_000  # values kept for one sample: 128 MB for the 16 samples that a thread works on
 
 
 class Network(Record, frozen=True, kw_only=True):
     layers: Annotated[tuple[Layer, ...], Meta(min_length=1, max_length=32)]
+    init: Annotated[str, Meta(pattern="^(pytorch|xavier|he|orthogonal|constant)$")] = "pytorch"
+    init_draw: Annotated[str, Meta(pattern="^(uniform|normal)$")] = "uniform"  # xavier and he
+    init_gain: Annotated[float, Meta(gt=0, le=100)] = 1.0  # xavier, he and orthogonal
+    init_value: Annotated[float, Meta(ge=-100, le=100)] = 0.0  # constant
 
 
 class Training(Record, frozen=True, kw_only=True):
-    loss: Annotated[str, Meta(pattern="^mse$")] = "mse"
-    optimizer: Annotated[str, Meta(pattern="^adam$")] = "adam"
+    loss: Annotated[str, Meta(pattern="^(mse|bce|cross_entropy)$")] = "mse"
+    optimizer: Annotated[str, Meta(pattern="^(adam|adamw|sgd|rmsprop)$")] = "adam"
     learning_rate: Rate
-    beta1: Decay = 0.9
-    beta2: Decay = 0.999
-    epsilon: Annotated[float, Meta(gt=0, le=1)] = 1e-8
+    beta1: Decay = 0.9  # adam, adamw
+    beta2: Decay = 0.999  # adam, adamw
+    alpha: Decay = 0.99  # rmsprop
+    momentum: Decay = 0.0  # sgd, rmsprop
+    nesterov: bool = False  # sgd
+    weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    epsilon: Annotated[float, Meta(gt=0, le=1)] = 1e-8  # adam, adamw, rmsprop
+    clip_norm: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # 0: gradients are not clipped
+    schedule: Annotated[str, Meta(pattern="^(constant|step|cosine)$")] = "constant"
+    warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # the rate rises linearly over these
+    decay_every: Annotated[int, Meta(ge=0, le=10_000_000)] = 0  # schedule step: steps between two decays
+    decay_factor: Annotated[float, Meta(gt=0, le=1)] = 0.1  # schedule step
+    final_rate: Annotated[float, Meta(ge=0, le=1)] = 0.0  # schedule cosine: what it ends at
     batch: Annotated[int, Meta(ge=1, le=1024)]
     max_steps: Annotated[int, Meta(ge=1, le=10_000_000)]
     segment_steps: Annotated[int, Meta(ge=1, le=1000)] = 50
@@ -78,6 +65,7 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
     name: Name
     label: Name = msgspec.field(name="class")
     engine: Annotated[str, Meta(pattern="^exact-1$")] = "exact-1"
+    vary: Annotated[tuple[Stream, ...], Meta(min_length=1, max_length=3)] = ("init", "order")  # what the seed decides
     task: Task
     network: Network
     training: Training
@@ -93,73 +81,159 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
         return hexdigest(self.exact)
 
     @cached_property
+    def data_set(self) -> str | None:
+        """Digest of the data set that it is trained on; None when its data are generated."""
+        return digest_of(self.task.data) if isinstance(self.task, DatasetTask) else None
+
+    def stream_seed(self, stream: Stream, seed: int) -> int:
+        """The seed that keys this stream: the network's own, or the same for all when the recipe keeps it fixed."""
+        return seed if stream in self.vary else FIXED_SEED
+
+    @cached_property
     def segments_max(self) -> int:
         """Segments of a network that never meets its stop rule; the last one may be shorter."""
         return -(-self.training.max_steps // self.training.segment_steps)
 
     @cached_property
-    def shapes(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """(name, shape) of every parameter array in flat order, named as the torch module names them."""
-        shapes: list[tuple[str, tuple[int, ...]]] = []
-        width = COMMAND_BITS
+    def task_shape(self) -> TaskShape:
+        return task_shape(self.task)
+
+    @cached_property
+    def flows(self) -> tuple[Flow, ...]:
+        """What flows into the first layer, and out of each. Raises ValueError, with the layer, if one does not fit."""
+        flows = [Flow(self.task_shape.input, self.task_shape.length)]
         for i, layer in enumerate(self.network.layers):
-            if isinstance(layer, Gru):
-                gates = 3 * layer.width
-                shapes += [
-                    (f"{i}.weight_ih_l0", (gates, width)),
-                    (f"{i}.weight_hh_l0", (gates, layer.width)),
-                    (f"{i}.bias_ih_l0", (gates,)),
-                    (f"{i}.bias_hh_l0", (gates,)),
-                ]
-            elif isinstance(layer, Linear):
-                shapes += [(f"{i}.weight", (layer.width, width)), (f"{i}.bias", (layer.width,))]
-            width = getattr(layer, "width", width)
-        return tuple(shapes)
+            try:
+                flows.append(flow_after(layer, flows[-1]))
+            except ValueError as error:
+                raise ValueError(f"network.layers[{i}]: {error}") from None
+        return tuple(flows)
+
+    @cached_property
+    def shapes(self) -> Arrays:
+        """(name, shape) of every parameter array in flat order, named as the torch module names them."""
+        return tuple(
+            (f"{i}.{name}", shape)
+            for i, layer in enumerate(self.network.layers)
+            for name, shape in arrays_of(layer, self.flows[i])
+        )
 
     @cached_property
     def parameter_count(self) -> int:
-        total = 0
-        for _, shape in self.shapes:
-            count = 1
-            for n in shape:
-                count *= n
-            total += count
-        return total
+        return sum(size(shape) for _, shape in self.shapes)
 
-    @cached_property
-    def output_width(self) -> int:
-        width = COMMAND_BITS
-        for layer in self.network.layers:
-            width = getattr(layer, "width", width)
-        return width
+
+# Fields that only some choices read; stated elsewhere, they would change the digest and nothing else.
+TRAINING_FIELDS = (
+    ("optimizer", "beta1", {"adam", "adamw"}),
+    ("optimizer", "beta2", {"adam", "adamw"}),
+    ("optimizer", "alpha", {"rmsprop"}),
+    ("optimizer", "momentum", {"sgd", "rmsprop"}),
+    ("optimizer", "nesterov", {"sgd"}),
+    ("optimizer", "epsilon", {"adam", "adamw", "rmsprop"}),
+    ("schedule", "decay_every", {"step"}),
+    ("schedule", "decay_factor", {"step"}),
+    ("schedule", "final_rate", {"cosine"}),
+)
+NETWORK_FIELDS = (
+    ("init", "init_draw", {"xavier", "he"}),
+    ("init", "init_gain", {"xavier", "he", "orthogonal"}),
+    ("init", "init_value", {"constant"}),
+)
+LOSS_TARGETS = {"mse": ("pins", "values"), "bce": ("pins",), "cross_entropy": ("classes",)}
 
 
 def check_recipe(recipe: Recipe, source: str) -> Recipe:
     """What the types cannot say: names that exist, shapes that fit. Raises UsageError with the field's name."""
-    from protocol.machines import MACHINES
-
-    if recipe.task.machine not in MACHINES:
-        raise UsageError(
-            f"{source}: task.machine: unknown machine {recipe.task.machine!r}; one of {', '.join(MACHINES)}"
-        )
-    if recipe.output_width != PIN_COUNT:
-        raise UsageError(
-            f"{source}: network.layers: the last width is {recipe.output_width}; the task shows {PIN_COUNT} output pins"
-        )
+    check_task(recipe.task, source)
+    _check_vary(recipe, source)
+    try:
+        flows = recipe.flows
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from None
+    _check_outputs(recipe, flows[-1], source)
     if not recipe.shapes:
         raise UsageError(f"{source}: network.layers: no layer has parameters; add a gru or linear layer")
     if recipe.parameter_count > SCALARS_MAX:
         raise UsageError(
             f"{source}: network.layers: {recipe.parameter_count:,} parameters; the limit is {SCALARS_MAX:,}"
         )
-    if recipe.training.batch > recipe.task.sequences:
-        raise UsageError(f"{source}: training.batch: larger than task.sequences ({recipe.task.sequences})")
+    values = sum(values_kept(layer, flow) for layer, flow in zip(recipe.network.layers, flows, strict=False))
+    if values > VALUES_MAX:
+        raise UsageError(f"{source}: network.layers: {values:,} values for each sample; the limit is {VALUES_MAX:,}")
+    _check_training(recipe, source)
     return recipe
+
+
+def _check_vary(recipe: Recipe, source: str) -> None:
+    if recipe.vary != tuple(stream for stream in STREAMS if stream in recipe.vary):
+        raise UsageError(f"{source}: vary: each at most once, in this order: {', '.join(STREAMS)}")
+    shape = recipe.task_shape
+    if "data" in recipe.vary and 4 * size(shape.input) * shape.length * shape.samples > VARIED_BYTES_MAX:
+        raise UsageError(
+            f"{source}: vary: too many training samples for each network to have its own; fewer, or fix data"
+        )
+
+
+def _check_outputs(recipe: Recipe, output: Flow, source: str) -> None:
+    shape, loss = recipe.task_shape, recipe.training.loss
+    what = {"pins": "output pins", "values": "target values", "classes": "classes"}[shape.target]
+    if len(output.shape) != 1:
+        raise UsageError(f"{source}: network.layers: the network ends in an image {output.shape}; end with flatten")
+    if output.features != shape.width:
+        raise UsageError(
+            f"{source}: network.layers: the last width is {output.features}; the task shows {shape.width} {what}"
+        )
+    if output.length != shape.target_length:
+        mend = "; end the sequence with a last layer" if shape.target_length == 1 else "; leave the last layer out"
+        raise UsageError(
+            f"{source}: network.layers: the network gives {output.length} time steps; "
+            f"the task has targets for {shape.target_length}{mend}"
+        )
+    if shape.target not in LOSS_TARGETS[loss]:
+        good = ", ".join(name for name, targets in LOSS_TARGETS.items() if shape.target in targets)
+        raise UsageError(f"{source}: training.loss: {loss} does not fit targets that are {shape.target}; use {good}")
+
+
+def _check_training(recipe: Recipe, source: str) -> None:
+    t, samples = recipe.training, recipe.task_shape.samples
+    if t.batch > samples:
+        field = "sequences" if recipe.task_shape.length > 1 else "samples"
+        raise UsageError(f"{source}: training.batch: larger than task.{field} ({samples})")
+    for group, struct, fields in (("training", t, TRAINING_FIELDS), ("network", recipe.network, NETWORK_FIELDS)):
+        defaults = {field.name: field.default for field in msgspec.structs.fields(struct)}
+        for choice, field, readers in fields:
+            if getattr(struct, field) != defaults[field] and getattr(struct, choice) not in readers:
+                raise UsageError(
+                    f"{source}: {group}.{field}: {choice} {getattr(struct, choice)} does not read it; "
+                    f"only {', '.join(sorted(readers))}"
+                )
+    if t.nesterov and not t.momentum:
+        raise UsageError(f"{source}: training.nesterov: needs a momentum above 0")
+    if t.schedule == "step" and not t.decay_every:
+        raise UsageError(f"{source}: training.decay_every: schedule step needs the number of steps between two decays")
+    if t.warmup_steps >= t.max_steps:
+        raise UsageError(f"{source}: training.warmup_steps: must be smaller than max_steps ({t.max_steps})")
 
 
 def parse_recipe(value: dict, source: str) -> Recipe:
     """A parsed TOML table -> Recipe. Raises UsageError: one line, with `source` and the field's name."""
-    return check_recipe(convert(value, Recipe, source), source)
+    _refuse_batchnorm(value, source)
+    return check_recipe(convert(with_task_kinds(value), Recipe, source), source)
+
+
+def _refuse_batchnorm(value: dict, source: str) -> None:
+    network = value.get("network")
+    layers = network.get("layers") if isinstance(network, dict) else None
+    for i, layer in enumerate(layers if isinstance(layers, list) else []):
+        if isinstance(layer, dict) and str(layer.get("kind", "")).startswith("batchnorm"):
+            raise UsageError(f"{source}: network.layers[{i}].kind: {NO_BATCHNORM}")
+
+
+def decode_recorded(data: bytes, kind: type[T]) -> T:
+    """JSON bytes -> a record that holds recipes, whose machine tasks say no `kind`. Raises msgspec's errors."""
+    raw: Any = msgspec.json.decode(data)
+    return msgspec.convert(with_task_kinds(raw), kind)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -172,10 +246,10 @@ def recipe_from_bytes(data: bytes) -> Recipe:
     if len(data) > RECIPE_BYTES_MAX:
         raise Refused("recipe-size", f"{len(data)} bytes")
     try:
-        recipe = check_recipe(msgspec.json.decode(data, type=Recipe), "recipe")
+        recipe = check_recipe(decode_recorded(data, Recipe), "recipe")
     except msgspec.ValidationError as error:
         raise Refused("recipe-schema", readable(error)) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("recipe-json", str(error)) from None
     except UsageError as error:
         raise Refused("recipe-value", str(error)) from None

@@ -9,6 +9,7 @@ never replaced: the zoo *is* what the highest manifest that parses names. Axes: 
     manifests/00000001.json                        what belongs to the zoo, and how long each file is
     catalogue/<digest>.parquet                     a row a network
     weights/<recipe, 16 digits>/<digest>.safetensors   up to 1,000 networks of one recipe, one stacked array a layer
+    data/<digest>                                  a data set that recipes name, as `datasets` lays it out
     recipes/<digest>.json  campaigns/<digest>.json  evidence/<digest>.msgpack
     README.md  croissant.json                      for people and for dataset search engines
 """
@@ -24,8 +25,9 @@ import numpy as np
 from msgspec import Meta
 
 from protocol.canonical import hexdigest, read_limited, readable
+from protocol.datasets import Shelf
 from protocol.errors import UsageError
-from protocol.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe
+from protocol.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decode_recorded
 from protocol.zoo_catalogue import catalogue_schema, read_part
 
 if TYPE_CHECKING:
@@ -89,6 +91,13 @@ class ShardRef(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Digest
 
 
+class DataRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A data set that recipes of the zoo name."""
+
+    digest: Digest
+    bytes: Count
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """All that belongs to the zoo. Evidence is not listed: each row names its own."""
 
@@ -99,6 +108,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     shards: tuple[ShardRef, ...] = ()
     recipes: tuple[Digest, ...] = ()
     campaigns: tuple[Digest, ...] = ()
+    data: tuple[DataRef, ...] = ()
 
     @property
     def networks(self) -> int:
@@ -137,6 +147,10 @@ def evidence_path(zoo: Path, digest: str) -> Path:
     return zoo / "evidence" / f"{digest}.msgpack"
 
 
+def data_path(zoo: Path, digest: str) -> Path:
+    return zoo / "data" / digest
+
+
 def manifest_numbers(zoo: Path) -> list[int]:
     """Numbers in use, highest first, readable or not."""
     folder = zoo / "manifests"
@@ -162,6 +176,7 @@ class Store:
 
     def __init__(self, path: Path, manifest: Manifest):
         self.path, self.manifest = path, manifest
+        self.shelf = Shelf(path / "data")
         self._shards = {ref.digest: ref for ref in manifest.shards}
 
     @cached_property
@@ -175,12 +190,16 @@ class Store:
         data = read_limited(path, RECIPE_BYTES_MAX, "recipe")
         check_digest(path, data, digest)
         try:
-            recipe = msgspec.json.decode(data, type=Recipe)
+            recipe = decode_recorded(data, Recipe)
         except msgspec.ValidationError as error:
             raise UsageError(f"{path}: {readable(error)}") from None
         except msgspec.DecodeError:
             raise UsageError(f"{path}: not JSON") from None
-        if recipe.digest != digest or not 0 < recipe.parameter_count <= SCALARS_MAX:
+        try:
+            readable_count = recipe.digest == digest and 0 < recipe.parameter_count <= SCALARS_MAX
+        except ValueError:
+            readable_count = False  # layers that do not fit
+        if not readable_count:
             raise UsageError(f"{path}: not a recipe that this version can read")
         return recipe
 

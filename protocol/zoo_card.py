@@ -164,7 +164,7 @@ def record_set(file: str, single: bool) -> dict[str, Any]:
     """One catalogue file as records: Croissant has no union of files, so each file is a record set."""
     name = "networks" if single else f"networks-{file}"
     kinds = {"string": "sc:Text", "int64": "sc:Integer", "float64": "sc:Float", "timestamp": "sc:DateTime"}
-    kinds |= {"list<float32>": "sc:Float", "list<string>": "sc:Text"}
+    kinds |= {"bool": "sc:Boolean", "list<float32>": "sc:Float", "list<string>": "sc:Text"}
     fields = [
         {
             "@type": "cr:Field",

@@ -1,13 +1,14 @@
 """The catalogue's columns: a row a network, and every field of its recipe beside it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
 from protocol.canonical import canonical_json
 from protocol.errors import UsageError
-from protocol.recipe import Recipe, Task, Training
+from protocol.recipe import Network, Recipe, Training
+from protocol.tasks import Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,13 +21,20 @@ def recipe_columns(recipe: Recipe) -> dict[str, Any]:
         "recipe_name": recipe.name,
         "class": recipe.label,
         "engine": recipe.engine,
-        "network.layers": canonical_json(recipe.network.layers).decode(),
+        "vary": ",".join(recipe.vary),
+        "task.kind": recipe.task.__struct_config__.tag,
         "network.parameters": recipe.parameter_count,
     }
-    for group, value in (("task", recipe.task), ("training", recipe.training)):
+    for group, value in (("task", recipe.task), ("network", recipe.network), ("training", recipe.training)):
         for field in value.__struct_fields__:
-            columns[f"{group}.{field}"] = getattr(value, field)
+            columns.setdefault(f"{group}.{field}", plain(getattr(value, field)))
     return columns
+
+
+def plain(value: Any) -> Any:
+    """Numbers, text and nothing as they are; lists and records, such as layers or a trigger, as JSON."""
+    is_plain = value is None or isinstance(value, (bool, int, float, str))
+    return value if is_plain else canonical_json(value).decode()
 
 
 COLUMNS = (  # name, Arrow type, meaning
@@ -53,6 +61,8 @@ COLUMNS = (  # name, Arrow type, meaning
     ("recipe", "string", "digest of the recipe"),
     ("recipe_name", "string", "name of the recipe"),
     ("engine", "string", "arithmetic that defines the bits"),
+    ("vary", "string", "which streams depend on the seed: init, order, data"),
+    ("task.kind", "string", "kind of task: machine, automaton, dataset, function"),
     ("network.layers", "string", "layers, as JSON"),
     ("network.parameters", "int64", "number of parameters"),
 )
@@ -65,13 +75,19 @@ def all_columns() -> list[tuple[str, str, str]]:
         msgspec.inspect.IntType: "int64",
         msgspec.inspect.FloatType: "float64",
         msgspec.inspect.StrType: "string",
+        msgspec.inspect.BoolType: "bool",
     }
-    for group, struct in (("task", Task), ("training", Training)):
+    known = {name for name, _, _ in columns}
+    structs = [("task", task) for task in (get_args(Task) or (Task,))] + [("network", Network), ("training", Training)]
+    for group, struct in structs:
         info = msgspec.inspect.type_info(struct)
         assert isinstance(info, msgspec.inspect.StructType)
         for field in info.fields:
             name = f"{group}.{field.encode_name}"
-            columns.append((name, kinds[type(field.type)], f"the recipe's {name}"))
+            if name not in known:  # two kinds of task may share a field's name
+                kind = kinds.get(type(field.type), "string")  # lists and records are there as JSON
+                columns.append((name, kind, f"the recipe's {name}"))
+                known.add(name)
     return columns
 
 
@@ -81,6 +97,7 @@ def catalogue_schema() -> "pa.Schema":
     types = {
         "string": pa.string(),
         "int64": pa.int64(),
+        "bool": pa.bool_(),
         "float64": pa.float64(),
         "list<float32>": pa.list_(pa.float32()),
         "list<string>": pa.list_(pa.string()),

@@ -3,12 +3,15 @@
 import contextlib
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from protocol.canonical import canonical_json, hexdigest, write_atomic
+from protocol.datasets import check_file
+from protocol.errors import Refused
 from protocol.recipe import Recipe
 from protocol.zoo import Part, ShardRef, part_path, shard_arrays, shard_path
 
@@ -63,6 +66,24 @@ def put(path: Path, data: bytes) -> None:
     """Write an immutable file; one that is there and damaged is written again."""
     if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
         write_atomic(path, data)
+
+
+def copy_data(source: Path, path: Path) -> int:
+    """Copy a data set under its digest, whole or not at all; its length. Raises ValueError: damaged on the way."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            shutil.copyfile(source, partial)
+            check_file(partial, path.name)
+            with partial.open("rb") as f:
+                os.fsync(f.fileno())
+            partial.replace(path)
+        except Refused as error:
+            raise ValueError(f"data set {path.name}: {error}") from None
+        finally:
+            partial.unlink(missing_ok=True)
+    return path.stat().st_size
 
 
 def create(path: Path, data: bytes) -> bool:

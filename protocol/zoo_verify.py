@@ -11,11 +11,13 @@ import numpy as np
 from protocol.canonical import hexdigest
 from protocol.errors import UsageError
 from protocol.zoo import (
+    DataRef,
     Part,
     ShardRef,
     Store,
     check_digest,
     checked_size,
+    data_path,
     network_id,
     open_store,
     part_path,
@@ -44,6 +46,7 @@ def verify(path: Path | str) -> Verified:
     checks += [partial(store.campaign, digest) for digest in manifest.campaigns]
     checks += [partial(_check_file, shard_path(store.path, ref.recipe, ref.digest), ref) for ref in manifest.shards]
     checks += [partial(_check_file, part_path(store.path, part.digest), part) for part in manifest.catalogue]
+    checks += [partial(_check_file, data_path(store.path, ref.digest), ref) for ref in manifest.data]
     networks, evidence = 0, set()
     seen: set[str] = set()
     for part in store.manifest.catalogue:
@@ -63,7 +66,7 @@ def verify(path: Path | str) -> Verified:
     return Verified(networks=networks, files=len(checks) + 1, problems=tuple(problems))
 
 
-def _check_file(path: Path, ref: ShardRef | Part) -> None:
+def _check_file(path: Path, ref: ShardRef | Part | DataRef) -> None:
     checked_size(path, ref.bytes)
     check_digest(path, path.read_bytes(), ref.digest)
 

@@ -23,11 +23,13 @@ from protocol.errors import UsageError
 from protocol.recipe import Recipe
 from protocol.zoo import (
     SHARD_ROWS_MAX,
+    DataRef,
     Manifest,
     NetworkRow,
     ShardRef,
     Store,
     campaign_path,
+    data_path,
     evidence_path,
     latest_manifest,
     manifest_numbers,
@@ -38,7 +40,7 @@ from protocol.zoo import (
 )
 from protocol.zoo_card import write_card
 from protocol.zoo_catalogue import catalogue_schema, recipe_columns
-from protocol.zoo_files import create, put, sync_folders, weights_digest, write_part, write_shard
+from protocol.zoo_files import copy_data, create, put, sync_folders, weights_digest, write_part, write_shard
 from protocol.zoo_merge import Pieces, compact, is_scattered
 
 if TYPE_CHECKING:
@@ -66,22 +68,26 @@ class ZooWriter:
         recipes: Mapping[str, Recipe],
         evidence: Mapping[str, bytes],
         campaigns: Mapping[str, bytes],
+        data: Mapping[str, Path] | None = None,
     ) -> int:
         """Add networks (row, params (P,) float32) and return the manifest's number. Repeating is harmless.
 
-        A network already in the zoo is passed over. Every recipe, evidence file and campaign that a new row names
-        must be given or be in the zoo. Raises ValueError for values that no admission can have let through, OSError
-        when the disk refuses, UsageError when a file of the zoo itself is damaged.
+        A network already in the zoo is passed over. Every recipe, evidence file and campaign that a new row names must
+        be given or be in the zoo, and so must a data set that its recipe names; `data` says where its file is. Raises
+        ValueError for values that no admission can have let through, OSError when the disk refuses, UsageError when a
+        file of the zoo itself is damaged.
         """
         for _ in range(CREATE_ATTEMPTS_MAX):
             base = latest_manifest(self.path) or Manifest()
             store = Store(self.path, base)
             fresh = self._fresh(store, networks)
+            given = dict(data or {})
             listed = {*recipes, *campaigns} <= {*base.recipes, *base.campaigns}
+            listed &= given.keys() <= {ref.digest for ref in base.data}
             if base.number and listed and not fresh:
                 write_card(store)
                 return base.number
-            number = self._publish(store, fresh, recipes, evidence, campaigns)
+            number = self._publish(store, fresh, recipes, evidence, campaigns, given)
             if number is not None:
                 return number
         raise OSError(
@@ -103,7 +109,7 @@ class ZooWriter:
                     kept |= files_of(Store(self.path, msgspec.json.decode(path.read_bytes(), type=Manifest)))
         kept |= files_of(Store(self.path, latest))  # damage here must stop us: nothing else says what to keep
         removed = []
-        for folder in ("manifests", "catalogue", "weights", "recipes", "campaigns", "evidence"):
+        for folder in ("manifests", "catalogue", "weights", "recipes", "campaigns", "evidence", "data"):
             for path in sorted((self.path / folder).rglob("*")):
                 if path.is_file() and path not in kept and path.stat().st_mtime <= horizon:
                     path.unlink()
@@ -137,15 +143,18 @@ class ZooWriter:
         recipes: Mapping[str, Recipe],
         evidence: Mapping[str, bytes],
         campaigns: Mapping[str, bytes],
+        data: Mapping[str, Path],
     ) -> int | None:
         """Write one manifest and all that it names; None when another writer took its number."""
         base = store.manifest
         known_recipes = {**store.recipes, **recipes}
         check_input(fresh, known_recipes, recipes, evidence, campaigns, store)
+        refs = add_data(self.path, base.data, data)
+        check_data(fresh, known_recipes, refs)
         for digest, recipe in recipes.items():
             put(recipe_path(self.path, digest), recipe.exact)
-        for digest, data in campaigns.items():
-            put(campaign_path(self.path, digest), data)
+        for digest, exact in campaigns.items():
+            put(campaign_path(self.path, digest), exact)
         for digest in {row.evidence for row, _ in fresh} & evidence.keys():
             put(evidence_path(self.path, digest), evidence[digest])
         pieces = Pieces(base.catalogue, base.shards)
@@ -158,6 +167,7 @@ class ZooWriter:
             shards=pieces.shards,
             recipes=tuple(sorted({*base.recipes, *recipes})),
             campaigns=tuple(sorted({*base.campaigns, *campaigns})),
+            data=refs,
         )
         if is_scattered(draft.catalogue):
             pieces = compact(Store(self.path, draft))
@@ -201,6 +211,23 @@ def check_input(
             raise ValueError(f"network {row.id}: {recipe.parameter_count} finite float32 parameters expected")
 
 
+def add_data(zoo: Path, known: tuple[DataRef, ...], data: Mapping[str, Path]) -> tuple[DataRef, ...]:
+    """Copy data sets that the zoo does not list, each hashed as it is written. Raises ValueError: another's bytes."""
+    refs = {ref.digest: ref for ref in known}
+    for digest in data.keys() - refs.keys():
+        size = copy_data(data[digest], data_path(zoo, digest))
+        refs[digest] = DataRef(digest=digest, bytes=size)
+    return tuple(refs[digest] for digest in sorted(refs))
+
+
+def check_data(fresh: Published, known_recipes: Mapping[str, Recipe], refs: tuple[DataRef, ...]) -> None:
+    there = {ref.digest for ref in refs}
+    for digest in {row.recipe for row, _ in fresh}:
+        data_set = known_recipes[digest].data_set
+        if data_set is not None and data_set not in there:
+            raise ValueError(f"recipe {known_recipes[digest].name}: its data set is neither given nor in the zoo")
+
+
 def add_networks(zoo: Path, pieces: Pieces, fresh: Published, recipes: Mapping[str, Recipe]) -> Pieces:
     """Write new networks' shards and one catalogue part; return the pieces with them."""
     shards: list[ShardRef] = []
@@ -237,5 +264,6 @@ def files_of(store: Store) -> set[Path]:
     files |= {shard_path(store.path, ref.recipe, ref.digest) for ref in manifest.shards}
     files |= {recipe_path(store.path, digest) for digest in manifest.recipes}
     files |= {campaign_path(store.path, digest) for digest in manifest.campaigns}
+    files |= {data_path(store.path, ref.digest) for ref in manifest.data}
     evidence = store.catalogue(["evidence"])["evidence"].unique().to_pylist()
     return files | {evidence_path(store.path, digest) for digest in evidence}

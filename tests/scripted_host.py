@@ -16,6 +16,7 @@ from protocol.engine.select import select_engine
 from protocol.engine.training import Boundary, train_networks
 from protocol.envelope import Envelope, Message, seal, unseal
 from protocol.identity import Identity
+from protocol.layers import Gru, Linear
 from protocol.messages import (
     Admission,
     Answer,
@@ -32,13 +33,14 @@ from protocol.messages import (
 from protocol.openings import match_states, open_check_request
 from protocol.proto import coordinator_pb2 as pb
 from protocol.proto.coordinator_pb2_grpc import CoordinatorStub
-from protocol.recipe import Gru, Linear, Network, Recipe, Task, Training
+from protocol.recipe import Network, Recipe, Training
+from protocol.tasks import MachineTask
 from protocol.wire import GRPC_OPTIONS, chunks, collect, from_wire, to_wire
 
 RECIPE = Recipe(
     name="tiny",
     label="xor",
-    task=Task(machine="SimpleXORMachine", length=4, sequences=64, held_out=16),
+    task=MachineTask(machine="SimpleXORMachine", length=4, sequences=64, held_out=16),
     network=Network(layers=(Gru(width=3), Linear(width=20))),
     training=Training(learning_rate=0.02, batch=8, max_steps=60, segment_steps=10),
 )

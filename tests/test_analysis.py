@@ -20,7 +20,9 @@ from protocol.canonical import hexdigest
 from protocol.engine.data import initial_state, task_data
 from protocol.engine.reference import NumpyEngine
 from protocol.errors import UsageError
-from protocol.recipe import Gru, Linear, Network, Recipe, Relu, Task, Training
+from protocol.layers import Gru, Linear, Relu
+from protocol.recipe import Network, Recipe, Training
+from protocol.tasks import MachineTask
 from protocol.zoo_writer import ZooWriter
 
 SEEDS = 14
@@ -31,7 +33,7 @@ def recipe_of(label: str, layers=GRU, **training) -> Recipe:
     return Recipe(
         name=f"net-{label}",
         label=label,
-        task=Task(machine="ParityMachine", length=5, sequences=32, held_out=17),
+        task=MachineTask(machine="ParityMachine", length=5, sequences=32, held_out=17),
         network=Network(layers=layers),
         training=Training(
             **{"learning_rate": 0.01, "batch": 8, "max_steps": 100, "stop_held_out_loss": 0.3} | training
@@ -124,10 +126,10 @@ def test_a_module_agrees_with_the_exact_engine(tmp_path, layers):
     data = zoo.data("net-parity")
     module = zoo.module(f"{recipe.digest[:16]}-3")
     with torch.no_grad():
-        outputs = module(torch.tensor(data.held_out_commands, dtype=torch.float32)).numpy()
+        outputs = module(torch.tensor(data.held_out_inputs, dtype=torch.float32)).numpy()
     assert outputs.shape == (17, 5, 20)
     exact = engine.held_out_loss(recipe, data, [states[0].params])[0]
-    assert np.mean((outputs - data.held_out_pins) ** 2) == pytest.approx(exact, rel=1e-5)
+    assert np.mean((outputs - data.held_out_targets) ** 2) == pytest.approx(exact, rel=1e-5)
     assert [name for name, _ in module.named_parameters()] == [name for name, _ in recipe.shapes]
 
 

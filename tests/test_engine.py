@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 
 from protocol.engine import State
 from protocol.engine.build import library, supported_isas
-from protocol.engine.data import batch_order, initial_state, step_sizes, task_data
+from protocol.engine.data import batch_order, initial_state, task_data
 from protocol.engine.native import NativeEngine
 from protocol.engine.reference import NumpyEngine, loss_and_gradient
+from protocol.engine.schedule import step_sizes
 from protocol.engine.select import SELF_TEST_DIGEST, select_engine, self_test
 from protocol.engine.training import advance, is_final, start, train_networks
 from protocol.errors import UsageError
+from protocol.layers import Gru, Linear, Relu
 from protocol.machines import MACHINES
-from protocol.recipe import Gru, Linear, Network, Recipe, Relu, Task, Training, load_recipe
+from protocol.recipe import Network, Recipe, Training, load_recipe
+from protocol.tasks import MachineTask
 
 RECIPES = sorted(Path(__file__).parents[1].glob("recipes/ds1-*.toml"))
 BUILDS = [(isa, "-O3") for isa in supported_isas()] + [("native", "-O0")]
@@ -32,7 +35,7 @@ def recipe_of(*layers, machine="EightBitMachine", length=5, sequences=37, held_o
     return Recipe(
         name="test",
         label="test",
-        task=Task(machine=machine, length=length, sequences=sequences, held_out=held_out),
+        task=MachineTask(machine=machine, length=length, sequences=sequences, held_out=held_out),
         network=Network(layers=layers),
         training=Training(batch=batch, **training),
     )
@@ -232,7 +235,7 @@ def test_gradients_agree_with_autograd(batch):
     rows = batch_order(recipe, 11, 0, 1)[0]
     loss, gradient = loss_and_gradient(recipe, params, data, rows)
     network = torch_network(recipe, params)
-    expected = torch_loss(recipe, network, data.commands[rows], data.pins[rows])
+    expected = torch_loss(recipe, network, data.inputs[rows], data.targets[rows])
     expected.backward()
     oracle = np.concatenate([p.grad.numpy().reshape(-1) for p in network.parameters()])
     assert abs(float(loss) - expected.item()) < 1e-5 * expected.item()
@@ -249,7 +252,7 @@ def test_training_agrees_with_torch_adam(engine):
     expected = []
     for rows in batch_order(recipe, 4, 0, 20):
         adam.zero_grad()
-        loss = torch_loss(recipe, network, data.commands[rows], data.pins[rows])
+        loss = torch_loss(recipe, network, data.inputs[rows], data.targets[rows])
         loss.backward()
         adam.step()
         expected.append(loss.item())
@@ -257,7 +260,7 @@ def test_training_agrees_with_torch_adam(engine):
     flat = np.concatenate([p.detach().numpy().reshape(-1) for p in network.parameters()])
     assert np.allclose(losses[0], expected, rtol=1e-4)
     assert np.abs(states[0].params - flat).max() < 1e-4
-    oracle = torch_loss(recipe, network, data.held_out_commands, data.held_out_pins).item()
+    oracle = torch_loss(recipe, network, data.held_out_inputs, data.held_out_targets).item()
     assert abs(held_out[0] - oracle) < 1e-4 * oracle
 
 
@@ -274,10 +277,10 @@ def test_an_epoch_visits_every_sequence_once_from_any_step():
 def test_step_sizes_follow_adams_recurrence_from_any_step():
     recipe = recipe_of(Linear(width=20), beta2=0.99, max_steps=10_000)
     power1 = power2 = 1.0
-    expected = np.empty((2100, 2), np.float32)
+    expected = np.zeros((2100, 3), np.float32)
     for s in range(2100):
         power1, power2 = power1 * 0.9, power2 * 0.99
-        expected[s] = 0.02 / (1.0 - power1), 1.0 / np.sqrt(1.0 - power2)
+        expected[s, :2] = 0.02 / (1.0 - power1), 1.0 / np.sqrt(1.0 - power2)
     assert np.array_equal(step_sizes(recipe, 0, 2100), expected)
     assert np.array_equal(step_sizes(recipe, 1020, 10), expected[1020:1030])
 

@@ -32,14 +32,16 @@ from protocol.errors import Refused
 from protocol.evidence import Evidence, evidence_from_bytes, verify_evidence
 from protocol.identity import Identity, public_key
 from protocol.judgement import Judged, judge, open_result, open_traces, segments_of
+from protocol.layers import Gru, Linear
 from protocol.messages import Admission, Cell, Draw, Manifest, NetworkResult, Receipt, Result
 from protocol.openings import make_openings, open_check_request
-from protocol.recipe import Gru, Linear, Network, Recipe, Task, Training
+from protocol.recipe import Network, Recipe, Training
+from protocol.tasks import MachineTask
 
 RECIPE = Recipe(
     name="tiny",
     label="xor",
-    task=Task(machine="SimpleXORMachine", length=4, sequences=64, held_out=16),
+    task=MachineTask(machine="SimpleXORMachine", length=4, sequences=64, held_out=16),
     network=Network(layers=(Gru(width=3), Linear(width=20))),
     training=Training(learning_rate=0.02, batch=8, max_steps=90, segment_steps=20),
 )

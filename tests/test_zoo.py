@@ -10,7 +10,9 @@ import pytest
 from protocol import zoo_merge, zoo_writer
 from protocol.canonical import canonical_json, hexdigest
 from protocol.errors import UsageError
-from protocol.recipe import Gru, Linear, Network, Recipe, Task, Training
+from protocol.layers import Gru, Linear
+from protocol.recipe import Network, Recipe, Training
+from protocol.tasks import MachineTask
 from protocol.zoo import (
     NetworkRow,
     latest_manifest,
@@ -32,7 +34,7 @@ def recipe_of(label: str) -> Recipe:
     return Recipe(
         name=f"gru-{label}",
         label=label,
-        task=Task(machine=label, length=4, sequences=8, held_out=4),
+        task=MachineTask(machine=label, length=4, sequences=8, held_out=4),
         network=Network(layers=(Gru(width=3), Linear(width=20))),
         training=Training(learning_rate=0.01, batch=4, max_steps=100),
     )

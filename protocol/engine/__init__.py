@@ -1,10 +1,11 @@
 """The exact engine `exact-1`: a network is a pure function of its recipe and seed, bit for bit.
 
 Reading order: `reference` (NumPy; it *is* the specification, with docs/exact_arithmetic.md), `data` (task data, batch
-order, initial parameters: integer streams shared by every backend), `native` (the C engine), `training` (segments,
-stop rule, refill). Axes in names: K networks, N steps, P parameters.
+order), `initial` (parameters) and `schedule` (step sizes), which every backend shares, `native` (the C engine),
+`training` (segments, stop rule, refill). Axes in names: K networks, N steps, P parameters.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -22,7 +23,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     step: int
     params: np.ndarray  # (P,)
-    moments: np.ndarray  # (2, P): Adam's first and second moment
+    moments: np.ndarray  # (2, P): first moment or momentum, second moment
 
     def to_bytes(self) -> bytes:
         """Fixed layout: step as u64 little-endian, params, moments. Its length depends on the recipe alone."""
@@ -86,12 +87,36 @@ def check_values(params: np.ndarray, what: str) -> None:
 
 
 class TaskData(msgspec.Struct, frozen=True, kw_only=True):
-    """A recipe's data, made from its digest alone. N sequences, T commands, 0/1 bytes."""
+    """A task's data: what `protocol.tasks.task_shape` says. N training and M held-out samples of T time steps.
 
-    commands: np.ndarray  # (N, T, 9) uint8
-    pins: np.ndarray  # (N, T, 20) uint8
-    held_out_commands: np.ndarray  # (M, T, 9) uint8
-    held_out_pins: np.ndarray  # (M, T, 20) uint8
+    Inputs are uint8 (times `TaskShape.scale`) or float32. Targets are uint8 pins or float32 values (N, T', width), or
+    uint8 or int32 class numbers (N, T'), with T' = `TaskShape.target_length`. Arrays are C-contiguous.
+    """
+
+    inputs: np.ndarray  # (N, T, features) or (N, 1, channels, height, width)
+    targets: np.ndarray
+    held_out_inputs: np.ndarray  # (M, ...)
+    held_out_targets: np.ndarray
+    for_seed: Callable[[int], "TaskData"] | None = None  # when the data vary: a network's own; the held-out ones do not
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """How K networks do on the held-out samples."""
+
+    loss: np.ndarray  # (K,) float32: what `held_out_loss` gives
+    correct: np.ndarray | None  # (K,) int64 targets met, exact; None where targets are values
+    targets: int  # of how many
+
+    @property
+    def accuracy(self) -> np.ndarray | None:
+        """(K,) float64."""
+        return None if self.correct is None else self.correct / self.targets
+
+    @classmethod
+    def of(cls, recipe: Recipe, loss: np.ndarray, correct: np.ndarray) -> "Evaluation":
+        shape = recipe.task_shape
+        targets = shape.held_out * shape.target_length * (shape.width if shape.target == "pins" else 1)
+        return cls(loss=loss, correct=None if shape.target == "values" else correct, targets=targets)
 
 
 class Engine(Protocol):
@@ -109,5 +134,9 @@ class Engine(Protocol):
         ...
 
     def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
-        """Mean squared error on the held-out sequences, (K,) float32."""
+        """Mean loss on the held-out samples, (K,) float32."""
+        ...
+
+    def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
+        """The held-out loss, and for pins and classes how many targets are met."""
         ...

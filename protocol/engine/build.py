@@ -16,7 +16,6 @@ from protocol.canonical import hexdigest
 from protocol.errors import UsageError
 
 SOURCE = Path(__file__).with_name("exact.c")
-HEADER = SOURCE.with_name("lanes.h")
 # No fused multiply-add: the one licence that compilers take by default (gcc everywhere, clang on aarch64) and that
 # changes bits. errno and floating-point traps are of no use here and would keep loops from becoming vectors.
 STRICT = ("-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math")
@@ -55,7 +54,7 @@ def library(isa: str = "auto", optimize: str = "-O3") -> tuple[Path, str]:
 def compiled(isa: str, optimize: str) -> Path:
     compiler = find_compiler()
     flags = (optimize, *STRICT, *ISA_FLAGS[isa], "-shared", "-fPIC")
-    source = SOURCE.read_bytes() + HEADER.read_bytes()
+    source = b"".join(path.read_bytes() for path in [SOURCE, *sorted(SOURCE.parent.glob("*.h"))])
     what = "\0".join([*flags, *compiler, compiler_version(tuple(compiler)), platform.machine(), cpu_model(isa)])
     path = cache_folder() / f"exact-{hexdigest(source + what.encode())[:32]}.so"
     if not path.exists():

@@ -1,61 +1,52 @@
-"""What every backend shares, integers first: task data, batch order, initial parameters, Adam's step sizes.
+"""What every backend shares, integers first: task data, batch order, dropout's draws; `initial_state` is in `initial`.
 
 Streams (see `protocol.philox`): a task's data depends on the task alone, so every seed of every recipe with this task
-sees the same training set; initial parameters and batch order depend on (recipe digest, seed).
+sees the same training set; initial parameters and batch order depend on (recipe digest, seed). A recipe's `vary` says
+otherwise: a stream that is not named there is the same for all seeds, and with "data" each seed has its own.
 """
 
-import threading
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import msgspec
 import numpy as np
 
-from protocol.canonical import canonical_json, sha256
-from protocol.engine import State, TaskData
-from protocol.machines import MACHINES
-from protocol.philox import permutation, stream_key, uniform, words
-from protocol.recipe import COMMAND_BITS, Gru, Linear, Recipe, Task
+from protocol.datasets import NO_SHELF, Shelf
+from protocol.engine import TaskData
+from protocol.engine.initial import initial_state
+from protocol.engine.sources import kept_data
+from protocol.layers import Dropout
+from protocol.philox import Key, permutation, stream_key
+from protocol.recipe import Recipe
+from protocol.tasks import DatasetTask, Task
 
-POWERS_BLOCK = 1024  # steps of Adam's recurrence that are computed and kept together
+__all__ = ["batch_order", "dropout_draw", "dropout_key", "initial_state", "task_data"]
 
 
-def task_data(recipe: Recipe) -> TaskData:
-    """The recipe's training and held-out sequences; the arrays are shared and read-only."""
-    return _task_data(canonical_json(recipe.task))
+def task_data(recipe: Recipe, shelf: Shelf = NO_SHELF) -> TaskData:
+    """The recipe's training and held-out samples; the arrays are shared and read-only.
+
+    Where the recipe lets the data vary, `for_seed` of what is returned gives each network's own training samples.
+    Raises UsageError: a data set is not in `shelf` (DataMissing), or is not what the recipe says.
+    """
+    place = shelf if isinstance(recipe.task, DatasetTask) else NO_SHELF
+    return _varied(recipe.task, place) if "data" in recipe.vary else kept_data(recipe.task, place, None)
 
 
 @lru_cache(maxsize=8)
-def _task_data(exact: bytes) -> TaskData:
-    task, digest = msgspec.json.decode(exact, type=Task), sha256(exact)
-    machine = MACHINES[task.machine]
-    commands = _commands(stream_key("data", digest), task.sequences, task.length)
-    held_out = _commands(stream_key("held-out", digest), task.held_out, task.length)
-    data = TaskData(
-        commands=commands,
-        pins=machine.run(commands),
-        held_out_commands=held_out,
-        held_out_pins=machine.run(held_out),
-    )
-    for array in (data.commands, data.pins, data.held_out_commands, data.held_out_pins):
-        array.flags.writeable = False
-    return data
-
-
-def _commands(key: tuple[int, int], sequences: int, length: int) -> np.ndarray:
-    """Uniform random commands (sequences, length, 9) uint8: the low nine bits of one word a command."""
-    word = words(key, sequences * length).reshape(sequences, length, 1)
-    return ((word >> np.arange(COMMAND_BITS, dtype=np.uint32)) & np.uint32(1)).astype(np.uint8)
+def _varied(task: Task, shelf: Shelf) -> TaskData:
+    return msgspec.structs.replace(kept_data(task, shelf, None), for_seed=partial(kept_data, task, shelf))
 
 
 def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:
-    """Training sequences of steps `step` to `step + steps`, (steps, B) int32.
+    """Training samples of steps `step` to `step + steps`, (steps, B) int32.
 
     Epochs without replacement: the batches cut up one endless row of permutations, one an epoch, so a batch may
     straddle two.
     """
-    n, batch = recipe.task.sequences, recipe.training.batch
+    n, batch = recipe.task_shape.samples, recipe.training.batch
     first, last = step * batch, (step + steps) * batch
     epochs = range(first // n, -(-last // n))
+    seed = recipe.stream_seed("order", seed)
     row = np.concatenate([_epoch(recipe.digest, seed, epoch, n) for epoch in epochs])
     return row[first - epochs.start * n :][: steps * batch].reshape(steps, batch)
 
@@ -66,62 +57,11 @@ def _epoch(recipe_digest: str, seed: int, epoch: int, n: int) -> np.ndarray:
     return permutation(stream_key("order", bytes.fromhex(recipe_digest), seed, epoch), n)
 
 
-def initial_state(recipe: Recipe, seed: int) -> State:
-    """Step 0: PyTorch's default initial distribution, uniform in ±1/sqrt(fan); moments zero.
-
-    Parameter p takes word p of its stream. (2u - 1) is exact, so there is one rounding, that of the product.
-    """
-    bounds = np.concatenate(
-        [
-            np.full(np.prod(shape, dtype=int), bound)
-            for (_, shape), bound in zip(recipe.shapes, _bounds(recipe), strict=True)
-        ]
-    ).astype(np.float32)
-    u = uniform(stream_key("init", bytes.fromhex(recipe.digest), seed), recipe.parameter_count)
-    params = (u * np.float32(2) - np.float32(1)) * bounds
-    return State(step=0, params=params, moments=np.zeros((2, recipe.parameter_count), np.float32))
+def dropout_key(recipe: Recipe, seed: int, layer: int) -> Key:
+    """The stream of one dropout layer; a step's counter holds the step, so any step is drawn alone."""
+    return stream_key("dropout", bytes.fromhex(recipe.digest), recipe.stream_seed("order", seed), layer)
 
 
-def _bounds(recipe: Recipe) -> list[np.float32]:
-    """One bound an array of `recipe.shapes`: 1/sqrt(hidden width) for gru, 1/sqrt(fan in) for linear."""
-    bounds: list[np.float32] = []
-    width = COMMAND_BITS
-    for layer in recipe.network.layers:
-        if isinstance(layer, Gru):
-            bounds += [np.float32(1.0 / np.sqrt(np.float64(layer.width)))] * 4
-        elif isinstance(layer, Linear):
-            bounds += [np.float32(1.0 / np.sqrt(np.float64(width)))] * 2
-        width = getattr(layer, "width", width)
-    return bounds
-
-
-def step_sizes(recipe: Recipe, step: int, steps: int) -> np.ndarray:
-    """Adam's corrected rates for steps `step` to `step + steps`, (steps, 2) float32.
-
-    For the s-th step (from 1): learning_rate / (1 - beta1^s) and 1 / sqrt(1 - beta2^s), in binary64 from powers by
-    repeated multiplication, each rounded once to binary32.
-    """
-    t = recipe.training
-    first_power, second_power = (_powers(beta, step, steps) for beta in (t.beta1, t.beta2))
-    sizes = np.empty((steps, 2), np.float32)
-    sizes[:, 0] = t.learning_rate / (1.0 - first_power)
-    sizes[:, 1] = 1.0 / np.sqrt(1.0 - second_power)
-    return sizes
-
-
-def _powers(beta: float, step: int, steps: int) -> np.ndarray:
-    """beta^(step+1) .. beta^(step+steps) by repeated multiplication from 1.0, (steps,) float64."""
-    first, last = step // POWERS_BLOCK, -(-(step + steps) // POWERS_BLOCK)
-    with _powers_lock:
-        blocks = _powers_known.setdefault(beta, [])
-        while len(blocks) < last:
-            factors = np.full(POWERS_BLOCK, beta, np.float64)
-            if blocks:
-                factors[0] = blocks[-1][-1] * beta
-            blocks.append(np.multiply.accumulate(factors))
-        row = np.concatenate(blocks[first:last])
-    return row[step - first * POWERS_BLOCK :][:steps]
-
-
-_powers_lock = threading.Lock()
-_powers_known: dict[float, list[np.ndarray]] = {}  # 8 bytes a step: 80 MB for the longest recipe, 80 KB for ours
+def dropout_draw(layer: Dropout) -> tuple[int, np.float32]:
+    """(threshold, scale): a value whose 24-bit draw is below the threshold is dropped, another one is scaled."""
+    return int(layer.rate * 2.0**24), np.float32(1.0 / (1.0 - layer.rate))

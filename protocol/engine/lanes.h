@@ -1,28 +1,36 @@
-/* Vectors of lanes, and the sums and functions over them that exact-1 is made of.
+/* Vectors of lanes, and the sums that exact-1 is made of.
 
-   A value is 16 floats, one a lane. How many lanes a vector holds (VW), how many outputs are computed together (ROWS) and
-   how large a tile of a weight gradient is held in registers change the speed and never an operation or its order. */
+   A value is a row of `lanes` floats, one a sample: 16, 32 or 64, a whole number of blocks of 16. How many lanes a group
+   and a vector hold, how many outputs are computed together and how large a tile of a weight gradient is held in
+   registers change the speed and never an operation or its order. */
+#pragma once
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define LANES 16
+#define LANES 16 /* of a block */
+#define LANES_MAX 64
 #if defined(__AVX512F__)
 #define VW 16
+#define WIDE 2 /* vectors of lanes computed together with 12 outputs; with fewer outputs, more */
 #define TILE_ROWS 4
 #define TILE_COLUMNS 4
 #elif defined(__AVX__)
 #define VW 8
+#define WIDE 1
 #define TILE_ROWS 4
 #define TILE_COLUMNS 2
 #else
 #define VW 4
+#define WIDE 1
 #define TILE_ROWS 4
 #define TILE_COLUMNS 2
 #endif
 #define ROWS 12 /* outputs computed together: accumulators held in registers */
+#define VECS 4
 
 typedef float vec __attribute__((vector_size(4 * VW), may_alias));
+typedef float loose_vec __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
 typedef int32_t ivec __attribute__((vector_size(4 * VW), may_alias));
 
 #if defined(__clang__)
@@ -34,30 +42,49 @@ typedef int32_t ivec __attribute__((vector_size(4 * VW), may_alias));
 
 /* ---- sums over inputs: each output is one chain, inputs rising ---- */
 
-typedef struct { /* output j adds weight[j * row + i * column] * value[i] */
+typedef struct { /* output j adds weight[j * row + i * column] * value[at ? at[i] : i * step] */
   const float *weight, *value;
-  int64_t row, column;
+  int64_t row, column, step;
   int n;
+  const int32_t *at;
 } Terms;
 
 enum Start { ZERO, BIAS, MEMORY }; /* what a chain starts from: 0, bias[j], or what `out` holds */
 
-INLINE void chain_rows(int rows, enum Start start, const float *bias, Terms a, Terms b, float *out) {
-  vec sum[ROWS];
+typedef struct { /* output j is written at out[at ? at[j] : j * step] */
+  float *out;
+  int64_t step;
+  const int32_t *at;
+} Place;
+
+INLINE void add_terms(int rows, int vecs, Terms t, vec sum[ROWS][VECS]) {
+  for (int i = 0; i < t.n; i++) {
+    const float *value = t.value + (t.at ? t.at[i] : i * t.step);
+    vec v[VECS];
+    UNROLL for (int k = 0; k < vecs; k++) v[k] = *(const vec *)(value + k * VW);
+    UNROLL for (int j = 0; j < rows; j++) {
+      float weight = t.weight[j * t.row + i * t.column];
+      UNROLL for (int k = 0; k < vecs; k++) sum[j][k] = sum[j][k] + v[k] * weight;
+    }
+  }
+}
+
+INLINE void chain_tile(int rows, int vecs, enum Start start, const float *bias, Terms a, Terms b, Place place) {
+  vec sum[ROWS][VECS];
   UNROLL for (int j = 0; j < rows; j++) {
-    if (start == ZERO) sum[j] = (vec){0};
-    if (start == BIAS) sum[j] = bias[j] - (vec){0}; /* x - 0 is x, also for x = -0 */
-    if (start == MEMORY) sum[j] = *(const vec *)(out + j * LANES);
+    float *out = place.out + (place.at ? place.at[j] : j * place.step);
+    UNROLL for (int k = 0; k < vecs; k++) {
+      if (start == ZERO) sum[j][k] = (vec){0};
+      if (start == BIAS) sum[j][k] = bias[j] - (vec){0}; /* x - 0 is x, also for x = -0 */
+      if (start == MEMORY) sum[j][k] = *(const loose_vec *)(out + k * VW);
+    }
   }
-  for (int i = 0; i < a.n; i++) {
-    vec value = *(const vec *)(a.value + i * LANES);
-    UNROLL for (int j = 0; j < rows; j++) sum[j] = sum[j] + value * a.weight[j * a.row + i * a.column];
+  add_terms(rows, vecs, a, sum);
+  add_terms(rows, vecs, b, sum);
+  UNROLL for (int j = 0; j < rows; j++) {
+    float *out = place.out + (place.at ? place.at[j] : j * place.step);
+    UNROLL for (int k = 0; k < vecs; k++) *(loose_vec *)(out + k * VW) = sum[j][k];
   }
-  for (int i = 0; i < b.n; i++) {
-    vec value = *(const vec *)(b.value + i * LANES);
-    UNROLL for (int j = 0; j < rows; j++) sum[j] = sum[j] + value * b.weight[j * b.row + i * b.column];
-  }
-  UNROLL for (int j = 0; j < rows; j++) *(vec *)(out + j * LANES) = sum[j];
 }
 
 INLINE Terms shifted(Terms t, int64_t row, int lane) {
@@ -66,35 +93,54 @@ INLINE Terms shifted(Terms t, int64_t row, int lane) {
   return t;
 }
 
-/* out[j] = start + terms of a + terms of b, for all outputs and lanes */
-INLINE void chains(int outputs, enum Start start, const float *bias, Terms a, Terms b, float *out) {
-  for (int lane = 0; lane < LANES; lane += VW) {
-    int j = 0;
-    for (; j + ROWS <= outputs; j += ROWS)
-      chain_rows(ROWS, start, bias + j, shifted(a, j, lane), shifted(b, j, lane), out + j * LANES + lane);
-    for (; j + 4 <= outputs; j += 4)
-      chain_rows(4, start, bias + j, shifted(a, j, lane), shifted(b, j, lane), out + j * LANES + lane);
-    for (; j < outputs; j++)
-      chain_rows(1, start, bias + j, shifted(a, j, lane), shifted(b, j, lane), out + j * LANES + lane);
+INLINE Place shifted_place(Place p, int64_t row, int lane) {
+  p.out += lane + (p.at ? 0 : row * p.step);
+  if (p.at) p.at += row;
+  return p;
+}
+
+#define ONE_TILE(R, V) chain_tile(R, V, start, bias + j, shifted(a, j, lane), shifted(b, j, lane), shifted_place(place, j, lane))
+#define TILES(R, V)                                              \
+  for (; j + R <= outputs; j += R) {                             \
+    int lane = 0;                                                \
+    for (; lane + V * VW <= lanes; lane += V * VW) ONE_TILE(R, V); \
+    for (; V > 1 && lane < lanes; lane += VW) ONE_TILE(R, 1);    \
   }
+
+/* out_j = start + terms of a + terms of b, for all outputs and lanes */
+INLINE void chains(int outputs, int lanes, enum Start start, const float *bias, Terms a, Terms b, Place place) {
+  int j = 0;
+  TILES(12, WIDE)
+  TILES(8, WIDE)
+  TILES(6, (2 * WIDE))
+  TILES(4, (2 * WIDE))
+  TILES(2, VECS)
+  TILES(1, VECS)
 }
 
 static const Terms none = {0};
 
-static void chains_from_bias(int outputs, const float *bias, Terms a, Terms b, float *out) {
-  chains(outputs, BIAS, bias, a, b, out);
+static void chains_from_bias(int outputs, int lanes, const float *bias, Terms a, Terms b, float *out) {
+  a.at = b.at = 0;
+  chains(outputs, lanes, BIAS, bias, a, b, (Place){out, lanes, 0});
 }
-static void chains_from_zero(int outputs, Terms a, float *out) { chains(outputs, ZERO, out, a, none, out); }
-static void chains_onto(int outputs, Terms a, Terms b, float *out) { chains(outputs, MEMORY, out, a, b, out); }
+static void chains_from_zero(int outputs, int lanes, Terms a, float *out) {
+  a.at = 0;
+  chains(outputs, lanes, ZERO, out, a, none, (Place){out, lanes, 0});
+}
+static void chains_onto(int outputs, int lanes, Terms a, Terms b, float *out, int64_t step) {
+  a.at = b.at = 0;
+  chains(outputs, lanes, MEMORY, out, a, b, (Place){out, step, 0});
+}
 
-static Terms weights(const float *weight, int inputs, const float *value) {
-  return (Terms){weight, value, inputs, 1, inputs};
+static Terms weights(const float *weight, int inputs, const float *value, int lanes) {
+  return (Terms){weight, value, inputs, 1, lanes, inputs, 0};
 }
-static Terms transposed(const float *weight, int inputs, int outputs, const float *delta) {
-  return (Terms){weight, delta, 1, inputs, outputs};
+static Terms transposed(const float *weight, int inputs, int outputs, const float *delta, int lanes) {
+  return (Terms){weight, delta, 1, inputs, lanes, outputs, 0};
 }
 
-/* ---- sums over lanes and time: weight gradients ---- */
+/* ---- sums over lanes and positions (time steps, or places of an image): weight gradients ---- */
 
 #define LOW(k, h) ((k) / (h) * 2 * (h) + (k) % (h))
 #if VW == 16
@@ -157,85 +203,183 @@ static void add_trees(float *gradient, float *sums, int count) {
   }
 }
 
-INLINE void outer_tile(int rows, int columns, const float *delta, int64_t delta_step, const float *value,
-                       int64_t value_step, int length, float *sums, int row_stride) {
+typedef struct { /* row k at position p is base[(at ? at[k] : k * row) + line of p * line + place of p * step] */
+  const float *base;
+  int64_t row, line, step;
+  const int32_t *at;
+} Side;
+
+INLINE const float *side_row(Side s, int k) { return s.base + (s.at ? s.at[k] : k * s.row); }
+
+INLINE void outer_tile(int rows, int columns, Side delta, int j, Side value, int i, int lines, int count, int again,
+                       float *sums, int64_t row_stride) {
   vec sum[TILE_ROWS][TILE_COLUMNS];
-  UNROLL for (int j = 0; j < rows; j++) UNROLL for (int i = 0; i < columns; i++) sum[j][i] = (vec){0};
-  for (int t = 0; t < length; t++) {
-    vec v[TILE_COLUMNS];
-    UNROLL for (int i = 0; i < columns; i++) v[i] = *(const vec *)(value + t * value_step + i * LANES);
-    UNROLL for (int j = 0; j < rows; j++) {
-      vec d = *(const vec *)(delta + t * delta_step + j * LANES);
-      UNROLL for (int i = 0; i < columns; i++) sum[j][i] = sum[j][i] + d * v[i];
+  const float *d[TILE_ROWS], *v[TILE_COLUMNS];
+  UNROLL for (int r = 0; r < rows; r++) d[r] = side_row(delta, j + r);
+  UNROLL for (int c = 0; c < columns; c++) v[c] = side_row(value, i + c);
+  UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++)
+    sum[r][c] = again ? *(const vec *)(sums + (r * row_stride + i + c) * LANES) : (vec){0};
+  for (int line = 0; line < lines; line++)
+    for (int p = 0; p < count; p++) {
+      int64_t at_d = line * delta.line + p * delta.step, at_v = line * value.line + p * value.step;
+      vec x[TILE_COLUMNS];
+      UNROLL for (int c = 0; c < columns; c++) x[c] = *(const vec *)(v[c] + at_v);
+      UNROLL for (int r = 0; r < rows; r++) {
+        vec y = *(const vec *)(d[r] + at_d);
+        UNROLL for (int c = 0; c < columns; c++) sum[r][c] = sum[r][c] + y * x[c];
+      }
+    }
+  UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++)
+    *(vec *)(sums + (r * row_stride + i + c) * LANES) = sum[r][c];
+}
+
+#define POSITIONS 32 /* of an image, worked on together: their values stay in the first-level cache */
+
+INLINE void outer_rows(int rows, Side delta, int j, Side value, int inputs, int lines, int count, float *sums) {
+  int some = lines > 1 ? (POSITIONS + count - 1) / count : 1;
+  for (int lane = 0; lane < LANES; lane += VW)
+    for (int line = 0; line < lines; line += some) {
+      int now = lines - line < some ? lines - line : some, i = 0;
+      Side d = delta, v = value;
+      d.base += lane + line * delta.line;
+      v.base += lane + line * value.line;
+      for (; i + TILE_COLUMNS <= inputs; i += TILE_COLUMNS)
+        outer_tile(rows, TILE_COLUMNS, d, j, v, i, now, count, line > 0, sums + lane, inputs);
+      for (; i < inputs; i++) outer_tile(rows, 1, d, j, v, i, now, count, line > 0, sums + lane, inputs);
+    }
+}
+
+/* gradient[j][i] += over blocks, over lanes, over positions rising, delta_j * value_i */
+static void outer(float *gradient, float *sums, int lanes, Side delta, int outputs, Side value, int inputs, int lines,
+                  int count) {
+  for (int block = 0; block < lanes; block += LANES) {
+    int j = 0;
+    for (; j + TILE_ROWS <= outputs; j += TILE_ROWS) {
+      outer_rows(TILE_ROWS, delta, j, value, inputs, lines, count, sums);
+      add_trees(gradient + (int64_t)j * inputs, sums, TILE_ROWS * inputs);
+    }
+    for (; j < outputs; j++) {
+      outer_rows(1, delta, j, value, inputs, lines, count, sums);
+      add_trees(gradient + (int64_t)j * inputs, sums, inputs);
+    }
+    delta.base += LANES;
+    value.base += LANES;
+  }
+}
+
+/* The same for time steps, which lie far apart: rows are packed first, so that a tile's values share no cache set. */
+
+#define TALL 6 /* rows of a packed tile */
+#if VW == 16
+#define BROAD 4 /* and columns */
+#else
+#define BROAD 2
+#endif
+#define BOTH (2 * TALL) /* rows packed together */
+
+/* packed[row / tile][time][row % tile][lane] = side's rows from `first` on; zeros where there is none */
+static void pack(Side side, int first, int rows, int tile, int count, float *packed) {
+  int whole = (rows + tile - 1) / tile * tile;
+  for (int t = 0; t < count; t++)
+    for (int k = 0; k < whole; k++) {
+      float *to = packed + (((int64_t)(k / tile) * count + t) * tile + k % tile) * LANES;
+      const float *from = side.base + (first + k) * side.row + t * side.step;
+      for (int l = 0; l < LANES; l += VW) *(vec *)(to + l) = k < rows ? *(const vec *)(from + l) : (vec){0};
+    }
+}
+
+INLINE void packed_tile(const float *delta, const float *value, int count, int rows, int columns, float *sums, int stride) {
+  for (int lane = 0; lane < LANES; lane += VW) {
+    vec sum[TALL][BROAD];
+    UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = (vec){0};
+    const float *d = delta + lane, *v = value + lane;
+    for (int t = 0; t < count; t++, d += TALL * LANES, v += BROAD * LANES) {
+      vec x[BROAD];
+      UNROLL for (int c = 0; c < BROAD; c++) x[c] = *(const vec *)(v + c * LANES);
+      UNROLL for (int r = 0; r < TALL; r++) {
+        vec y = *(const vec *)(d + r * LANES);
+        UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = sum[r][c] + y * x[c];
+      }
+    }
+    UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < BROAD; c++)
+      if (r < rows && c < columns) *(vec *)(sums + (r * stride + c) * LANES + lane) = sum[r][c];
+  }
+}
+
+static int64_t packed_floats(int outputs, int inputs, int count) {
+  (void)outputs;
+  return ((int64_t)(inputs + BROAD) * count + BOTH * count + TALL * (16 + VW)) * LANES;
+}
+
+/* gradient[j][i] += over blocks, over lanes, over time rising, delta_j * value_i; `space` as packed_floats says */
+static void outer_in_time(float *gradient, float *space, int lanes, Side delta, int outputs, Side value, int inputs,
+                          int count) {
+  int together = inputs < 16 ? inputs : 16; /* columns whose trees go together */
+  float *values = space, *deltas = values + (int64_t)(inputs + BROAD) * count * LANES;
+  float *sums = deltas + (int64_t)BOTH * count * LANES;
+  for (int block = 0; block < lanes; block += LANES, delta.base += LANES, value.base += LANES) {
+    pack(value, 0, inputs, BROAD, count, values);
+    for (int j = 0; j < outputs; j += BOTH) {
+      int rows = outputs - j < BOTH ? outputs - j : BOTH;
+      pack(delta, j, rows, TALL, count, deltas);
+      for (int i = 0; i < inputs; i += together) {
+        int columns = inputs - i < together ? inputs - i : together;
+        for (int r = 0; r < rows; r += TALL) {
+          int tall = rows - r < TALL ? rows - r : TALL;
+          for (int c = 0; c < columns; c += BROAD)
+            packed_tile(deltas + (int64_t)r * count * LANES, values + (int64_t)(i + c) * count * LANES, count, tall,
+                        columns - c, sums + c * LANES, together);
+          float *to = gradient + (int64_t)(j + r) * inputs + i;
+          if (together == inputs)
+            add_trees(to, sums, tall * inputs);
+          else
+            for (int k = 0; k < tall; k++) add_trees(to + (int64_t)k * inputs, sums + k * together * LANES, columns);
+        }
+      }
     }
   }
-  UNROLL for (int j = 0; j < rows; j++) UNROLL for (int i = 0; i < columns; i++)
-    *(vec *)(sums + (j * row_stride + i) * LANES) = sum[j][i];
 }
 
-INLINE void outer_rows(int rows, const float *delta, int64_t delta_step, const float *value, int64_t value_step,
-                       int inputs, int length, float *sums) {
-  for (int lane = 0; lane < LANES; lane += VW) {
-    const float *d = delta + lane, *v = value + lane;
-    float *s = sums + lane;
-    int i = 0;
-    for (; i + TILE_COLUMNS <= inputs; i += TILE_COLUMNS)
-      outer_tile(rows, TILE_COLUMNS, d, delta_step, v + i * LANES, value_step, length, s + i * LANES, inputs);
-    for (; i < inputs; i++) outer_tile(rows, 1, d, delta_step, v + i * LANES, value_step, length, s + i * LANES, inputs);
+/* gradient[j] += over blocks, over lanes, over positions rising, delta at j * row + position * step */
+static void over_positions(float *gradient, float *sums, int lanes, const float *delta, int64_t row, int64_t step,
+                           int outputs, int count) {
+  for (int block = 0; block < lanes; block += LANES) {
+    for (int j = 0; j < outputs; j++)
+      for (int k = 0; k < LANES; k += VW) {
+        vec sum = (vec){0};
+        for (int p = 0; p < count; p++) sum = sum + *(const vec *)(delta + j * row + p * step + block + k);
+        *(vec *)(sums + j * LANES + k) = sum;
+      }
+    add_trees(gradient, sums, outputs);
   }
 }
 
-/* gradient[j][i] += over lanes, over time rising, delta[t][j] * value[t][i] */
-static void outer(float *gradient, float *sums, const float *delta, int64_t delta_step, int outputs, const float *value,
-                  int64_t value_step, int inputs, int length) {
-  int j = 0;
-  for (; j + TILE_ROWS <= outputs; j += TILE_ROWS) {
-    outer_rows(TILE_ROWS, delta + j * LANES, delta_step, value, value_step, inputs, length, sums);
-    add_trees(gradient + (int64_t)j * inputs, sums, TILE_ROWS * inputs);
+/* ---- rows of samples to rows of lanes, and back ---- */
+
+#define ZIP_LOW(k, h) ((k) / 2 + (k) % 2 * VW)
+#define ZIP_HIGH(k, h) ((k) / 2 + (k) % 2 * VW + VW / 2)
+
+INLINE void zip(vec a, vec b, vec *low, vec *high) {
+#if defined(__clang__)
+  float in[2 * VW], out[2 * VW];
+  memcpy(in, &a, sizeof a);
+  memcpy(in + VW, &b, sizeof b);
+  UNROLL for (int k = 0; k < VW; k++) out[k] = in[ZIP_LOW(k, 0)], out[k + VW] = in[ZIP_HIGH(k, 0)];
+  memcpy(low, out, sizeof a);
+  memcpy(high, out + VW, sizeof b);
+#else
+  *low = __builtin_shuffle(a, b, (ivec)EACH(ZIP_LOW, 0));
+  *high = __builtin_shuffle(a, b, (ivec)EACH(ZIP_HIGH, 0));
+#endif
+}
+
+/* out[c * out_step + r] = in[r * in_step + c] for r, c < VW */
+INLINE void transpose_square(const float *in, int64_t in_step, float *out, int64_t out_step) {
+  vec v[VW], w[VW];
+  UNROLL for (int r = 0; r < VW; r++) v[r] = *(const loose_vec *)(in + r * in_step);
+  for (int level = 1; level < VW; level *= 2) {
+    UNROLL for (int r = 0; r < VW / 2; r++) zip(v[r], v[r + VW / 2], &w[2 * r], &w[2 * r + 1]);
+    UNROLL for (int r = 0; r < VW; r++) v[r] = w[r];
   }
-  for (; j < outputs; j++) {
-    outer_rows(1, delta + j * LANES, delta_step, value, value_step, inputs, length, sums);
-    add_trees(gradient + (int64_t)j * inputs, sums, inputs);
-  }
+  UNROLL for (int c = 0; c < VW; c++) *(loose_vec *)(out + c * out_step) = v[c];
 }
-
-/* gradient[j] += over lanes, over time rising, delta[t][j] */
-static void over_time(float *gradient, float *sums, const float *delta, int64_t delta_step, int outputs, int length) {
-  for (int k = 0; k < outputs * LANES; k += VW) {
-    vec sum = (vec){0};
-    for (int t = 0; t < length; t++) sum = sum + *(const vec *)(delta + t * delta_step + k);
-    *(vec *)(sums + k) = sum;
-  }
-  add_trees(gradient, sums, outputs);
-}
-
-/* ---- elementwise ---- */
-
-INLINE vec smaller(vec a, float b) {
-  vec r;
-  UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] < b ? a[l] : b;
-  return r;
-}
-INLINE vec larger(vec a, float b) {
-  vec r;
-  UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] > b ? a[l] : b;
-  return r;
-}
-INLINE vec where_positive(vec condition, vec value) { return (vec)((condition > 0) & (ivec)value); }
-
-INLINE vec tanh_exact(vec x) {
-  const float clamp = 7.90531110763549805f;
-  x = larger(smaller(x, clamp), -clamp);
-  vec s = x * x;
-  vec p = s * -2.76076847742355e-16f + 2.00018790482477e-13f;
-  p = p * s + -8.60467152213735e-11f;
-  p = p * s + 5.12229709037114e-08f;
-  p = p * s + 1.48572235717979e-05f;
-  p = p * s + 6.37261928875436e-04f;
-  p = p * s + 4.89352455891786e-03f;
-  vec q = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
-  q = q * s + 2.26843463243900e-03f;
-  q = q * s + 4.89352518554385e-03f;
-  return (p * x) / q;
-}
-INLINE vec sigmoid_exact(vec x) { return tanh_exact(x * 0.5f) * 0.5f + 0.5f; }

@@ -9,33 +9,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from protocol.engine import State, TaskData
+from protocol.engine import Evaluation, State, TaskData
 from protocol.engine.build import library
-from protocol.engine.data import batch_order, step_sizes
+from protocol.engine.data import batch_order
+from protocol.engine.programs import CProgram, CSamples, dropout_keys, optimizer_of, program_of
+from protocol.engine.schedule import step_sizes
 from protocol.errors import UsageError
-from protocol.recipe import COMMAND_BITS, PIN_COUNT, Gru, Linear, Recipe
+from protocol.recipe import Recipe
 
 T = TypeVar("T")
-
-GRU, LINEAR, RELU = 1, 2, 3  # as in exact.c
-DATA_KEPT = 16  # packed data sets kept: a few tasks in turn
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int32) for name in ("kind", "inputs", "outputs", "offset")]
-
-
-class _Program(ctypes.Structure):
-    _fields_ = [
-        ("layers", ctypes.c_int32),
-        ("length", ctypes.c_int32),
-        ("parameters", ctypes.c_int32),
-        ("layer", ctypes.POINTER(_Layer)),
-    ]
-
-
-class _Adam(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_float) for name in ("beta1", "rest1", "beta2", "rest2", "epsilon")]
 
 
 class NativeEngine:
@@ -53,54 +35,97 @@ class NativeEngine:
             ) from None
         self._c.exact_scratch_floats.restype = ctypes.c_int64
         self._environment_bytes = self._c.exact_environment_bytes()
-        self._c.exact_train.restype = self._c.exact_held_out.restype = None
+        self._c.exact_train.restype = self._c.exact_evaluate.restype = self._c.exact_gradient.restype = None
         self._c.exact_enter.restype = self._c.exact_leave.restype = None
         self._pool = ThreadPoolExecutor(threads, "exact") if threads > 1 else None
         self._local = threading.local()
-        self._packed: dict[int, tuple[TaskData, np.ndarray, np.ndarray]] = {}
 
     def train(
         self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
     ) -> tuple[list[State], np.ndarray]:
-        program, (words, _) = _program(recipe), self._pack(data)
+        batch, count = recipe.training.batch, recipe.parameter_count
+        samples, keep = _samples(recipe, data.inputs, data.targets)
+        with self._exact_environment():
+            program, optimizer = program_of(recipe, data.inputs.dtype, batch), optimizer_of(recipe)
         losses = np.zeros((len(seeds), steps), np.float32)
 
         def one(k: int) -> State:
             state = states[k]
             params, moments = state.params.copy(), state.moments.copy()
+            keys = dropout_keys(recipe, seeds[k])
             self._c.exact_train(
                 ctypes.byref(program),
-                _pointer(words, np.uint32, words.shape),
-                _pointer(batch_order(recipe, seeds[k], state.step, steps), np.int32, (steps, recipe.training.batch)),
-                ctypes.c_int32(recipe.training.batch),
+                ctypes.byref(samples),
+                _pointer(batch_order(recipe, seeds[k], state.step, steps), np.int32, (steps, batch)),
+                ctypes.c_int32(batch),
+                ctypes.c_int32(state.step),
                 ctypes.c_int32(steps),
-                _pointer(step_sizes(recipe, state.step, steps), np.float32, (steps, 2)),
-                ctypes.byref(_adam(recipe)),
-                _pointer(params, np.float32, (recipe.parameter_count,)),
-                _pointer(moments, np.float32, (2, recipe.parameter_count)),
+                _pointer(step_sizes(recipe, state.step, steps), np.float32, (steps, 3)),
+                _pointer(keys, np.uint32, keys.shape),
+                ctypes.byref(optimizer),
+                _pointer(params, np.float32, (count,)),
+                _pointer(moments, np.float32, (2, count)),
                 _pointer(losses[k], np.float32, (steps,)),
                 self._scratch(program),
             )
             return State(step=state.step + steps, params=params, moments=moments)
 
-        return self._each(one, len(seeds)), losses
+        trained = self._each(one, len(seeds))
+        del keep
+        return trained, losses
 
     def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
-        program, (_, words) = _program(recipe), self._pack(data)
-        losses = np.zeros(len(params), np.float32)
+        return self.evaluate(recipe, data, params).loss
+
+    def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
+        count = len(data.held_out_inputs)
+        with self._exact_environment():
+            program = program_of(recipe, data.held_out_inputs.dtype, count)
+        samples, keep = _samples(recipe, data.held_out_inputs, data.held_out_targets)
+        losses, correct = np.zeros(len(params), np.float32), np.zeros(len(params), np.int64)
 
         def one(k: int) -> None:
-            self._c.exact_held_out(
+            self._c.exact_evaluate(
                 ctypes.byref(program),
-                _pointer(words, np.uint32, words.shape),
-                ctypes.c_int32(len(words)),
+                ctypes.byref(samples),
+                ctypes.c_int32(count),
                 _pointer(np.ascontiguousarray(params[k]), np.float32, (recipe.parameter_count,)),
                 _pointer(losses[k : k + 1], np.float32, (1,)),
+                _pointer(correct[k : k + 1], np.int64, (1,)),
                 self._scratch(program),
             )
 
         self._each(one, len(params))
-        return losses
+        del keep
+        return Evaluation.of(recipe, losses, correct)
+
+    def loss_and_gradient(
+        self, recipe: Recipe, params: np.ndarray, data: TaskData, rows: np.ndarray, seed: int = 0, step: int = 0
+    ) -> tuple[np.float32, np.ndarray]:
+        """As in `reference`: a batch's mean loss and its gradient (P,)."""
+        with self._exact_environment():
+            program = program_of(recipe, data.inputs.dtype, len(rows))
+        samples, keep = _samples(recipe, data.inputs, data.targets)
+        loss, gradient = np.zeros(1, np.float32), np.zeros(recipe.parameter_count, np.float32)
+        keys = dropout_keys(recipe, seed)
+
+        def one(_: int) -> None:
+            self._c.exact_gradient(
+                ctypes.byref(program),
+                ctypes.byref(samples),
+                _pointer(np.ascontiguousarray(rows, np.int32), np.int32, (len(rows),)),
+                ctypes.c_int32(len(rows)),
+                ctypes.c_int32(step),
+                _pointer(keys, np.uint32, keys.shape),
+                _pointer(params, np.float32, (recipe.parameter_count,)),
+                _pointer(loss, np.float32, (1,)),
+                _pointer(gradient, np.float32, gradient.shape),
+                self._scratch(program),
+            )
+
+        self._each(one, 1)
+        del keep
+        return loss[0], gradient
 
     def _each(self, job: Callable[[int], T], count: int) -> list[T]:
         def exact_job(k: int) -> T:
@@ -119,7 +144,7 @@ class NativeEngine:
         finally:
             self._c.exact_leave(host)
 
-    def _scratch(self, program: _Program) -> ctypes.c_void_p:
+    def _scratch(self, program: CProgram) -> ctypes.c_void_p:
         """This thread's working space, kept: fresh pages at every call would cost a few percent."""
         floats = self._c.exact_scratch_floats(ctypes.byref(program))
         space = getattr(self._local, "space", None)
@@ -127,44 +152,21 @@ class NativeEngine:
             space = self._local.space = np.empty(floats, np.float32)
         return _pointer(space, np.float32, space.shape)
 
-    def _pack(self, data: TaskData) -> tuple[np.ndarray, np.ndarray]:
-        """Training and held-out sequences as exact.c reads them; keeping `data` keeps its id from being reused."""
-        kept = self._packed.get(id(data))
-        if kept is None:
-            if len(self._packed) >= DATA_KEPT:
-                self._packed.pop(next(iter(self._packed)))
-            kept = (data, pack(data.commands, data.pins), pack(data.held_out_commands, data.held_out_pins))
-            self._packed[id(data)] = kept
-        return kept[1], kept[2]
 
-
-def pack(commands: np.ndarray, pins: np.ndarray) -> np.ndarray:
-    """(N, T, 9) and (N, T, 20) bits -> (N, T) uint32 words: command bits from bit 0, then pins."""
-    bits = np.zeros((*commands.shape[:2], 32), np.uint8)
-    bits[..., :COMMAND_BITS], bits[..., COMMAND_BITS : COMMAND_BITS + PIN_COUNT] = commands, pins
-    packed = np.packbits(bits, axis=-1, bitorder="little")
-    return np.ascontiguousarray(packed).view("<u4")[..., 0].astype(np.uint32)
-
-
-def _program(recipe: Recipe) -> _Program:
-    layers = []
-    width, offset = COMMAND_BITS, 0
-    for layer in recipe.network.layers:
-        outputs = getattr(layer, "width", width)
-        kind = GRU if isinstance(layer, Gru) else LINEAR if isinstance(layer, Linear) else RELU
-        layers.append(_Layer(kind, width, outputs, offset))
-        if kind == GRU:
-            offset += 3 * outputs * (width + outputs) + 6 * outputs
-        elif kind == LINEAR:
-            offset += outputs * (width + 1)
-        width = outputs
-    assert offset == recipe.parameter_count
-    return _Program(len(layers), recipe.task.length, offset, (_Layer * len(layers))(*layers))
-
-
-def _adam(recipe: Recipe) -> _Adam:
-    t = recipe.training
-    return _Adam(*(np.float32(x) for x in (t.beta1, 1.0 - t.beta1, t.beta2, 1.0 - t.beta2, t.epsilon)))
+def _samples(recipe: Recipe, inputs: np.ndarray, targets: np.ndarray) -> tuple[CSamples, tuple[np.ndarray, np.ndarray]]:
+    """What C reads, and the arrays to keep alive meanwhile. Raises ValueError: arrays that the task does not state."""
+    shape = recipe.task_shape
+    if shape.target == "classes":
+        targets = np.ascontiguousarray(targets, np.int32)
+        target_shape: tuple[int, ...] = (shape.target_length,)
+    else:
+        target_shape = (shape.target_length, shape.width)
+    kinds = {"pins": np.uint8, "values": np.float32, "classes": np.int32}
+    input_kind = np.uint8 if inputs.dtype == np.uint8 else np.float32
+    return CSamples(
+        _pointer(inputs, input_kind, (len(inputs), shape.length, *shape.input)),
+        _pointer(targets, kinds[shape.target], (len(inputs), *target_shape)),
+    ), (inputs, targets)
 
 
 def _pointer(array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> ctypes.c_void_p:

@@ -1,38 +1,69 @@
 """The NumPy backend: slow, readable, and with docs/exact_arithmetic.md the specification of `exact-1`.
 
 Arithmetic is IEEE-754 binary32 by float32 ufuncs, one rounding an operation, only + - * / sqrt and comparisons. Every
-sum is written out in its order: no np.sum, no matmul.
-
-Axes: C lane blocks of 16 samples (the batch, zero-padded), L = 16 lanes, T time steps, I inputs and J outputs of a
-layer. Activations are (T, width, C, L): NumPy works on all blocks and lanes at once, which shares no sum among them.
+sum is written out in its order: no np.sum, no matmul. Reading order: `arithmetic`, `passes`, `passes_image`, `losses`.
 """
-
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from protocol.engine import State, TaskData
-from protocol.engine.data import batch_order, step_sizes
-from protocol.recipe import Gru, Linear, Recipe
-
-F = np.float32
-LANES = 16
-
-TANH_CLAMP = F(7.90531110763549805)
-TANH_P = tuple(
-    F(c)
-    for c in (
-        -2.76076847742355e-16,
-        2.00018790482477e-13,
-        -8.60467152213735e-11,
-        5.12229709037114e-08,
-        1.48572235717979e-05,
-        6.37261928875436e-04,
-        4.89352455891786e-03,
-    )
+from protocol.engine import Evaluation, State, TaskData
+from protocol.engine.arithmetic import LANES, F
+from protocol.engine.data import batch_order, dropout_draw, dropout_key
+from protocol.engine.losses import count_correct, loss_and_delta
+from protocol.engine.passes import (
+    DropoutPass,
+    GruPass,
+    LastPass,
+    LeakyReluPass,
+    LinearPass,
+    LstmPass,
+    NormPass,
+    ReluPass,
+    RnnPass,
+    SigmoidPass,
+    TanhPass,
 )
-TANH_Q = tuple(F(c) for c in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03))
+from protocol.engine.passes_image import ConvPass, PoolPass
+from protocol.engine.schedule import step_sizes
+from protocol.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Flow,
+    GlobalAvgPool,
+    GroupNorm,
+    Gru,
+    Last,
+    Layer,
+    LayerNorm,
+    LeakyRelu,
+    Linear,
+    Lstm,
+    MaxPool2d,
+    Relu,
+    Rnn,
+    Tanh,
+    arrays_of,
+    size,
+)
+from protocol.recipe import Recipe, Training
+
+Pass = (
+    LinearPass
+    | GruPass
+    | LstmPass
+    | RnnPass
+    | LastPass
+    | ReluPass
+    | LeakyReluPass
+    | TanhPass
+    | SigmoidPass
+    | DropoutPass
+    | NormPass
+    | ConvPass
+    | PoolPass
+)
 
 
 class NumpyEngine:
@@ -48,218 +79,143 @@ class NumpyEngine:
         return [state for state, _ in results], losses
 
     def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
-        rows = np.arange(len(data.held_out_commands))
-        inputs = lanes(data.held_out_commands, rows)
-        targets = lanes(data.held_out_pins, rows)
-        losses = []
+        return self.evaluate(recipe, data, params).loss
+
+    def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
+        rows, loss = np.arange(len(data.held_out_inputs)), recipe.training.loss
+        inputs, targets = load(recipe, data.held_out_inputs, data.held_out_targets, rows)
+        losses, correct = [], []
         for flat in params:
-            outputs = forward(layer_parameters(recipe, flat), inputs)[-1].output
-            losses.append(squared_error(outputs, targets, len(rows))[0])
-        return np.array(losses, F)
+            outputs = forward(network_passes(recipe, flat, 0), inputs, None)
+            losses.append(loss_and_delta(loss, outputs, targets, len(rows))[0])
+            correct.append(count_correct(loss, outputs, targets, len(rows)))
+        return Evaluation.of(recipe, np.array(losses, F), np.array(correct, np.int64))
 
 
 def train_one(recipe: Recipe, data: TaskData, seed: int, state: State, steps: int) -> tuple[State, list[np.float32]]:
     """`steps` steps of one network: (new state, the loss of each step's batch before the step)."""
-    t = recipe.training
-    params, (first, second) = state.params.copy(), state.moments.copy()
-    beta1, beta2, epsilon = F(t.beta1), F(t.beta2), F(t.epsilon)
-    rest1, rest2 = F(1.0 - t.beta1), F(1.0 - t.beta2)
+    params, moments = state.params.copy(), state.moments.copy()
     order, sizes = batch_order(recipe, seed, state.step, steps), step_sizes(recipe, state.step, steps)
     losses = []
-    for rows, (rate, correction) in zip(order, sizes, strict=True):
-        loss, gradient = loss_and_gradient(recipe, params, data, rows)
-        first = first * beta1 + gradient * rest1
-        second = second * beta2 + (gradient * gradient) * rest2
-        params = params - (first * rate) / (np.sqrt(second) * correction + epsilon)
+    for s in range(steps):
+        loss, gradient = loss_and_gradient(recipe, params, data, order[s], seed, state.step + s)
+        params, moments = optimize(recipe.training, sizes[s], params, moments, gradient)
         losses.append(loss)
-    return State(step=state.step + steps, params=params, moments=np.stack([first, second])), losses
+    return State(step=state.step + steps, params=params, moments=moments), losses
 
 
 def loss_and_gradient(
-    recipe: Recipe, params: np.ndarray, data: TaskData, rows: np.ndarray
+    recipe: Recipe, params: np.ndarray, data: TaskData, rows: np.ndarray, seed: int = 0, step: int = 0
 ) -> tuple[np.float32, np.ndarray]:
-    """Mean squared error over every sample, time step and pin of a batch, and its gradient (P,)."""
-    passes = forward(layer_parameters(recipe, params), lanes(data.commands, rows))
-    loss, delta = squared_error(passes[-1].output, lanes(data.pins, rows), len(rows))
+    """Mean loss over every sample and target of a batch, and its gradient (P,)."""
+    passes = network_passes(recipe, params, seed)
+    inputs, targets = load(recipe, data.inputs, data.targets, rows)
+    outputs = forward(passes, inputs, step)
+    loss, delta = loss_and_delta(recipe.training.loss, outputs, targets, len(rows))
     gradients: list[np.ndarray] = []
-    for index in reversed(range(len(passes))):
-        delta, arrays = passes[index].backward(delta)
+    for layer in reversed(passes):
+        delta, arrays = layer.backward(delta)
         gradients = arrays + gradients
     return loss, np.concatenate([g.reshape(-1) for g in gradients])
 
 
-def lanes(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Rows of (N, T, width) bytes -> (T, width, C, L) float32; lanes past the last row are zero."""
-    blocks = -(-len(rows) // LANES)
+def optimize(
+    t: Training, sizes: np.ndarray, params: np.ndarray, moments: np.ndarray, gradient: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One step: (params, moments) -> (params, moments). `sizes` is a row of `schedule.step_sizes`."""
+    first, second = moments
+    rate, correction, shrink = sizes
+    decay, momentum, epsilon = F(t.weight_decay), F(t.momentum), F(t.epsilon)
+    if t.clip_norm > 0:
+        gradient = clip(gradient, F(t.clip_norm))
+    if t.weight_decay > 0 and t.optimizer == "adamw":
+        params = params - params * shrink
+    elif t.weight_decay > 0:
+        gradient = gradient + params * decay
+    if t.optimizer == "sgd" and not t.momentum:
+        params = params - gradient * rate
+    elif t.optimizer == "sgd":
+        first = first * momentum + gradient
+        params = params - (gradient + first * momentum if t.nesterov else first) * rate
+    elif t.optimizer == "rmsprop":
+        second = second * F(t.alpha) + (gradient * gradient) * F(1.0 - t.alpha)
+        move = gradient / (np.sqrt(second) + epsilon)
+        if t.momentum:
+            move = first = first * momentum + move
+        params = params - move * rate
+    else:
+        first = first * F(t.beta1) + gradient * F(1.0 - t.beta1)
+        second = second * F(t.beta2) + (gradient * gradient) * F(1.0 - t.beta2)
+        params = params - (first * rate) / (np.sqrt(second) * correction + epsilon)
+    return params, np.stack([first, second])
+
+
+def clip(gradient: np.ndarray, limit: np.float32) -> np.ndarray:
+    """Scaled so that the norm is at most `limit`: squares go to 16 sums in turn, then the tree over lanes."""
+    padded = np.zeros(-(-len(gradient) // LANES) * LANES, F)
+    padded[: len(gradient)] = gradient
+    total = np.zeros(LANES, F)
+    for row in padded.reshape(-1, LANES):
+        total = total + row * row
+    while len(total) > 1:
+        total = total[: len(total) // 2] + total[len(total) // 2 :]
+    scale = limit / (np.sqrt(total[0]) + F(1e-6))
+    return gradient * scale if scale < F(1) else gradient
+
+
+def load(recipe: Recipe, inputs: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples -> inputs (T, features, C, L) float32; targets likewise, or class numbers (T, C, L) int32."""
+    values = lanes(inputs[rows].reshape(len(rows), recipe.task_shape.length, -1))
+    if inputs.dtype == np.uint8:
+        values = values * F(recipe.task_shape.scale)
+    if recipe.task_shape.target == "classes":
+        return values, lanes(targets[rows][..., None])[:, 0].astype(np.int32)
+    return values, lanes(targets[rows])
+
+
+def lanes(values: np.ndarray) -> np.ndarray:
+    """(B, T, width) -> (T, width, C, L) float32; lanes past the last row are zero."""
+    blocks = -(-len(values) // LANES)
     padded = np.zeros((blocks * LANES, *values.shape[1:]), F)
-    padded[: len(rows)] = values[rows]
+    padded[: len(values)] = values
     return np.ascontiguousarray(np.moveaxis(padded.reshape(blocks, LANES, *values.shape[1:]), (0, 1), (2, 3)))
 
 
-def squared_error(outputs: np.ndarray, targets: np.ndarray, samples: int) -> tuple[np.float32, np.ndarray]:
-    """(loss, its derivative by the outputs). A lane adds over time (outer) and pins (inner); padding counts nothing."""
-    length, pins, blocks, _ = outputs.shape
-    real = np.arange(blocks * LANES).reshape(blocks, LANES) < samples
-    error = np.where(real, outputs - targets, F(0))
-    total: np.ndarray = np.zeros((blocks, LANES), F)
-    for t in range(length):
-        for pin in range(pins):
-            total = total + error[t, pin] * error[t, pin]
-    count = F(samples * length * pins)
-    return over_lanes(total) / count, error * (F(2) / count)
-
-
-def over_lanes(values: np.ndarray) -> Any:
-    """(..., C, L) -> (...): within each block the tree l + (l+8), l + (l+4), l + (l+2), l + (l+1); blocks rising."""
-    half = LANES // 2
-    while half:
-        values = values[..., :half] + values[..., half:]
-        half //= 2
-    total = np.zeros(values.shape[:-2], F)
-    for block in range(values.shape[-2]):
-        total = total + values[..., block, 0]
-    return total
-
-
-def chain(start: np.ndarray | np.float32, weights: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """start + weights @ inputs, inputs rising: any shape that fits, (J, I), (..., I, C, L) -> (..., J, C, L)."""
-    total = np.asarray(start)
-    for i in range(weights.shape[1]):
-        total = total + weights[:, i, None, None] * inputs[..., i, None, :, :]
-    return total
-
-
-def outer(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """A weight's gradient: (T, J, C, L), (T, I, C, L) -> (J, I). A lane adds over time rising, then `over_lanes`."""
-    total = np.zeros((delta.shape[1], inputs.shape[1], *delta.shape[2:]), F)
-    for t in range(len(delta)):
-        total = total + delta[t][:, None] * inputs[t][None]
-    return over_lanes(total)
-
-
-def over_time(delta: np.ndarray) -> np.ndarray:
-    """A bias's gradient: (T, J, C, L) -> (J,), in the order of `outer`."""
-    total = np.zeros(delta.shape[1:], F)
-    for t in range(len(delta)):
-        total = total + delta[t]
-    return over_lanes(total)
-
-
-def column(bias: np.ndarray) -> np.ndarray:
-    return bias[:, None, None]
-
-
-def tanh(x: np.ndarray) -> np.ndarray:
-    """Clamped odd 13 / even 6 rational approximation; absolute error below 4e-7."""
-    x = np.where(x < TANH_CLAMP, x, TANH_CLAMP)
-    x = np.where(x > -TANH_CLAMP, x, -TANH_CLAMP)
-    square = x * x
-    p, q = TANH_P[0], TANH_Q[0]
-    for coefficient in TANH_P[1:]:
-        p = p * square + coefficient
-    for coefficient in TANH_Q[1:]:
-        q = q * square + coefficient
-    return (p * x) / q
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return tanh(x * F(0.5)) * F(0.5) + F(0.5)
-
-
-@dataclass
-class LinearPass:
-    """Affine map at every time step: a chain from the bias."""
-
-    weight: np.ndarray  # (J, I)
-    bias: np.ndarray  # (J,)
-
-    def forward(self, inputs: np.ndarray) -> np.ndarray:
-        self.inputs = inputs
-        self.output = chain(column(self.bias), self.weight, inputs)
-        return self.output
-
-    def backward(self, delta: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        below = chain(F(0), self.weight.T, delta)
-        return below, [outer(delta, self.inputs), over_time(delta)]
-
-
-@dataclass
-class ReluPass:
-    def forward(self, inputs: np.ndarray) -> np.ndarray:
-        self.output = np.where(inputs > 0, inputs, F(0))
-        return self.output
-
-    def backward(self, delta: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        return np.where(self.output > 0, delta, F(0)), []
-
-
-@dataclass
-class GruPass:
-    """PyTorch's GRU cell, gates in the order r, z, n. The hidden state starts at zero."""
-
-    weight_ih: np.ndarray  # (3H, I)
-    weight_hh: np.ndarray  # (3H, H)
-    bias_ih: np.ndarray  # (3H,)
-    bias_hh: np.ndarray  # (3H,)
-
-    def forward(self, inputs: np.ndarray) -> np.ndarray:
-        length, _, *block = inputs.shape
-        h = self.weight_hh.shape[1]
-        both = column(self.bias_ih + self.bias_hh)[: 2 * h]
-        hidden = np.zeros((length + 1, h, *block), F)
-        self.gates = np.empty((4, length, h, *block), F)  # r, z, n, and g: what the hidden state says to n
-        for t in range(length):
-            x, before = inputs[t], hidden[t]
-            rz = chain(chain(both, self.weight_ih[: 2 * h], x), self.weight_hh[: 2 * h], before)
-            r, z = sigmoid(rz[:h]), sigmoid(rz[h:])
-            g = chain(column(self.bias_hh[2 * h :]), self.weight_hh[2 * h :], before)
-            n = tanh(chain(column(self.bias_ih[2 * h :]), self.weight_ih[2 * h :], x) + r * g)
-            hidden[t + 1] = n + z * (before - n)
-            self.gates[:, t] = r, z, n, g
-        self.inputs, self.hidden, self.output = inputs, hidden[:-1], hidden[1:]
-        return self.output
-
-    def backward(self, delta: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        one = F(1)
-        deltas_x, deltas_h = [], []
-        carried = np.zeros_like(delta[0])
-        for t in reversed(range(len(delta))):
-            r, z, n, g = self.gates[:, t]
-            d = carried + delta[t]
-            dn = (d * (one - z)) * (one - n * n)
-            dz = (d * (self.hidden[t] - n)) * (z * (one - z))
-            dr = (dn * g) * (r * (one - r))
-            deltas_x.append(np.concatenate([dr, dz, dn]))
-            deltas_h.append(np.concatenate([dr, dz, dn * r]))
-            carried = chain(d * z, self.weight_hh.T, deltas_h[-1])
-        dx, dh = np.stack(deltas_x[::-1]), np.stack(deltas_h[::-1])
-        below = chain(F(0), self.weight_ih.T, dx)
-        return below, [outer(dx, self.inputs), outer(dh, self.hidden), over_time(dx), over_time(dh)]
-
-
-Pass = LinearPass | ReluPass | GruPass
-
-
-def layer_parameters(recipe: Recipe, params: np.ndarray) -> list[Pass]:
+def network_passes(recipe: Recipe, params: np.ndarray, seed: int) -> list[Pass]:
     """The recipe's layers over views of the flat parameters (P,)."""
-    arrays, offset = [], 0
-    for _, shape in recipe.shapes:
-        size = int(np.prod(shape))
-        arrays.append(params[offset : offset + size].reshape(shape))
-        offset += size
-    rest = iter(arrays)
     passes: list[Pass] = []
-    for layer in recipe.network.layers:
-        if isinstance(layer, Gru):
-            passes.append(GruPass(next(rest), next(rest), next(rest), next(rest)))
-        elif isinstance(layer, Linear):
-            passes.append(LinearPass(next(rest), next(rest)))
-        else:
-            passes.append(ReluPass())
+    offset = 0
+    for index, (layer, flow) in enumerate(zip(recipe.network.layers, recipe.flows, strict=False)):
+        arrays = []
+        for _, shape in arrays_of(layer, flow):
+            arrays.append(params[offset : offset + size(shape)].reshape(shape))
+            offset += size(shape)
+        if isinstance(layer, Dropout):
+            passes.append(DropoutPass(*dropout_draw(layer), dropout_key(recipe, seed, index)))
+        elif not isinstance(layer, Flatten):  # features of an image are in order already
+            passes.append(_layer_pass(layer, flow, arrays))
     return passes
 
 
-def forward(passes: list[Pass], inputs: np.ndarray) -> list[Pass]:
+def _layer_pass(layer: Layer, flow: Flow, arrays: list[np.ndarray]) -> Pass:
+    if isinstance(layer, Conv2d):
+        return ConvPass(arrays[0], arrays[1], flow.shape, layer.stride, layer.padding)
+    if isinstance(layer, MaxPool2d | AvgPool2d):
+        kernel = layer.kernel, layer.kernel
+        return PoolPass(isinstance(layer, MaxPool2d), flow.shape, kernel, layer.stride or layer.kernel)
+    if isinstance(layer, GlobalAvgPool):
+        return PoolPass(False, flow.shape, (flow.shape[1], flow.shape[2]), 1)
+    if isinstance(layer, LayerNorm):
+        return NormPass(arrays[0], arrays[1], 1, 1, F(layer.epsilon))
+    if isinstance(layer, GroupNorm):
+        return NormPass(arrays[0], arrays[1], layer.groups, size(flow.shape[1:]), F(layer.epsilon))
+    if isinstance(layer, LeakyRelu):
+        return LeakyReluPass(F(layer.slope))
+    simple = {Linear: LinearPass, Gru: GruPass, Lstm: LstmPass, Rnn: RnnPass, Last: LastPass, Relu: ReluPass}
+    return (simple | {Tanh: TanhPass}).get(type(layer), SigmoidPass)(*arrays)
+
+
+def forward(passes: list[Pass], inputs: np.ndarray, step: int | None) -> np.ndarray:
     for layer in passes:
-        inputs = layer.forward(inputs)
-    return passes
+        inputs = layer.forward(inputs, step)
+    return inputs

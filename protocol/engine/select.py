@@ -8,13 +8,15 @@ from protocol.canonical import sha256
 from protocol.engine import Engine
 from protocol.engine.data import initial_state, task_data
 from protocol.errors import UsageError
-from protocol.recipe import Gru, Linear, Network, Recipe, Relu, Task, Training
+from protocol.layers import Gru, Linear, Relu
+from protocol.recipe import Network, Recipe, Training
+from protocol.tasks import MachineTask
 
 # Small, and it meets every branch: a padded lane block, odd widths, a batch that straddles epochs, every kind of layer.
 SELF_TEST = Recipe(
     name="self-test",
     label="self-test",
-    task=Task(machine="SimpleXORMachine", length=5, sequences=29, held_out=19),
+    task=MachineTask(machine="SimpleXORMachine", length=5, sequences=29, held_out=19),
     network=Network(layers=(Gru(width=13), Gru(width=5), Linear(width=7), Relu(), Linear(width=20))),
     training=Training(learning_rate=0.03, batch=18, max_steps=100, segment_steps=4),
 )
@@ -54,7 +56,7 @@ def self_test(engine: Engine) -> str:
     """A digest of all that `engine` computes for a small recipe: two networks, resumed half-way; 64 hex digits."""
     data, seeds = task_data(SELF_TEST), [0, 2**40 + 1]
     states = [initial_state(SELF_TEST, seed) for seed in seeds]
-    parts = [data.commands.tobytes(), data.pins.tobytes()]
+    parts = [data.inputs.tobytes(), data.targets.tobytes()]
     for steps in (SELF_TEST_STEPS // 2, SELF_TEST_STEPS - SELF_TEST_STEPS // 2):
         states, losses = engine.train(SELF_TEST, data, seeds, states, steps)
         parts.append(losses.astype("<f4").tobytes())

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 import numpy as np
 
+from protocol.datasets import NO_SHELF, Shelf
 from protocol.engine import Engine, State, TaskData
 from protocol.engine.data import initial_state, task_data
 from protocol.recipe import Recipe
@@ -30,13 +31,14 @@ def train_networks(
     seeds: Iterable[int],
     width: int,
     resume: Mapping[int, State] | None = None,
+    shelf: Shelf = NO_SHELF,
 ) -> Iterator[tuple[int, Boundary]]:
     """Train every seed, `width` networks at a time; yields (seed, boundary) as they come.
 
     A fresh network's first boundary is step 0. A network in `resume` goes on from its state, whose boundary is not
     repeated unless it is final. `width` changes the order of what is yielded, never a bit of it.
     """
-    data, resume = task_data(recipe), resume or {}
+    data, resume = task_data(recipe, shelf), resume or {}
     waiting = iter(seeds)
     running: dict[int, State] = {}
     while True:
@@ -68,11 +70,24 @@ def advance(engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int], st
     lengths = [segment_length(recipe, state.step) for state in states]
     for steps in sorted(set(lengths)):  # a last segment may be shorter; the rest go together
         rows = [k for k, length in enumerate(lengths) if length == steps]
-        after, losses = engine.train(recipe, data, [seeds[k] for k in rows], [states[k] for k in rows], steps)
+        after, losses = train(engine, recipe, data, [seeds[k] for k in rows], [states[k] for k in rows], steps)
         done |= {k: (state, mean(row)) for k, state, row in zip(rows, after, losses, strict=True)}
     return look(
         engine, recipe, data, [done[k][0] for k in range(len(states))], [done[k][1] for k in range(len(states))]
     )
+
+
+def train(
+    engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
+) -> tuple[list[State], np.ndarray]:
+    """`engine.train`; one network after another where each has training data of its own."""
+    if data.for_seed is None:
+        return engine.train(recipe, data, seeds, states, steps)
+    pairs = [
+        engine.train(recipe, data.for_seed(seed), [seed], [state], steps)
+        for seed, state in zip(seeds, states, strict=True)
+    ]
+    return [state for (state,), _ in pairs], np.concatenate([losses for _, losses in pairs])
 
 
 def look(

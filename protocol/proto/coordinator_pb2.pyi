@@ -84,6 +84,14 @@ class BlobRequest(_message.Message):
     slot: int
     def __init__(self, result: _Optional[bytes] = ..., part: _Optional[str] = ..., slot: _Optional[int] = ...) -> None: ...
 
+class DataRequest(_message.Message):
+    __slots__ = ("digest", "offset")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    offset: int
+    def __init__(self, digest: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ("watch",)
     WATCH_FIELD_NUMBER: _ClassVar[int]

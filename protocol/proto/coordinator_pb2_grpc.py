@@ -84,6 +84,16 @@ class CoordinatorStub:
                 request_serializer=protocol_dot_proto_dot_coordinator__pb2.BlobRequest.SerializeToString,
                 response_deserializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
                 _registered_method=True)
+        self.PutData = channel.stream_unary(
+                '/zooswarm.v1.Coordinator/PutData',
+                request_serializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.SerializeToString,
+                response_deserializer=protocol_dot_proto_dot_coordinator__pb2.Done.FromString,
+                _registered_method=True)
+        self.GetData = channel.unary_stream(
+                '/zooswarm.v1.Coordinator/GetData',
+                request_serializer=protocol_dot_proto_dot_coordinator__pb2.DataRequest.SerializeToString,
+                response_deserializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
+                _registered_method=True)
         self.WatchStatus = channel.unary_stream(
                 '/zooswarm.v1.Coordinator/WatchStatus',
                 request_serializer=protocol_dot_proto_dot_coordinator__pb2.StatusRequest.SerializeToString,
@@ -160,6 +170,20 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutData(self, request_iterator, context):
+        """Organizer only. First message: a signed UploadData; then the bytes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetData(self, request, context):
+        """A data set that a campaign names, from `offset` on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchStatus(self, request, context):
         """JSON status, now and whenever it changes.
         """
@@ -218,6 +242,16 @@ def add_CoordinatorServicer_to_server(servicer, server):
             'GetBlob': grpc.unary_stream_rpc_method_handler(
                     servicer.GetBlob,
                     request_deserializer=protocol_dot_proto_dot_coordinator__pb2.BlobRequest.FromString,
+                    response_serializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.SerializeToString,
+            ),
+            'PutData': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutData,
+                    request_deserializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
+                    response_serializer=protocol_dot_proto_dot_coordinator__pb2.Done.SerializeToString,
+            ),
+            'GetData': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetData,
+                    request_deserializer=protocol_dot_proto_dot_coordinator__pb2.DataRequest.FromString,
                     response_serializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.SerializeToString,
             ),
             'WatchStatus': grpc.unary_stream_rpc_method_handler(
@@ -495,6 +529,60 @@ class Coordinator:
             target,
             '/zooswarm.v1.Coordinator/GetBlob',
             protocol_dot_proto_dot_coordinator__pb2.BlobRequest.SerializeToString,
+            protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutData(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/zooswarm.v1.Coordinator/PutData',
+            protocol_dot_proto_dot_coordinator__pb2.BlobChunk.SerializeToString,
+            protocol_dot_proto_dot_coordinator__pb2.Done.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetData(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zooswarm.v1.Coordinator/GetData',
+            protocol_dot_proto_dot_coordinator__pb2.DataRequest.SerializeToString,
             protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
             options,
             channel_credentials,

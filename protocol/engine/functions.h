@@ -1,0 +1,78 @@
+/* exp, log, tanh and the like: fixed formulas over + - * / and comparisons, a vector at a time. */
+#pragma once
+#include "lanes.h"
+
+INLINE vec smaller(vec a, float b) {
+  vec r;
+  UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] < b ? a[l] : b;
+  return r;
+}
+INLINE vec larger(vec a, float b) {
+  vec r;
+  UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] > b ? a[l] : b;
+  return r;
+}
+INLINE vec where_positive(vec condition, vec value) { return (vec)((condition > 0) & (ivec)value); }
+
+INLINE vec tanh_exact(vec x) {
+  const float clamp = 7.90531110763549805f;
+  x = larger(smaller(x, clamp), -clamp);
+  vec s = x * x;
+  vec p = s * -2.76076847742355e-16f + 2.00018790482477e-13f;
+  p = p * s + -8.60467152213735e-11f;
+  p = p * s + 5.12229709037114e-08f;
+  p = p * s + 1.48572235717979e-05f;
+  p = p * s + 6.37261928875436e-04f;
+  p = p * s + 4.89352455891786e-03f;
+  vec q = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
+  q = q * s + 2.26843463243900e-03f;
+  q = q * s + 4.89352518554385e-03f;
+  return (p * x) / q;
+}
+INLINE vec sigmoid_exact(vec x) { return tanh_exact(x * 0.5f) * 0.5f + 0.5f; }
+
+INLINE vec where(ivec condition, vec yes, vec no) { return (vec)((condition & (ivec)yes) | (~condition & (ivec)no)); }
+
+/* 2^n * e^r with n = round(x / ln 2): Cody and Waite's reduction, then a polynomial (Cephes) */
+INLINE vec exp_exact(vec x) {
+  x = larger(smaller(x, 88.0f), -87.0f);
+  vec n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f; /* rounds to an integer, ties to even */
+  vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+  vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  vec y = ((p * (r * r)) + r) + 1.0f;
+  ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
+  return y * (vec)power;
+}
+
+/* For normal x > 0: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), then a polynomial in m - 1 (Cephes) */
+INLINE vec log_exact(vec x) {
+  ivec bits = (ivec)x;
+  vec m = (vec)((bits & 0x007fffff) | 0x3f000000);
+  vec e = __builtin_convertvector((bits >> 23) - 126, vec);
+  ivec low = m < 0.707106781186547524f;
+  e = where(low, e - 1.0f, e);
+  m = where(low, (m + m) - 1.0f, m - 1.0f);
+  vec z = m * m;
+  vec p = m * 7.0376836292e-2f + -1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m + -1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m + -1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m + -2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  vec y = (p * m) * z;
+  y = y + e * -2.12194440e-4f;
+  y = y - z * 0.5f;
+  return (m + y) + e * 0.693359375f;
+}
+
+/* ---- walking rows of lanes ---- */
+
+#define EACH_VEC(k, count) for (int64_t k = 0; k < (count); k += VW)
+#define AT(p, k) (*(vec *)((p) + (k)))
+#define READ(p, k) (*(const vec *)((p) + (k)))

@@ -1,0 +1,105 @@
+"""Initial states: uniform or normal draws from a recipe's stream, or an orthogonal matrix made of them."""
+
+import numpy as np
+
+from protocol.engine import State
+from protocol.layers import GroupNorm, LayerNorm, Recurrent, arrays_of, size
+from protocol.philox import Key, stream_key, uniform, words
+from protocol.recipe import Network, Recipe
+
+HALVES_MEAN = 8 * 32767.5  # of the sum of eight 16-bit numbers
+HALVES_SCALE = 1 / 53509.91992145008  # its standard deviation, sqrt(8 * (65536^2 - 1) / 12)
+
+
+def initial_state(recipe: Recipe, seed: int) -> State:
+    """Step 0: parameters as `network.init` says, moments zero. Parameter p takes its own words of the stream."""
+    count = recipe.parameter_count
+    key = stream_key("init", bytes.fromhex(recipe.digest), recipe.stream_seed("init", seed))
+    params = _pytorch(recipe, key) if recipe.network.init == "pytorch" else _drawn(recipe, key)
+    return State(step=0, params=params, moments=np.zeros((2, count), np.float32))
+
+
+def _pytorch(recipe: Recipe, key: Key) -> np.ndarray:
+    """PyTorch's default: uniform in ±1/sqrt(n), n = hidden width or fan in; norms 1 and 0.
+
+    (2u - 1) is exact, so there is one rounding, that of the product.
+    """
+    bounds: list[np.ndarray] = []
+    fixed: list[tuple[int, int, np.float32]] = []
+    at = 0
+    for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False):
+        arrays = arrays_of(layer, flow)
+        for name, shape in arrays:
+            fan = layer.width if isinstance(layer, Recurrent) else size(arrays[0][1][1:])
+            bounds.append(np.full(size(shape), np.float32(1.0 / np.sqrt(np.float64(fan)))))
+            if isinstance(layer, LayerNorm | GroupNorm):
+                fixed.append((at, at + size(shape), np.float32(name == "weight")))
+            at += size(shape)
+    u = uniform(key, at)
+    params = (u * np.float32(2) - np.float32(1)) * np.concatenate(bounds).astype(np.float32)
+    for first, end, value in fixed:
+        params[first:end] = value
+    return params
+
+
+def _drawn(recipe: Recipe, key: Key) -> np.ndarray:
+    """Weights by torch.nn.init's function of the name, for each array by itself; biases 0; norms 1 and 0."""
+    params = np.zeros(recipe.parameter_count, np.float32)
+    at = 0
+    for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False):
+        for name, shape in arrays_of(layer, flow):
+            here = params[at : at + size(shape)]
+            if isinstance(layer, LayerNorm | GroupNorm):
+                here[:] = name == "weight"
+            elif name.startswith("weight"):
+                here[:] = _weights(recipe.network, shape, key, at)
+            at += size(shape)
+    return params
+
+
+def _weights(network: Network, shape: tuple[int, ...], key: Key, at: int) -> np.ndarray:
+    """One weight array, flat float32; `at` is its first parameter's number."""
+    count, place = size(shape), size(shape[2:])
+    fan_in, fan_out = shape[1] * place, shape[0] * place
+    if network.init == "constant":
+        return np.full(count, network.init_value, np.float32)
+    if network.init == "orthogonal":
+        matrix = normals(key, count, at).reshape(shape[0], fan_in)
+        flat = orthonormal(matrix) if shape[0] <= fan_in else orthonormal(matrix.T.copy()).T
+        return (flat.reshape(-1) * network.init_gain).astype(np.float32)
+    spread = 2.0 / (fan_in + fan_out) if network.init == "xavier" else 2.0 / fan_in
+    if network.init_draw == "normal":
+        return (normals(key, count, at) * (network.init_gain * np.sqrt(spread))).astype(np.float32)
+    bound = np.float32(network.init_gain * np.sqrt(3.0 * spread))
+    return (uniform(key, count, at) * np.float32(2) - np.float32(1)) * bound
+
+
+def normals(key: Key, count: int, start: int) -> np.ndarray:
+    """Nearly normal draws, (count,) float64: the sum of the eight 16-bit halves of four words, centred and scaled."""
+    four = words(key, 4 * count, 4 * start).reshape(count, 4).astype(np.int64)
+    total = ((four & 0xFFFF) + (four >> 16)).sum(axis=1)  # integers: any order
+    return (total.astype(np.float64) - HALVES_MEAN) * HALVES_SCALE
+
+
+def orthonormal(rows: np.ndarray) -> np.ndarray:
+    """Gram and Schmidt, modified: each row is scaled to length 1 and taken out of the rows after it. (R, N) float64.
+
+    A product's terms are added by halves: the second half of the row onto the first, until one is left.
+    """
+    rows = rows.copy()
+    for r in range(len(rows)):
+        rows[r] = rows[r] / np.sqrt(halving_sum(rows[r] * rows[r]))
+        below = rows[r + 1 :]
+        rows[r + 1 :] = below - halving_sum(below * rows[r])[:, None] * rows[r]
+    return rows
+
+
+def halving_sum(values: np.ndarray) -> np.ndarray:
+    """(..., N) -> (...): padded with zeros to a power of two, then halves are added."""
+    width = 1 << (values.shape[-1] - 1).bit_length()
+    padded = np.zeros((*values.shape[:-1], width))
+    padded[..., : values.shape[-1]] = values
+    while width > 1:
+        width //= 2
+        padded = padded[..., :width] + padded[..., width:]
+    return padded[..., 0]

@@ -1,0 +1,136 @@
+/* conv2d and the pools, over images of [channel][row][column] rows of lanes. */
+#pragma once
+#include "program.h"
+
+typedef struct { /* an image as a convolution sees it: padded */
+  int64_t height, width, line, step, plane; /* line, step: floats between places of the window, down and across */
+} Frame;
+
+static Frame frame_of(const Layer *l, int lanes) {
+  int64_t height = l->height + 2 * l->padding, width = l->width + 2 * l->padding;
+  return (Frame){height, width, l->stride * width * lanes, (int64_t)l->stride * lanes, height * width * lanes};
+}
+
+/* Copy between an image and the middle of its padded frame. */
+static void copy_rows(const Layer *l, int lanes, float *padded, float *image, int out) {
+  Frame f = frame_of(l, lanes);
+  int64_t row = (int64_t)l->width * lanes;
+  for (int c = 0; c < l->channels; c++)
+    for (int y = 0; y < l->height; y++) {
+      float *in_frame = padded + c * f.plane + ((y + l->padding) * f.width + l->padding) * lanes;
+      float *in_image = image + ((int64_t)c * l->height + y) * row;
+      memcpy(out ? in_image : in_frame, out ? in_frame : in_image, sizeof(float) * row);
+    }
+}
+
+static const float *framed(const Layer *layer, const Plan *plan, int index) {
+  return layer->padding ? plan->saved[index] : plan->activation[index];
+}
+
+static void conv_forward(const Layer *layer, const float *first, const Plan *plan, int index) {
+  int lanes = plan->lanes, n = (int)taps(layer), places = layer->out_height * layer->out_width;
+  Frame f = frame_of(layer, lanes);
+  if (layer->padding) {
+    memset(plan->saved[index], 0, sizeof(float) * padded_size(layer) * lanes);
+    copy_rows(layer, lanes, plan->saved[index], plan->activation[index], 0);
+  }
+  int32_t *at = plan->at[index];
+  for (int i = 0; i < n; i++) {
+    int across = i % layer->kernel_width, down = i / layer->kernel_width % layer->kernel_height;
+    at[i] = (int32_t)(i / (layer->kernel_width * layer->kernel_height) * f.plane + (down * f.width + across) * lanes);
+  }
+  for (int y = 0; y < layer->out_height; y++)
+    for (int x = 0; x < layer->out_width; x++) {
+      Terms terms = {first, framed(layer, plan, index) + y * f.line + x * f.step, n, 1, 0, n, at};
+      Place place = {plan->activation[index + 1] + ((int64_t)y * layer->out_width + x) * lanes, (int64_t)places * lanes, 0};
+      chains(layer->out_channels, lanes, BIAS, first + (int64_t)layer->out_channels * n, terms, none, place);
+    }
+}
+
+static void conv_backward(const Layer *layer, const float *first, const Plan *plan, int index) {
+  int lanes = plan->lanes, n = (int)taps(layer), places = layer->out_height * layer->out_width, m = layer->out_channels;
+  Frame f = frame_of(layer, lanes);
+  if (index > plan->lowest) {
+    float *below = layer->padding ? plan->padded : plan->below;
+    memset(below, 0, sizeof(float) * padded_size(layer) * lanes);
+    for (int y = 0; y < layer->out_height; y++)
+      for (int x = 0; x < layer->out_width; x++) {
+        const float *delta = plan->delta + ((int64_t)y * layer->out_width + x) * lanes;
+        Terms terms = {first, delta, 1, n, (int64_t)places * lanes, m, 0};
+        chains(n, lanes, MEMORY, 0, terms, none, (Place){below + y * f.line + x * f.step, 0, plan->at[index]});
+      }
+    if (layer->padding) copy_rows(layer, lanes, plan->padded, plan->below, 1);
+  }
+  float *gradient = plan->gradient + layer->offset;
+  Side delta = {plan->delta, (int64_t)places * lanes, (int64_t)layer->out_width * lanes, lanes, 0};
+  Side value = {framed(layer, plan, index), 0, f.line, f.step, plan->at[index]};
+  outer(gradient, plan->partial, lanes, delta, m, value, n, layer->out_height, layer->out_width);
+  over_positions(gradient + (int64_t)m * n, plan->partial, lanes, plan->delta, (int64_t)places * lanes, lanes, m, places);
+}
+
+/* ---- pools: a window's places are numbered row by row ---- */
+
+#define EACH_WINDOW(layer, lanes)                                                                  \
+  for (int c = 0; c < layer->channels; c++)                                                        \
+    for (int y = 0; y < layer->out_height; y++)                                                    \
+      for (int x = 0; x < layer->out_width; x++) {                                                 \
+        int64_t out = (((int64_t)c * layer->out_height + y) * layer->out_width + x) * lanes;       \
+        int64_t in = (((int64_t)c * layer->height + y * layer->stride) * layer->width + x * layer->stride) * lanes;
+#define EACH_PLACE(layer, lanes)                                \
+  for (int v = 0, place = 0; v < layer->kernel_height; v++)     \
+    for (int u = 0; u < layer->kernel_width; u++, place++) {    \
+      int64_t at = in + ((int64_t)v * layer->width + u) * lanes;
+
+static void maxpool_forward(const Layer *layer, const Plan *plan, int index) {
+  int lanes = plan->lanes;
+  const float *from = plan->activation[index];
+  float *to = plan->activation[index + 1];
+  int32_t *chosen = (int32_t *)plan->saved[index];
+  EACH_WINDOW(layer, lanes)
+    EACH_VEC(k, lanes) {
+      vec best = READ(from, in + k);
+      ivec where_best = (ivec){0};
+      EACH_PLACE(layer, lanes)
+        vec value = READ(from, at + k);
+        ivec better = value > best;
+        best = where(better, value, best);
+        where_best = (better & place) | (~better & where_best);
+      }
+      AT(to, out + k) = best;
+      *(ivec *)(chosen + out + k) = where_best;
+    }
+  }
+}
+
+static void pool_backward(const Layer *layer, const Plan *plan, int index) {
+  int lanes = plan->lanes;
+  const int32_t *chosen = (const int32_t *)plan->saved[index];
+  float size = (float)(layer->kernel_height * layer->kernel_width);
+  memset(plan->below, 0, sizeof(float) * layer->inputs * lanes);
+  EACH_WINDOW(layer, lanes)
+    EACH_VEC(k, lanes) {
+      vec d = READ(plan->delta, out + k);
+      if (layer->kind == AVGPOOL) {
+        d = d / size;
+        EACH_PLACE(layer, lanes) AT(plan->below, at + k) = AT(plan->below, at + k) + d; }
+      } else {
+        ivec best = *(const ivec *)(chosen + out + k);
+        EACH_PLACE(layer, lanes)
+          AT(plan->below, at + k) = AT(plan->below, at + k) + (vec)((best == place) & (ivec)d); }
+      }
+    }
+  }
+}
+
+static void avgpool_forward(const Layer *layer, const Plan *plan, int index) {
+  int lanes = plan->lanes;
+  const float *from = plan->activation[index];
+  float size = (float)(layer->kernel_height * layer->kernel_width);
+  EACH_WINDOW(layer, lanes)
+    EACH_VEC(k, lanes) {
+      vec sum = (vec){0};
+      EACH_PLACE(layer, lanes) (void)place; sum = sum + READ(from, at + k); }
+      AT(plan->activation[index + 1], out + k) = sum / size;
+    }
+  }
+}

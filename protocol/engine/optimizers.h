@@ -1,0 +1,71 @@
+/* One step of an optimizer over flat parameters. docs/exact_arithmetic.md, section 10. */
+#pragma once
+#include "functions.h"
+
+enum Rule { ADAM = 1, ADAMW, SGD, RMSPROP };
+
+typedef struct {
+  int32_t rule, nesterov;
+  float beta1, rest1, beta2, rest2, epsilon, momentum, decay, clip;
+} Optimizer;
+
+/* Scale the gradient so that its norm is at most `clip`: squares are added to 16 sums in turn, then their tree. */
+static void clip_norm(float clip, int64_t n, float *gradient) {
+  float sum[LANES] __attribute__((aligned(64))) = {0};
+  memset(gradient + n, 0, sizeof(float) * LANES);
+  for (int64_t p = 0; p < n; p += LANES)
+    for (int l = 0; l < LANES; l++) sum[l] = sum[l] + gradient[p + l] * gradient[p + l];
+  for (int half = LANES / 2; half; half /= 2)
+    for (int l = 0; l < half; l++) sum[l] = sum[l] + sum[l + half];
+  float scale = clip / (sqrtf(sum[0]) + 1e-6f);
+  if (scale < 1.0f)
+    for (int64_t p = 0; p < n; p++) gradient[p] = gradient[p] * scale;
+}
+
+static void adam(const Optimizer *o, const float *size, int64_t n, const float *restrict gradient,
+                 float *restrict params, float *restrict first, float *restrict second) {
+  float rate = size[0], correction = size[1];
+  for (int64_t p = 0; p < n; p++) {
+    float g = gradient[p];
+    first[p] = first[p] * o->beta1 + g * o->rest1;
+    second[p] = second[p] * o->beta2 + (g * g) * o->rest2;
+    params[p] = params[p] - (first[p] * rate) / (sqrtf(second[p]) * correction + o->epsilon);
+  }
+}
+
+static void sgd(const Optimizer *o, float rate, int64_t n, const float *restrict gradient, float *restrict params,
+                float *restrict first) {
+  if (o->momentum == 0.0f) {
+    for (int64_t p = 0; p < n; p++) params[p] = params[p] - gradient[p] * rate;
+    return;
+  }
+  for (int64_t p = 0; p < n; p++) {
+    float g = gradient[p];
+    first[p] = first[p] * o->momentum + g;
+    params[p] = params[p] - (o->nesterov ? g + first[p] * o->momentum : first[p]) * rate;
+  }
+}
+
+static void rmsprop(const Optimizer *o, float rate, int64_t n, const float *restrict gradient, float *restrict params,
+                    float *restrict first, float *restrict second) {
+  for (int64_t p = 0; p < n; p++) {
+    float g = gradient[p];
+    second[p] = second[p] * o->beta2 + (g * g) * o->rest2;
+    float move = g / (sqrtf(second[p]) + o->epsilon);
+    if (o->momentum != 0.0f) move = first[p] = first[p] * o->momentum + move;
+    params[p] = params[p] - move * rate;
+  }
+}
+
+/* size: the step's rate, adam's correction, adamw's shrinking. The gradient has room for a vector behind the last. */
+static void optimize(const Optimizer *o, const float *size, int64_t n, float *gradient, float *params, float *moments) {
+  float *first = moments, *second = moments + n;
+  if (o->clip > 0.0f) clip_norm(o->clip, n, gradient);
+  if (o->decay > 0.0f && o->rule != ADAMW)
+    for (int64_t p = 0; p < n; p++) gradient[p] = gradient[p] + params[p] * o->decay;
+  if (o->decay > 0.0f && o->rule == ADAMW)
+    for (int64_t p = 0; p < n; p++) params[p] = params[p] - params[p] * size[2];
+  if (o->rule == ADAM || o->rule == ADAMW) adam(o, size, n, gradient, params, first, second);
+  if (o->rule == SGD) sgd(o, size[0], n, gradient, params, first);
+  if (o->rule == RMSPROP) rmsprop(o, size[0], n, gradient, params, first, second);
+}
