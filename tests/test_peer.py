@@ -23,14 +23,16 @@ from protocol.engine.training import advance, start
 from protocol.envelope import seal
 from protocol.errors import Refused, UsageError
 from protocol.identity import Identity
+from protocol.layers import Gru, Linear
 from protocol.messages import Cell, Receipt
-from protocol.recipe import Gru, Linear, Network, Recipe, Task, Training
+from protocol.recipe import Network, Recipe, Training
+from protocol.tasks import MachineTask
 from protocol.wire import parse_address
 
 RECIPE = Recipe(
     name="tiny",
     label="xor",
-    task=Task(machine="SimpleXORMachine", length=4, sequences=64, held_out=16),
+    task=MachineTask(machine="SimpleXORMachine", length=4, sequences=64, held_out=16),
     network=Network(layers=(Gru(width=3), Linear(width=20))),
     training=Training(learning_rate=0.02, batch=8, max_steps=60, segment_steps=20),
 )
