@@ -154,7 +154,6 @@ class Daemon:
         self.view.say(
             f"campaign {campaign.name}: {campaign.network_count:,} networks of {len(campaign.recipes)} recipes"
         )
-        self.stock.want(campaign.data_sets)
         self._take_up(campaign)
 
     def _take_up(self, campaign: Campaign) -> None:

@@ -80,6 +80,10 @@ class Stock:
             return 0.0
         except Away:
             return RETRY_SECONDS
+        except ValueError:  # the channel was closed under us
+            if not self._stopping:
+                raise
+            return 0.0
         except Refused as error:
             self._say_once(f"data set {digest[:16]} refused: {error}")
             return REFUSED_SECONDS
@@ -115,6 +119,8 @@ class Stock:
             try:
                 limit = read_header(head).length if got >= HEADER.size else DATA_BYTES_MAX
                 for data in self.client.data(digest, got):
+                    if self._stopping:
+                        raise Away("we are leaving")
                     if len(head) < HEADER.size:
                         head = (head + data)[: HEADER.size]
                         limit = read_header(head).length if len(head) == HEADER.size else HEADER.size

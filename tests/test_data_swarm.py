@@ -37,7 +37,7 @@ def test_a_swarm_trains_on_a_data_set_that_only_the_organizer_had(tmp_path, monk
         shutil.rmtree(tmp_path / "home" / "data")
         for name in ("alice", "bob"):
             stage.volunteer(name)
-        stage.wait_complete(150)
+        stage.wait_complete(240)
         for name in ("alice", "bob"):
             stage.wait(lambda name=name: stage.processes[name].poll() == 0, 30, f"{name} to leave")
             assert (tmp_path / name / "data" / digest).is_file()

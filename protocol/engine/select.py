@@ -8,7 +8,7 @@ from protocol.canonical import sha256
 from protocol.engine import Engine
 from protocol.engine.data import initial_state, task_data
 from protocol.errors import UsageError
-from protocol.layers import Gru, Linear, Relu
+from protocol.layers import Dropout, Gru, LayerNorm, LeakyRelu, Linear, Lstm, Relu, Rnn
 from protocol.recipe import Network, Recipe, Training
 from protocol.tasks import MachineTask
 
@@ -20,8 +20,36 @@ SELF_TEST = Recipe(
     network=Network(layers=(Gru(width=13), Gru(width=5), Linear(width=7), Relu(), Linear(width=20))),
     training=Training(learning_rate=0.03, batch=18, max_steps=100, segment_steps=4),
 )
+SELF_TEST_MORE = Recipe(
+    name="self-test-more",
+    label="self-test",
+    task=MachineTask(machine="SimpleXORMachine", length=3, sequences=29, held_out=19),
+    network=Network(
+        layers=(
+            Lstm(width=5),
+            LayerNorm(),
+            Rnn(width=6),
+            Dropout(rate=0.2),
+            Linear(width=7),
+            LeakyRelu(),
+            Linear(width=20),
+        ),
+        init="orthogonal",
+    ),
+    training=Training(
+        loss="bce",
+        optimizer="rmsprop",
+        learning_rate=0.03,
+        momentum=0.5,
+        clip_norm=0.1,
+        schedule="cosine",
+        batch=18,
+        max_steps=100,
+        segment_steps=4,
+    ),
+)
 SELF_TEST_STEPS = 8
-SELF_TEST_DIGEST = "ff8bf4927d65c8b326b7c4d52913e320fb2d56297679bc5d1adfa82089ee2522"
+SELF_TEST_DIGEST = "a3ebfeb56480eb0d698e0b3a389661ed6c29ab5769f27da0cf6cc273d3382477"
 
 
 def select_engine(backend: str = "auto", threads: int = 1, isa: str = "auto") -> Engine:
@@ -53,14 +81,18 @@ def select_engine(backend: str = "auto", threads: int = 1, isa: str = "auto") ->
 
 
 def self_test(engine: Engine) -> str:
-    """A digest of all that `engine` computes for a small recipe: two networks, resumed half-way; 64 hex digits."""
-    data, seeds = task_data(SELF_TEST), [0, 2**40 + 1]
-    states = [initial_state(SELF_TEST, seed) for seed in seeds]
+    """A digest of all that `engine` computes for two small recipes, two networks each, resumed half-way; 64 digits."""
+    parts = [part for recipe in (SELF_TEST, SELF_TEST_MORE) for part in _computed(engine, recipe)]
+    return sha256(*(struct.pack("<Q", len(part)) + part for part in parts)).hex()
+
+
+def _computed(engine: Engine, recipe: Recipe) -> list[bytes]:
+    data, seeds = task_data(recipe), [0, 2**40 + 1]
+    states = [initial_state(recipe, seed) for seed in seeds]
     parts = [data.inputs.tobytes(), data.targets.tobytes()]
     for steps in (SELF_TEST_STEPS // 2, SELF_TEST_STEPS - SELF_TEST_STEPS // 2):
-        states, losses = engine.train(SELF_TEST, data, seeds, states, steps)
+        states, losses = engine.train(recipe, data, seeds, states, steps)
         parts.append(losses.astype("<f4").tobytes())
     parts += [state.to_bytes() for state in states]
-    held_out = engine.held_out_loss(SELF_TEST, data, [state.params for state in states])
-    parts.append(np.asarray(held_out, "<f4").tobytes())
-    return sha256(*(struct.pack("<Q", len(part)) + part for part in parts)).hex()
+    found = engine.evaluate(recipe, data, [state.params for state in states])
+    return [*parts, np.asarray(found.loss, "<f4").tobytes(), np.asarray(found.correct, "<i8").tobytes()]
