@@ -129,6 +129,9 @@ def predict(
 
 
 def interval(values: list[float]) -> tuple[float, float]:
+    """The middle 95% of bootstrapped values; NaN when none is defined."""
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     low, high = np.nanquantile(values, (0.025, 0.975))
     return float(low), float(high)
 

@@ -62,8 +62,12 @@ def test_trojans_are_found_where_the_initial_weights_are_shared_and_the_controls
     assert all(
         table[name].low > 0.8 for name in ("raw", "standardize", "standardize + select", "matched + standardize")
     )
-    control = trojans.trojan_table(recipe, initial_NP, trojan_N, np.arange(80) // 2, grid=trojans.GRID[:3])
-    assert np.mean([row.value for row in control.values()]) < 0.65
+    controls = []
+    for _ in range(6):  # one draw of 80 networks alone strays by 0.09
+        noise_NP = shared_P + 0.1 * rng.normal(size=initial_NP.shape)
+        table = trojans.trojan_table(recipe, noise_NP, trojan_N, np.arange(80) // 2, grid=trojans.GRID[:3])
+        controls.append([row.value for row in table.values()])
+    assert np.abs(np.mean(controls, axis=0) - 0.5).max() < 0.12
 
 
 def test_selection_sees_no_test_network():
