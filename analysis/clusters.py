@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.auc import Auc, auc, ridge_scorer, unseen_scores
-from analysis.classify import labeling_scores
+from analysis.classify import labeling_scores, shuffled_within
 from analysis.features import standardized
 from analysis.geometry import class_distances, pca
 from analysis.splits import fold_by_group
@@ -115,7 +115,7 @@ def separation(
         raise UsageError(f"telling {first} from {second} needs two seeds of each")
     fold_N = fold_by_group(second_N, seed_N, seed=seed)
     rng = np.random.default_rng(seed)
-    codes_RN = np.stack([second_N, *(rng.permutation(second_N) for _ in range(shuffles))]).astype(int)
+    codes_RN = np.stack([second_N, *(shuffled_within(second_N, fold_N, rng) for _ in range(shuffles))]).astype(int)
     score_RN = labelings_scored(x, codes_RN, fold_N)
     trained = auc(score_RN[0], second_N)
     null_R = np.array([auc(*pair).value for pair in zip(score_RN[1:], codes_RN[1:] == 1, strict=True)])

@@ -363,3 +363,11 @@ def test_the_snippet_about_methods_runs(clusters, capsys):
     text = (Path(__file__).parent.parent / "docs" / "analyses.md").read_text()
     exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("PATH", str(clusters)), {})
     assert capsys.readouterr().out.endswith("[]\n")
+
+
+def test_the_page_compares_originals_with_modified_classes(tmp_path):
+    pair = [RECIPES[0], recipe_of("parity+trigger", learning_rate=0.02)]
+    networks = [planted(recipe, seed, 1.5) for recipe in pair for seed in range(SEEDS)]
+    page = html.unescape(report_page(open_zoo(publish(tmp_path / "zoo", networks, pair))))
+    assert "seen in the weights for 1 of 1 pairs, in the loss alone for 0" in page
+    assert "parity, parity+trigger" in page
