@@ -99,7 +99,17 @@ def shuffled_within(code_N: np.ndarray, fold_N: np.ndarray, rng: np.random.Gener
 
 
 def fit_predict(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
-    """Predicted classes (R, T) for R labelings of the same M training rows.
+    """Predicted classes (R, T) for R labelings of the same M training rows: the largest of `labeling_scores`."""
+    return labeling_scores(train_MF, codes_RM, test_TF, classes).argmax(2).T
+
+
+def ridge_scores(train_MF: np.ndarray, code_M: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
+    """(T, K) scores of one labeling; the class with the largest is predicted."""
+    return labeling_scores(train_MF, code_M[None], test_TF, classes)[:, 0]
+
+
+def labeling_scores(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
+    """(T, R, K) scores for R labelings of the same M training rows.
 
     Ridge regression on one-hot labels. The penalty of each labeling is the one with the smallest leave-one-out error
     within the training rows, in closed form: (y - Hy) / (1 - diag H). Scaling is learnt from the training rows only.
@@ -115,7 +125,7 @@ def fit_predict(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray,
     best_R = np.full(len(codes_RM), np.inf)
     scores_TRK = np.zeros((len(test_TF), *center_RK.shape))
     for ridge in RIDGES:
-        penalized_D = size_D**2 + ridge * float((size_D**2).mean())
+        penalized_D = size_D**2 + ridge * float((size_D**2).sum() / max(1, len(size_D)))
         shrink_D = size_D**2 / penalized_D
         fitted_MRK = np.tensordot(left_MD * shrink_D, seen_DRK, 1)
         leverage_M = np.minimum(square_MD @ shrink_D + 1 / len(train_MF), 1 - 1e-9)  # 1/M: the mean is learnt too
@@ -123,7 +133,7 @@ def fit_predict(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray,
         better = error_R < best_R
         best_R[better] = error_R[better]
         scores_TRK[:, better] = np.tensordot(test_TD * (size_D / penalized_D), seen_DRK[:, better], 1)
-    return (scores_TRK + center_RK).argmax(2).T
+    return scores_TRK + center_RK
 
 
 def thin_svd(train_MF: np.ndarray, test_TF: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

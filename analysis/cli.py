@@ -10,7 +10,8 @@ import click
 @click.argument("zoo", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the page; made if missing.")
 @click.option("--where", metavar="SQL", help="Only these networks, e.g. \"class in ('parity', 'xor')\".")
-def report(zoo: Path, out: Path, where: str | None) -> None:
+@click.option("--json", "json_too", is_flag=True, help="Also write report.json: the page's numbers.")
+def report(zoo: Path, out: Path, where: str | None, json_too: bool) -> None:
     """Make one self-contained HTML page about ZOO, a zoo's directory.
 
     \b
@@ -18,7 +19,7 @@ def report(zoo: Path, out: Path, where: str | None) -> None:
     """
     from analysis.report import write_report
 
-    page = write_report(zoo, out, where, say=lambda text: print(text, file=sys.stderr, flush=True))
+    page = write_report(zoo, out, where, lambda text: print(text, file=sys.stderr, flush=True), json_too)
     print(page)
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from analysis import curves, features, geometry, plots
 from analysis.classify import Accuracy, class_accuracy
+from analysis.report_sections import Population, Section, population_sections, prelude
 from analysis.zoo import Zoo, open_zoo
 from protocol.canonical import write_atomic
 from protocol.errors import UsageError
@@ -34,16 +35,22 @@ FEATURES: dict[str, Callable[[Recipe, np.ndarray], np.ndarray]] = {
 
 
 def write_report(
-    path: Path, out: Path, where: str | None = None, say: Callable[[str], None] = lambda text: None
+    path: Path,
+    out: Path,
+    where: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    json_too: bool = False,
 ) -> Path:
-    """Write `out`/report.html about the zoo at `path`; `say` hears of the progress. Returns the page's path.
+    """Write `out`/report.html (and report.json) about the zoo at `path`; `say` hears of the progress.
 
-    Raises UsageError: no zoo, a damaged file, a bad `where`, or an `out` that cannot be written.
+    Returns the page's path. Raises UsageError: no zoo, a damaged file, a bad `where`, an `out` that cannot be written.
     """
-    html = report_page(open_zoo(path), where, say)
+    values = report_values(open_zoo(path), where, say)
     page = out / "report.html"
     try:
-        write_atomic(page, html.encode())
+        write_atomic(page, rendered(values).encode())
+        if json_too:
+            write_atomic(out / "report.json", report_json(values).encode())
     except OSError as error:
         raise UsageError(f"{out}: cannot write the page: {error.strerror or error}") from None
     return page
@@ -51,20 +58,63 @@ def write_report(
 
 def report_page(zoo: Zoo, where: str | None = None, say: Callable[[str], None] = lambda text: None) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, StrictUndefined
+    return rendered(report_values(zoo, where, say))
 
+
+def report_values(zoo: Zoo, where: str | None = None, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """All that the page shows, by section."""
     say("reading the catalogue")
     table = zoo.table(where, TABLE_COLUMNS)
     say("learning curves")
     learning = curves.learning_by_class(table)
-    values = {
+    weights = weight_space(zoo, table, where, say)
+    return {
         "manifest": zoo.store.manifest,
         "where": where,
         "overview": overview(table),
-        "weights": weight_space(zoo, table, where, say),
+        "weights": weights,
         "training": training(learning),
         "provenance": provenance(zoo, table),
     }
+
+
+def report_json(values: dict[str, Any]) -> str:
+    """The page's numbers without its pictures, as JSON."""
+    weights = values["weights"] or {"distances": None, "accuracy": {"missing": "no network"}, "sections": []}
+    told = {
+        name: {
+            kind: {
+                "accuracy": one.accuracy,
+                "low": one.low,
+                "high": one.high,
+                "chance": one.chance,
+                "networks": one.total,
+            }
+            for kind, one in zip(("trained", "initial"), pair, strict=True)
+        }
+        | {"shuffled": list(pair[0].shuffled)}
+        for name, pair in weights["accuracy"].get("rows", {}).items()
+    }
+    sections = [
+        {name: getattr(one, name) for name in ("key", "title", "verdict", "missing", "head", "rows", "code")}
+        for one in weights["sections"]
+    ]
+    found = {
+        "manifest": values["manifest"].number,
+        "where": values["where"],
+        "overview": values["overview"],
+        "distances": weights["distances"] and weights["distances"]["words"],
+        "class_from_weights": told or weights["accuracy"]["missing"],
+        "sections": sections,
+        "training": [] if values["training"] is None else values["training"]["rows"],
+    }
+    return json.dumps(found, indent=1, ensure_ascii=False)
+
+
+def rendered(values: dict[str, Any]) -> str:
+    """`report_values` as HTML."""
+    from jinja2 import Environment, StrictUndefined
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"picture": picture, "percent": percent, "python": repr}
     template = (Path(__file__).parent / "report.html").read_text()
@@ -143,7 +193,32 @@ def weight_space(zoo: Zoo, table: pa.Table, where: str | None, say: Callable[[st
         "explained": [where.explained_D for where in maps.values()],
         "distances": distances,
         "accuracy": accuracy_section(sample, say),
+        **methods(zoo, sample, say),
     }
+
+
+def methods(zoo: Zoo, sample: Sample, say: Callable[[str], None]) -> dict[str, Any]:
+    """The sections of report_sections, on the classes that have two seeds at least; none with one such class."""
+    label_N, seed_N = np.array(sample.labels), np.array(sample.seeds)
+    names = [name for name in sorted(set(sample.labels)) if len(np.unique(seed_N[label_N == name])) > 1]
+    if len(names) < 2:
+        return {"sections": [], "prelude": ""}
+    lone = sorted(set(sample.labels) - set(names))
+    left_out = f"class not in ({', '.join(map(literal, lone))})" if lone else ""
+    where = " and ".join(filter(None, [sample.where, left_out]))
+    table, kept = zoo.table(where or None), np.isin(label_N, names)
+    people = Population(
+        where=where,
+        recipe=sample.recipe,
+        recipes={row["class"]: zoo.recipe(row["recipe"]) for row in table.select(["class", "recipe"]).to_pylist()},
+        table=table,
+        labels=label_N[kept].tolist(),
+        seeds=seed_N[kept].tolist(),
+        weights_NP=sample.weights_NP[kept],
+        initial_NP=sample.initial_NP[kept],
+    )
+    sections: list[Section] = population_sections(people, say)
+    return {"sections": sections, "prelude": prelude(where)}
 
 
 def network_maps(sample: Sample) -> dict[str, geometry.Map]:

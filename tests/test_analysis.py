@@ -1,6 +1,7 @@
 """Analysis finds what is there, and does not find what is not."""
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -280,9 +281,12 @@ def test_the_page_holds_its_numbers_needs_no_network_and_repeats_itself(clusters
     assert page == tmp_path / "out" / "report.html" and "maps" in result.stderr
     assert f"<b>{3 * SEEDS}</b><span>networks</span>" in text
     assert not re.search(r"""(src|href)=["'](?!data:)""", text) and "<script" not in text
-    assert text.count("data:image/svg+xml;base64,") == 5
+    assert text.count("data:image/svg+xml;base64,") == 8
     assert "From raw weights: yes" in text and "first-zoo" in text and RECIPES[0].digest[:16] in text
-    assert write_report(clusters, tmp_path / "again").read_text() == text
+    assert write_report(clusters, tmp_path / "again", json_too=True).read_text() == text
+    numbers = json.loads((tmp_path / "again" / "report.json").read_text())
+    assert [one["key"] for one in numbers["sections"]][:2] == ["layers", "groupings"]
+    assert all(cell in html.unescape(text) for one in numbers["sections"] for row in one["rows"] for cell in row)
 
 
 def test_the_calls_on_the_page_give_its_numbers(clusters):
@@ -355,3 +359,17 @@ def test_the_snippets_in_the_documents_run(clusters):
         names: dict = {}
         exec(code.replace("PATH", str(clusters)), names)
         assert set(names["weights"]) == {name for name, _ in RECIPES[0].shapes}
+
+
+def test_the_snippet_about_methods_runs(clusters, capsys):
+    text = (Path(__file__).parent.parent / "docs" / "analyses.md").read_text()
+    exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("PATH", str(clusters)), {})
+    assert capsys.readouterr().out.endswith("[]\n")
+
+
+def test_the_page_compares_originals_with_modified_classes(tmp_path):
+    pair = [RECIPES[0], recipe_of("parity+trigger", learning_rate=0.02)]
+    networks = [planted(recipe, seed, 1.5) for recipe in pair for seed in range(SEEDS)]
+    page = html.unescape(report_page(open_zoo(publish(tmp_path / "zoo", networks, pair))))
+    assert "seen in the weights for 1 of 1 pairs, in the loss alone for 0" in page
+    assert "parity, parity+trigger" in page
