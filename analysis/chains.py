@@ -9,7 +9,8 @@ import numpy as np
 
 from analysis.features import split_layers, upper
 from analysis.symmetry import balanced, symmetry_spec
-from protocol.recipe import Gru, Linear, Recipe
+from protocol.layers import Gru, Linear
+from protocol.recipe import Recipe
 
 CHAINS = ("canonical", "as_coded")
 

@@ -9,7 +9,8 @@ import numpy as np
 from analysis.features import split_layers
 from protocol.engine import TaskData
 from protocol.errors import UsageError
-from protocol.recipe import Gru, Linear, Recipe, Relu
+from protocol.layers import Gru, Linear, Relu
+from protocol.recipe import Recipe
 
 
 def activations(recipe: Recipe, weights_KP: np.ndarray, commands_STI: np.ndarray) -> list[np.ndarray]:
@@ -42,8 +43,8 @@ def held_out_losses(recipe: Recipe, weights_KP: np.ndarray, data: TaskData, bloc
     """(K,) mean squared error on the recipe's held-out sequences, `block` networks at a time."""
     losses = [np.zeros(0)]
     for begin in range(0, len(weights_KP), block):
-        found = outputs(recipe, weights_KP[begin : begin + block], data.held_out_commands)
-        losses.append(((found - data.held_out_pins) ** 2).mean((1, 2, 3)))
+        found = outputs(recipe, weights_KP[begin : begin + block], data.held_out_inputs)
+        losses.append(((found - data.held_out_targets) ** 2).mean((1, 2, 3)))
     return np.concatenate(losses)
 
 

@@ -43,7 +43,7 @@ def on_dask(client: Any) -> Run:
     """
 
     def run(weights_NP: np.ndarray, pairs: list[Pair], k: int, rows: int) -> Iterator[tuple[Pair, tuple]]:
-        from dask.distributed import as_completed
+        from dask.distributed import as_completed  # pyright: ignore[reportMissingImports]
 
         square_N = np.einsum("np,np->n", weights_NP, weights_NP)
         shared = client.scatter([weights_NP, square_N], broadcast=True)

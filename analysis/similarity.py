@@ -101,7 +101,7 @@ def barriers(
 ) -> Barrier:
     """Loss barriers of pairs (J, 2, P), naive and after signed matching; on the first held-out sequences."""
     at_L = np.linspace(0, 1, points)
-    commands, pins = data.held_out_commands[:sequences], data.held_out_pins[:sequences]
+    commands, pins = data.held_out_inputs[:sequences], data.held_out_targets[:sequences]
 
     def along(a_P: np.ndarray, b_P: np.ndarray) -> np.ndarray:
         line_LP = a_P + at_L[:, None] * (b_P - a_P)

@@ -17,7 +17,8 @@ import numpy as np
 
 from analysis.features import split_layers
 from protocol.errors import UsageError
-from protocol.recipe import Gru, Linear, Recipe, Relu
+from protocol.layers import Gru, Linear, Relu
+from protocol.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

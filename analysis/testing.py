@@ -15,7 +15,8 @@ from analysis.chains import chains
 from analysis.classify import fit_predict, ridge_scores, wilson
 from analysis.features import upper
 from protocol.errors import UsageError
-from protocol.recipe import Gru, Linear, Recipe
+from protocol.layers import Gru, Linear
+from protocol.recipe import Recipe
 
 PERMUTATIONS = 1000
 LABELINGS_AT_ONCE = 100  # of 600 networks and 10 classes: 5 MB a copy

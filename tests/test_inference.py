@@ -9,7 +9,7 @@ from analysis.auc import auc
 from analysis.classify import class_accuracy
 from analysis.similarity import euclidean
 from protocol.errors import UsageError
-from protocol.recipe import Gru, Linear
+from protocol.layers import Gru, Linear
 
 
 def planted(classes: int, each: int, shift: float, seed: int, features: int = 30):

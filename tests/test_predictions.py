@@ -8,7 +8,7 @@ from analysis import neighbours, properties, splits, symmetry, trajectories, tro
 from analysis.features import invariants
 from protocol.engine.data import initial_state
 from protocol.errors import UsageError
-from protocol.recipe import Gru, Linear, Relu
+from protocol.layers import Gru, Linear, Relu
 
 SMALL = (Gru(width=4), Linear(width=5), Relu(), Linear(width=20))
 

@@ -9,7 +9,7 @@ from test_analysis import recipe_of
 from analysis import chains, functions, matching, similarity, symmetry
 from protocol.engine.data import initial_state, task_data
 from protocol.engine.reference import NumpyEngine
-from protocol.recipe import Gru, Linear, Relu
+from protocol.layers import Gru, Linear, Relu
 
 ARCHITECTURES = {
     "gru": (Gru(width=5), Gru(width=4), Linear(width=6), Relu(), Linear(width=20)),
@@ -36,7 +36,7 @@ def test_a_symmetry_changes_the_weights_and_not_the_function(layers, seed):
     recipe, weights_NP = random_networks(layers, 3, seed)
     spec = symmetry.symmetry_spec(recipe)
     changed_NP = symmetry.apply_change(spec, weights_NP, symmetry.random_change(spec, 3, np.random.default_rng(seed)))
-    commands = task_data(recipe).held_out_commands
+    commands = task_data(recipe).held_out_inputs
     before, after, tidy = (
         functions.outputs(recipe, w, commands) for w in (weights_NP, changed_NP, symmetry.canonical(recipe, weights_NP))
     )
@@ -105,7 +105,7 @@ def test_without_signs_a_recurrent_layer_is_not_recovered():
 @architectures
 def test_matching_keeps_the_function_and_never_loses_similarity_to_restarts(layers):
     recipe, weights_NP = random_networks(layers, 2, 5)
-    commands = task_data(recipe).held_out_commands
+    commands = task_data(recipe).held_out_inputs
     found = matching.match(recipe, *weights_NP)
     before, after = (functions.outputs(recipe, w[None], commands) for w in (weights_NP[1], found.weights_P))
     assert after == pytest.approx(before, abs=1e-9)
