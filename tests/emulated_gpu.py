@@ -1,6 +1,7 @@
 """A card that is none: exact.cu compiled for this processor, its threads as fibers, its memory ours."""
 
 import ctypes
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from protocol.canonical import hexdigest
 from protocol.engine.build import SOURCE, STRICT, cache_folder, compile_to, find_compiler
 from protocol.engine.cuda import CardError, CJob
 
+RUNNING = threading.Lock()  # the emulator has one block at a time
 EMULATOR = Path(__file__).with_name("emulated_gpu.c")
 
 
@@ -43,7 +45,8 @@ class EmulatedCard:
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
     def launch(self, kernel: str, job: CJob, blocks: int) -> None:
-        met = self._c.emulated_launch(kernel.encode(), ctypes.byref(job), blocks, self.threads)
+        with RUNNING:
+            met = self._c.emulated_launch(kernel.encode(), ctypes.byref(job), blocks, self.threads)
         if met < 0:
             raise AssertionError(f"{kernel}: the threads of a block wait at different barriers")
         self.barriers += met

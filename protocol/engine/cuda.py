@@ -8,17 +8,28 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
-from protocol.engine import Evaluation, State, TaskData
+from protocol.engine import Engine, Evaluation, State, TaskData
 from protocol.engine.data import batch_order
-from protocol.engine.programs import LANES, LANES_MAX, CLayer, COptimizer, CProgram, CSamples, dropout_keys
-from protocol.engine.programs import optimizer_of, program_of
+from protocol.engine.programs import (
+    LANES,
+    LANES_MAX,
+    CLayer,
+    COptimizer,
+    CProgram,
+    CSamples,
+    dropout_keys,
+    optimizer_of,
+    program_of,
+)
 from protocol.engine.schedule import step_sizes
 from protocol.recipe import Recipe
+
+T = TypeVar("T")
 
 LAUNCH_SECONDS = 0.1  # of one kernel: a desktop that is drawn by the same card stays usable
 YIELD_SECONDS = 0.001  # between two kernels
@@ -108,7 +119,8 @@ class CudaEngine:
         losses, correct = np.zeros(len(params), np.float32), np.zeros(len(params), np.int64)
 
         def on(desk: Desk, rows: range) -> None:
-            for turn in parts(rows, desk.turn(recipe, data.held_out_inputs, data.held_out_targets, len(data.held_out_inputs), 0)):
+            inputs, targets = data.held_out_inputs, data.held_out_targets
+            for turn in parts(rows, desk.turn(recipe, inputs, targets, len(inputs), 0)):
                 here = slice(turn.start, turn.stop)
                 losses[here], correct[here] = desk.measure(recipe, data, np.stack(params[here]))
 
@@ -126,6 +138,34 @@ class CudaEngine:
         ]
         for job in jobs:
             job.result()
+
+
+class CudaOrElse:
+    """The CUDA engine until a card fails (no memory for a recipe, a driver that goes away); then another, for good."""
+
+    def __init__(self, cuda: Engine, otherwise: Callable[[], Engine], say: Callable[[str], None]):
+        self._engine, self._otherwise, self._say = cuda, otherwise, say
+        self.name, self.width = cuda.name, getattr(cuda, "width", 0)
+
+    def train(
+        self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
+    ) -> tuple[list[State], np.ndarray]:
+        return self._try(lambda engine: engine.train(recipe, data, seeds, states, steps))
+
+    def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
+        return self._try(lambda engine: engine.held_out_loss(recipe, data, params))
+
+    def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
+        return self._try(lambda engine: engine.evaluate(recipe, data, params))
+
+    def _try(self, work: Callable[[Engine], T]) -> T:
+        try:
+            return work(self._engine)
+        except CardError as error:
+            self._say(f"the GPU is given up: {error}; going on with the processor")
+            self._engine = self._otherwise()
+            self.name = self._engine.name
+            return work(self._engine)
 
 
 class Turn(msgspec.Struct, kw_only=True):
