@@ -10,7 +10,7 @@ from protocol.engine.nvrtc import kernels
 
 THREADS = 128  # of a block: exact.cu's launch bounds
 KERNELS = ("exact_train", "exact_measure", "exact_scratch")
-MULTIPROCESSORS, CAPABILITY_MAJOR, CAPABILITY_MINOR = 16, 75, 76  # numbers of device attributes
+CLOCK_KHZ, MULTIPROCESSORS, CAPABILITY_MAJOR, CAPABILITY_MINOR = 13, 16, 75, 76  # numbers of device attributes
 BLOCKING_SYNC = 4  # a thread that waits for the card leaves its core to others
 FREE_SHARE_MAX = 0.95  # of what is free now: others grow too
 OUT_OF_MEMORY, NO_DEVICE, NOT_FOR_THIS_GPU, INVALID_IMAGE, UNSUPPORTED_PTX = 2, 100, 209, 200, 222
@@ -74,10 +74,13 @@ class NvidiaCard:
         self._driver, c = driver, driver.c
         device, context, module = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
         driver.check(c.cuDeviceGet(ctypes.byref(device), number), "cuDeviceGet")
+        self._device = device
+        self._sizes: dict[int, int] = {}  # of what is allocated now, by address
+        self.peak_bytes = 0
         text = ctypes.create_string_buffer(100)
         driver.check(c.cuDeviceGetName(text, 100, device), "cuDeviceGetName")
         self.model = text.value.decode(errors="replace")
-        architecture = 10 * self._attribute(device, CAPABILITY_MAJOR) + self._attribute(device, CAPABILITY_MINOR)
+        architecture = 10 * self.attribute(CAPABILITY_MAJOR) + self.attribute(CAPABILITY_MINOR)
         self.name = f"sm_{architecture}"
         c.cuDevicePrimaryCtxSetFlags_v2(device, BLOCKING_SYNC)  # refused where it is in use already: no harm
         driver.check(c.cuDevicePrimaryCtxRetain(ctypes.byref(context), device), "cuDevicePrimaryCtxRetain")
@@ -97,7 +100,7 @@ class NvidiaCard:
             ),
             "cuOccupancyMaxActiveBlocksPerMultiprocessor",
         )
-        self.blocks = max(1, each.value) * self._attribute(device, MULTIPROCESSORS)
+        self.blocks = max(1, each.value) * self.attribute(MULTIPROCESSORS)
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         driver.check(c.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)), "cuMemGetInfo")
         self.memory_bytes = int(min(memory * total.value, FREE_SHARE_MAX * free.value))
@@ -108,9 +111,12 @@ class NvidiaCard:
         self._driver.check(
             self._driver.c.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(max(size, 1))), "cuMemAlloc"
         )
+        self._sizes[address.value] = size
+        self.peak_bytes = max(self.peak_bytes, sum(self._sizes.values()))
         return address.value
 
     def free(self, address: int) -> None:
+        self._sizes.pop(address, None)
         self._enter()
         self._driver.check(self._driver.c.cuMemFree_v2(ctypes.c_uint64(address)), "cuMemFree")
 
@@ -141,7 +147,7 @@ class NvidiaCard:
         """The context belongs to a thread; calls come from several."""
         self._driver.check(self._driver.c.cuCtxSetCurrent(self._context), "cuCtxSetCurrent")
 
-    def _attribute(self, device: ctypes.c_int, number: int) -> int:
+    def attribute(self, number: int) -> int:
         value = ctypes.c_int()
-        self._driver.check(self._driver.c.cuDeviceGetAttribute(ctypes.byref(value), number, device), "attribute")
+        self._driver.check(self._driver.c.cuDeviceGetAttribute(ctypes.byref(value), number, self._device), "attribute")
         return value.value
