@@ -146,13 +146,14 @@ def put(recipe: dict[str, Any], path: str, value: Any, place: str) -> None:
 
 
 def fill(text: Any, values: Values, place: str) -> str:
-    """`automaton-{task.index}` with the values of this recipe."""
+    """`automaton-{task.index}` with the values of this recipe; of a list, `3-8`."""
     if not isinstance(text, str):
         raise UsageError(f"{place}: expected text")
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in values:
             raise UsageError(f"{place}: {found[0]}: not a field of grid or sample")
-        return str(values[found[1]])
+        shown = values[found[1]]
+        return "-".join(map(str, shown)) if isinstance(shown, list) else str(shown)
 
     return FIELD.sub(value, text)
