@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from peer.train import TRAIN
+from peer.train import BACKENDS, TRAIN, device_options
 
 
 @click.command("join")
@@ -13,7 +13,8 @@ from peer.train import TRAIN
 @click.option("--threads", type=click.IntRange(1, 256), help="Training threads. Default: all cores.")
 @click.option("--nice", type=click.IntRange(0, 19), default=10, show_default=True, help="Politeness of training.")
 @click.option("--name", help="Shown to others. Default: a short form of your host's key.")
-@click.option("--backend", type=click.Choice(["auto", "c", "numpy"]), default="auto", help="Training engine.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Training engine.")
+@device_options
 @click.option("--until-done", is_flag=True, help="Leave when every campaign is complete.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Interface of the DHT node (0.0.0.0: public).")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port of the DHT node. Default: any.")
@@ -27,6 +28,8 @@ def join(
     until_done: bool,
     listen: str,
     port: int,
+    device: str,
+    gpu_memory: float,
 ) -> None:
     """Lend this computer to a swarm.
 
@@ -37,7 +40,7 @@ def join(
     """
     from peer.join import join_swarm
 
-    join_swarm(address, directory, threads, nice, name, backend, until_done, listen, port)
+    join_swarm(address, directory, threads, nice, name, backend, until_done, listen, port, device, gpu_memory)
 
 
 @click.group("identity")

@@ -15,7 +15,9 @@ RESTARTS_MAX = 5  # a process that dies more often has a cause that restarting d
 class Crew:
     """One training process. `events()` returns what it said since the last call; a dead one is started again."""
 
-    def __init__(self, campaigns: Path, log: Path, backend: str, threads: int, nice: int):
+    def __init__(
+        self, campaigns: Path, log: Path, backend: str, threads: int, nice: int, device: str, gpu_memory: float
+    ):
         self.command = [
             sys.executable,
             "-P" if sys.version_info >= (3, 11) else "-u",
@@ -25,6 +27,8 @@ class Crew:
             backend,
             str(threads),
             str(nice),
+            device,
+            str(gpu_memory),
         ]
         self.log, self.restarts, self.stopping = log, 0, False
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()

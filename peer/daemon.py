@@ -16,7 +16,7 @@ import msgspec
 from peer.client import Away, Client
 from peer.crew import Crew
 from peer.desk import Desk, Options
-from peer.holdings import Event, Holding, Holdings, Phase, restore, wants_more
+from peer.holdings import Event, Holding, Holdings, Phase, claims_wanted, restore
 from peer.home import Home, Known
 from peer.progress import View
 from peer.stock import Stock
@@ -47,6 +47,10 @@ class Daemon:
         self._unready: list[Holding] = []  # ours, but their data set is still on its way
         self._claiming: tuple[str, Future] | None = None
         self._renewing: Future | None = None
+        self.device, self.width = (
+            options.device,
+            0,
+        )  # the training process knows better; width: networks on GPUs at once
         self._next = {"poll": 0.0, "claim": 0.0, "renew": 0.0, "presence": 0.0}
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -86,6 +90,10 @@ class Daemon:
                     f"{event['label']}: {event['networks']} networks at step {event['at']:,}, "
                     f"best held-out loss {event['loss']:.4f}"
                 )
+            elif kind == "ready":
+                self.device, self.width = event.get("device", self.device), event.get("width", 0)
+            elif kind == "note":
+                self.view.say(event["text"])
             elif kind == "network":
                 self.stats.finished(now)
             elif kind == "trained":
@@ -195,7 +203,7 @@ class Daemon:
             if future.done():
                 self._claiming = None
                 self._claimed(digest, future, now)
-        elif now >= self._next["claim"] and wants_more(self.holdings, self.options.threads, self.home.free_bytes()):
+        elif now >= self._next["claim"] and (wanted := self._claims_wanted()):
             running = [d for d in self.claims if self.desk.states.get(d) == "running"]
             ready = [d for d in running if self.stock.has(self.desk.campaigns[d][0].data_sets)]
             if running and not ready:
@@ -204,7 +212,11 @@ class Daemon:
             running = ready
             if running:
                 digest = max(running, key=lambda d: (self.desk.campaigns[d][0].priority, d))
-                self._claiming = (digest, self._submit(self.claims[digest].claim(1)))
+                self._claiming = (digest, self._submit(self.claims[digest].claim(wanted)))
+
+    def _claims_wanted(self) -> int:
+        speed = self.stats.steps_per_second
+        return claims_wanted(self.holdings, self.options.threads, self.width, speed, self.home.free_bytes())
 
     def _claimed(self, digest: str, future: Future, now: float) -> None:
         won = future.result()
@@ -242,7 +254,7 @@ class Daemon:
             presence = Presence(
                 name=self.options.name,
                 version=self.options.version,
-                device=self.options.device,
+                device=self.device,
                 network_steps_per_second=self.stats.steps_per_second,
                 threads=self.options.threads,
             )

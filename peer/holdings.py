@@ -78,22 +78,32 @@ class Holdings:
         return {phase.value: len(self.of(phase)) for phase in Phase}
 
 
-def wants_more(holdings: Holdings, threads: int, free_bytes: int) -> bool:
-    """Claim ahead so that the threads never wait for a claim, but hoard nothing that others could train.
+def claims_wanted(holdings: Holdings, threads: int, width: int, steps_per_second: float, free_bytes: int) -> int:
+    """How many assignments to claim now, so that nothing waits for a claim and nothing is hoarded.
 
-    A bundle in training is kept busy by as many networks as there are threads; one more waits behind it. Results that
-    wait for their check keep their states on disk, so their number is bounded too, and so is a full disk.
+    On processors a bundle in training is kept busy by as many networks as there are threads; one more waits behind it.
+    A GPU takes `width` networks at once, but no more than its measured speed trains in CLAIM_AHEAD_SECONDS. Results
+    that wait for their check keep their states on disk, so their number is bounded too, and so is a full disk.
     """
     training = holdings.of(Phase.TRAINING)
-    untrained = sum(1 for h in training for seed in h.bundle.assignment.seeds if not h.bundle.is_trained(seed))
-    return (
-        len(training) < 2
-        and untrained < 2 * threads + 4
-        and len(holdings.items) < HOLDINGS_MAX
-        and free_bytes > FREE_BYTES_MIN
-    )
+    untrained = [sum(not h.bundle.is_trained(seed) for seed in h.bundle.assignment.seeds) for h in training]
+    room = HOLDINGS_MAX - len(holdings.items)
+    if room <= 0 or free_bytes <= FREE_BYTES_MIN:
+        return 0
+    if not width:
+        return int(len(training) < 2 and sum(untrained) < 2 * threads + 4)
+    if len(training) < 2:
+        return min(room, 2 - len(training))  # the first ones are the measurement
+    steps = sum(n * h.bundle.assignment.recipe.training.max_steps for n, h in zip(untrained, training, strict=True))
+    affordable = CLAIM_AHEAD_SECONDS * steps_per_second
+    if sum(untrained) >= width or steps >= affordable:
+        return 0
+    share = min((width - sum(untrained)) / max(sum(untrained), 1), (affordable - steps) / max(steps, 1))
+    return max(1, min(room, CLAIMS_AT_ONCE_MAX, int(share * len(training))))
 
 
+CLAIM_AHEAD_SECONDS = 600.0
+CLAIMS_AT_ONCE_MAX = 16
 HOLDINGS_MAX = 48  # heartbeats name at most 64; about 1.5 GB of states for the smallest recipes
 FREE_BYTES_MIN = 512 * 1024 * 1024
 

@@ -63,6 +63,8 @@ def join_swarm(
     until_done: bool,
     listen: str,
     port: int,
+    device: str,
+    gpu_memory: float,
 ) -> None:
     """Run a volunteer until Ctrl-C. Raises UsageError for what the user can mend."""
     target, organizer = parse_address(address)
@@ -82,7 +84,8 @@ def join_swarm(
         known = _find_coordinator(client, home, address, view, stop, options.version)
         if known is None:
             return
-        crew = Crew(home.path / "campaigns", home.path / "worker.log", backend, options.threads, nice)
+        log = home.path / "worker.log"
+        crew = Crew(home.path / "campaigns", log, backend, options.threads, nice, device, gpu_memory)
         node = None
         try:
             node = _start_node(home, known, listen, port, view)

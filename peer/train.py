@@ -25,11 +25,31 @@ if TYPE_CHECKING:
     from protocol.engine.training import Boundary
     from protocol.recipe import Recipe
 
-WIDTH = 64  # networks that train side by side: enough for any number of threads, little enough to see some finish
+WIDTH = 64  # networks that train side by side on processors: enough for the threads, few enough to see some finish
 CHECKPOINT_SECONDS = 5.0  # a write a segment would cost more than the training
 SEEDS_MAX = 1_000_000
 CHECKPOINT_BYTES_MAX = 1 << 30
 METADATA_KEY = "zooswarm"
+
+
+BACKENDS = ["auto", "c", "cuda", "numpy"]
+
+
+def device_options(verb):
+    """Where to train, for every verb that does."""
+    verb = click.option(
+        "--gpu-memory",
+        type=click.FloatRange(0.05, 0.95),
+        default=0.8,
+        show_default=True,
+        help="Share of a card to use.",
+    )(verb)
+    return click.option(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:N or all. Default: every GPU, or else the CPU.",
+    )(verb)
 
 
 @click.command("train")
@@ -38,12 +58,22 @@ METADATA_KEY = "zooswarm"
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for one safetensors file a network."
 )
-@click.option("--backend", type=click.Choice(["auto", "c", "numpy"]), default="auto", help="Training engine.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Training engine.")
+@device_options
 @click.option("--threads", type=click.IntRange(1, 256), help="Networks trained at once. Default: all cores.")
 @click.option(
     "--data", type=click.Path(path_type=Path), help="Folder of data sets. Default: where `data add` puts them."
 )
-def TRAIN(recipe_path: Path, seeds: str, out: Path, backend: str, threads: int | None, data: Path | None) -> None:
+def TRAIN(
+    recipe_path: Path,
+    seeds: str,
+    out: Path,
+    backend: str,
+    threads: int | None,
+    data: Path | None,
+    device: str,
+    gpu_memory: float,
+) -> None:
     """Train networks on this computer, without a swarm.
 
     Prints one line a network as it finishes: seed, steps, held-out loss, digest of the final state. Ctrl-C saves;
@@ -62,7 +92,7 @@ def TRAIN(recipe_path: Path, seeds: str, out: Path, backend: str, threads: int |
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: cannot make this folder: {error.strerror or error}") from None
-    engine = select_engine(backend, threads or usable_cores())
+    engine = select_engine(backend, threads or usable_cores(), device=device, gpu_memory=gpu_memory)
     Workshop(recipe, out, shelf).train(engine, wanted)
 
 
@@ -97,8 +127,10 @@ class Workshop:
 
     def train(self, engine, wanted: range) -> None:
         """Train what is not there yet. Ctrl-C or SIGTERM: save, say so, exit with 130."""
+        from protocol.engine.select import networks_in_flight
         from protocol.engine.training import train_networks
 
+        width = networks_in_flight(engine, WIDTH)
         missing = [seed for seed in wanted if not self.report_finished(seed)]
         self.in_hand = self.read_checkpoint()
         resume = {seed: self.in_hand[seed] for seed in missing if seed in self.in_hand}
@@ -106,7 +138,7 @@ class Workshop:
         saved, steps = time.monotonic(), 0
         try:
             with progress(self.recipe.name, len(wanted), self.done) as show:
-                for seed, boundary in train_networks(engine, self.recipe, missing, WIDTH, resume, self.shelf):
+                for seed, boundary in train_networks(engine, self.recipe, missing, width, resume, self.shelf):
                     steps += boundary.step - self.in_hand[seed].step if seed in self.in_hand else 0
                     self.in_hand[seed] = boundary.state
                     if boundary.final:

@@ -26,11 +26,11 @@ from protocol.checking import open_states, open_weights, spot_check
 from protocol.datasets import DataMissing, Shelf
 from protocol.engine import Engine, State
 from protocol.engine.data import task_data
-from protocol.engine.select import select_engine
+from protocol.engine.select import networks_in_flight, select_engine
 from protocol.engine.training import Boundary, advance, start
 from protocol.errors import Refused, UsageError
 
-WIDTH = 16  # networks in flight; enough to keep the threads busy, few enough to stay in the caches
+WIDTH = 16  # networks in flight on processors; enough to keep the threads busy, few enough to stay in the caches
 
 
 class CheckJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +49,7 @@ class Worker:
     """The loop: commands, then checks, then one segment for every network in flight."""
 
     def __init__(self, engine: Engine, campaigns: Path):
+        self.width = networks_in_flight(engine, WIDTH)
         self.engine, self.folder = engine, campaigns
         self.shelf = Shelf(campaigns.parent / "data")  # of a volunteer's home; the daemon fetches what is missing
         self.commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -103,19 +104,30 @@ class Worker:
             emit(event="trained", path=str(bundle.path), backend=self.engine.name)
 
     def _refill(self) -> None:
-        while self.waiting and len(self.active) < WIDTH:
-            bundle, seed = self.waiting.pop(0)
-            state = bundle.resume(seed)
-            if state is None:
-                recipe = bundle.assignment.recipe
-                (boundary,) = start(self.engine, recipe, task_data(recipe, self.shelf), [seed])
+        """Fresh networks of one recipe start together; those that were begun go on from their last boundary."""
+        while self.waiting and len(self.active) < self.width:
+            recipe = self.waiting[0][0].assignment.recipe
+            joining = [item for item in self.waiting if item[0].assignment.recipe is recipe]
+            joining = joining[: self.width - len(self.active)]
+            taken = {(bundle.path, seed) for bundle, seed in joining}
+            self.waiting = [(bundle, seed) for bundle, seed in self.waiting if (bundle.path, seed) not in taken]
+            fresh = []
+            for bundle, seed in joining:
+                state = bundle.resume(seed)
+                if state is None:
+                    fresh.append((bundle, seed))
+                else:
+                    self.active.append((bundle, seed, state))
+            begun = (
+                start(self.engine, recipe, task_data(recipe, self.shelf), [seed for _, seed in fresh]) if fresh else []
+            )
+            for (bundle, seed), boundary in zip(fresh, begun, strict=True):
                 if not self._keep(bundle, seed, boundary):
                     continue
                 if boundary.final:
                     self._leave(bundle, seed, boundary)
-                    continue
-                state = boundary.state
-            self.active.append((bundle, seed, state))
+                else:
+                    self.active.append((bundle, seed, boundary.state))
 
     def _segment(self) -> None:
         """One segment for the networks in flight that share the first one's recipe; the others take their turn."""
@@ -194,18 +206,22 @@ def _read_commands(commands: queue.Queue) -> None:
 
 
 def main() -> None:
-    """argv: directory of cached campaigns, backend, threads, nice."""
+    """argv: directory of cached campaigns, backend, threads, nice, device, share of a card's memory."""
     folder, backend, threads, nice = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    device, gpu_memory = sys.argv[5], float(sys.argv[6])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the daemon decides
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: never outlive a killed daemon
     os.nice(nice)
     try:
-        engine = select_engine(backend, threads=threads)
+        engine = select_engine(
+            backend, threads, device=device, gpu_memory=gpu_memory, say=lambda text: emit(event="note", text=text)
+        )
     except UsageError as error:
         emit(event="failed", reason=str(error))
         sys.exit(2)
-    emit(event="ready", backend=engine.name)
+    width = networks_in_flight(engine, 0)
+    emit(event="ready", backend=engine.name, width=width, **({"device": engine.name[:64]} if width else {}))
     worker = Worker(engine, folder)
     threading.Thread(target=_read_commands, args=(worker.commands,), daemon=True).start()
     try:

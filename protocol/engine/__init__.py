@@ -1,7 +1,7 @@
 """The exact engine `exact-1`: a network is a pure function of its recipe and seed, bit for bit.
 
 Reading order: `reference` (NumPy; it *is* the specification, with docs/exact_arithmetic.md), `data` (task data, batch
-order), `initial` (parameters) and `schedule` (step sizes), which every backend shares, `native` (the C engine),
+order), `initial` (parameters) and `schedule` (step sizes), which every backend shares, `native` (C), `cuda` (GPUs),
 `training` (segments, stop rule, refill). Axes in names: K networks, N steps, P parameters.
 """
 

@@ -1,18 +1,10 @@
 /* exp, log, tanh and the like: fixed formulas over + - * / and comparisons, a vector at a time. */
 #pragma once
-#include "lanes.h"
-
-INLINE vec smaller(vec a, float b) {
-  vec r;
-  UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] < b ? a[l] : b;
-  return r;
-}
-INLINE vec larger(vec a, float b) {
-  vec r;
-  UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] > b ? a[l] : b;
-  return r;
-}
-INLINE vec where_positive(vec condition, vec value) { return (vec)((condition > 0) & (ivec)value); }
+#ifdef ONE_BLOCK /* of a GPU, trains one network */
+#include "lanes_cuda.h"
+#else
+#include "rows.h"
+#endif
 
 INLINE vec tanh_exact(vec x) {
   const float clamp = 7.90531110763549805f;
@@ -31,8 +23,6 @@ INLINE vec tanh_exact(vec x) {
 }
 INLINE vec sigmoid_exact(vec x) { return tanh_exact(x * 0.5f) * 0.5f + 0.5f; }
 
-INLINE vec where(ivec condition, vec yes, vec no) { return (vec)((condition & (ivec)yes) | (~condition & (ivec)no)); }
-
 /* 2^n * e^r with n = round(x / ln 2): Cody and Waite's reduction, then a polynomial (Cephes) */
 INLINE vec exp_exact(vec x) {
   x = larger(smaller(x, 88.0f), -87.0f);
@@ -44,15 +34,14 @@ INLINE vec exp_exact(vec x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   vec y = ((p * (r * r)) + r) + 1.0f;
-  ivec power = (__builtin_convertvector(n, ivec) + 127) << 23;
-  return y * (vec)power;
+  return y * from_bits((to_int(n) + 127) << 23);
 }
 
 /* For normal x > 0: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), then a polynomial in m - 1 (Cephes) */
 INLINE vec log_exact(vec x) {
-  ivec bits = (ivec)x;
-  vec m = (vec)((bits & 0x007fffff) | 0x3f000000);
-  vec e = __builtin_convertvector((bits >> 23) - 126, vec);
+  ivec bits = bits_of(x);
+  vec m = from_bits((bits & 0x007fffff) | 0x3f000000);
+  vec e = to_float((bits >> 23) - 126);
   ivec low = m < 0.707106781186547524f;
   e = where(low, e - 1.0f, e);
   m = where(low, (m + m) - 1.0f, m - 1.0f);
@@ -70,9 +59,3 @@ INLINE vec log_exact(vec x) {
   y = y - z * 0.5f;
   return (m + y) + e * 0.693359375f;
 }
-
-/* ---- walking rows of lanes ---- */
-
-#define EACH_VEC(k, count) for (int64_t k = 0; k < (count); k += VW)
-#define AT(p, k) (*(vec *)((p) + (k)))
-#define READ(p, k) (*(const vec *)((p) + (k)))

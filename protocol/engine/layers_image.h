@@ -8,19 +8,20 @@ typedef struct { /* an image as a convolution sees it: padded */
 
 static Frame frame_of(const Layer *l, int lanes) {
   int64_t height = l->height + 2 * l->padding, width = l->width + 2 * l->padding;
-  return (Frame){height, width, l->stride * width * lanes, (int64_t)l->stride * lanes, height * width * lanes};
+  return MAKE(Frame){height, width, l->stride * width * lanes, (int64_t)l->stride * lanes, height * width * lanes};
 }
 
 /* Copy between an image and the middle of its padded frame. */
 static void copy_rows(const Layer *l, int lanes, float *padded, float *image, int out) {
   Frame f = frame_of(l, lanes);
   int64_t row = (int64_t)l->width * lanes;
-  for (int c = 0; c < l->channels; c++)
-    for (int y = 0; y < l->height; y++) {
-      float *in_frame = padded + c * f.plane + ((y + l->padding) * f.width + l->padding) * lanes;
-      float *in_image = image + ((int64_t)c * l->height + y) * row;
-      memcpy(out ? in_image : in_frame, out ? in_frame : in_image, sizeof(float) * row);
-    }
+  EACH_ROW(line, (int64_t)l->channels * l->height, row) {
+    int64_t c = line / l->height, y = line % l->height;
+    float *in_frame = padded + c * f.plane + ((y + l->padding) * f.width + l->padding) * lanes;
+    float *in_image = image + line * row, *to = out ? in_image : in_frame;
+    const float *from = out ? in_frame : in_image;
+    EACH_LANE(k, row) AT(to, k) = READ(from, k);
+  }
 }
 
 static const float *framed(const Layer *layer, const Plan *plan, int index) {
@@ -31,20 +32,18 @@ static void conv_forward(const Layer *layer, const float *first, const Plan *pla
   int lanes = plan->lanes, n = (int)taps(layer), places = layer->out_height * layer->out_width;
   Frame f = frame_of(layer, lanes);
   if (layer->padding) {
-    memset(plan->saved[index], 0, sizeof(float) * padded_size(layer) * lanes);
+    fill_zero(plan->saved[index], padded_size(layer) * lanes);
     copy_rows(layer, lanes, plan->saved[index], plan->activation[index], 0);
   }
   int32_t *at = plan->at[index];
-  for (int i = 0; i < n; i++) {
-    int across = i % layer->kernel_width, down = i / layer->kernel_width % layer->kernel_height;
+  EACH_ITEM(tap, n) {
+    int i = (int)tap, across = i % layer->kernel_width, down = i / layer->kernel_width % layer->kernel_height;
     at[i] = (int32_t)(i / (layer->kernel_width * layer->kernel_height) * f.plane + (down * f.width + across) * lanes);
   }
-  for (int y = 0; y < layer->out_height; y++)
-    for (int x = 0; x < layer->out_width; x++) {
-      Terms terms = {first, framed(layer, plan, index) + y * f.line + x * f.step, n, 1, 0, n, at};
-      Place place = {plan->activation[index + 1] + ((int64_t)y * layer->out_width + x) * lanes, (int64_t)places * lanes, 0};
-      chains(layer->out_channels, lanes, BIAS, first + (int64_t)layer->out_channels * n, terms, none, place);
-    }
+  Terms terms = {first, framed(layer, plan, index), n, 1, 0, n, at};
+  Sweep image = {layer->out_height, layer->out_width, f.line, f.step, (int64_t)layer->out_width * lanes, lanes};
+  sweep_taps(image, layer->out_channels, lanes, first + (int64_t)layer->out_channels * n, terms,
+             plan->activation[index + 1], (int64_t)places * lanes);
 }
 
 static void conv_backward(const Layer *layer, const float *first, const Plan *plan, int index) {
@@ -52,12 +51,12 @@ static void conv_backward(const Layer *layer, const float *first, const Plan *pl
   Frame f = frame_of(layer, lanes);
   if (index > plan->lowest) {
     float *below = layer->padding ? plan->padded : plan->below;
-    memset(below, 0, sizeof(float) * padded_size(layer) * lanes);
+    fill_zero(below, padded_size(layer) * lanes);
     for (int y = 0; y < layer->out_height; y++)
       for (int x = 0; x < layer->out_width; x++) {
         const float *delta = plan->delta + ((int64_t)y * layer->out_width + x) * lanes;
         Terms terms = {first, delta, 1, n, (int64_t)places * lanes, m, 0};
-        chains(n, lanes, MEMORY, 0, terms, none, (Place){below + y * f.line + x * f.step, 0, plan->at[index]});
+        chains(n, lanes, MEMORY, 0, terms, none, MAKE(Place){below + y * f.line + x * f.step, 0, plan->at[index]});
       }
     if (layer->padding) copy_rows(layer, lanes, plan->padded, plan->below, 1);
   }
@@ -71,11 +70,11 @@ static void conv_backward(const Layer *layer, const float *first, const Plan *pl
 /* ---- pools: a window's places are numbered row by row ---- */
 
 #define EACH_WINDOW(layer, lanes)                                                                  \
-  for (int c = 0; c < layer->channels; c++)                                                        \
+  EACH_ROW(c, layer->channels, lanes)                                                              \
     for (int y = 0; y < layer->out_height; y++)                                                    \
       for (int x = 0; x < layer->out_width; x++) {                                                 \
-        int64_t out = (((int64_t)c * layer->out_height + y) * layer->out_width + x) * lanes;       \
-        int64_t in = (((int64_t)c * layer->height + y * layer->stride) * layer->width + x * layer->stride) * lanes;
+        int64_t out = ((c * layer->out_height + y) * layer->out_width + x) * lanes;       \
+        int64_t in = ((c * layer->height + y * layer->stride) * layer->width + x * layer->stride) * lanes;
 #define EACH_PLACE(layer, lanes)                                \
   for (int v = 0, place = 0; v < layer->kernel_height; v++)     \
     for (int u = 0; u < layer->kernel_width; u++, place++) {    \
@@ -87,17 +86,17 @@ static void maxpool_forward(const Layer *layer, const Plan *plan, int index) {
   float *to = plan->activation[index + 1];
   int32_t *chosen = (int32_t *)plan->saved[index];
   EACH_WINDOW(layer, lanes)
-    EACH_VEC(k, lanes) {
+    EACH_LANE(k, lanes) {
       vec best = READ(from, in + k);
-      ivec where_best = (ivec){0};
+      ivec where_best = INTS(0);
       EACH_PLACE(layer, lanes)
         vec value = READ(from, at + k);
         ivec better = value > best;
         best = where(better, value, best);
-        where_best = (better & place) | (~better & where_best);
+        where_best = where_int(better, INTS(place), where_best);
       }
       AT(to, out + k) = best;
-      *(ivec *)(chosen + out + k) = where_best;
+      WRITE_INT(chosen, out + k, where_best);
     }
   }
 }
@@ -106,17 +105,17 @@ static void pool_backward(const Layer *layer, const Plan *plan, int index) {
   int lanes = plan->lanes;
   const int32_t *chosen = (const int32_t *)plan->saved[index];
   float size = (float)(layer->kernel_height * layer->kernel_width);
-  memset(plan->below, 0, sizeof(float) * layer->inputs * lanes);
+  fill_zero(plan->below, (int64_t)layer->inputs * lanes);
   EACH_WINDOW(layer, lanes)
-    EACH_VEC(k, lanes) {
+    EACH_LANE(k, lanes) {
       vec d = READ(plan->delta, out + k);
       if (layer->kind == AVGPOOL) {
         d = d / size;
         EACH_PLACE(layer, lanes) AT(plan->below, at + k) = AT(plan->below, at + k) + d; }
       } else {
-        ivec best = *(const ivec *)(chosen + out + k);
+        ivec best = READ_INT(chosen, out + k);
         EACH_PLACE(layer, lanes)
-          AT(plan->below, at + k) = AT(plan->below, at + k) + (vec)((best == place) & (ivec)d); }
+          AT(plan->below, at + k) = AT(plan->below, at + k) + where_equal(best, place, d); }
       }
     }
   }
@@ -127,8 +126,8 @@ static void avgpool_forward(const Layer *layer, const Plan *plan, int index) {
   const float *from = plan->activation[index];
   float size = (float)(layer->kernel_height * layer->kernel_width);
   EACH_WINDOW(layer, lanes)
-    EACH_VEC(k, lanes) {
-      vec sum = (vec){0};
+    EACH_LANE(k, lanes) {
+      vec sum = ZEROS;
       EACH_PLACE(layer, lanes) (void)place; sum = sum + READ(from, at + k); }
       AT(plan->activation[index + 1], out + k) = sum / size;
     }

@@ -11,17 +11,16 @@ static int gates_of(const Layer *l) { return l->kind == GRU ? 3 : l->kind == LST
 
 static Cell cell_of(const Layer *l, const float *first) {
   int64_t n = l->inputs, h = l->outputs, rows = gates_of(l) * h, hh = rows * n, bi = hh + rows * h, bh = bi + rows;
-  return (Cell){first, first + hh, first + bi, first + bh, hh, bi, bh};
+  return MAKE(Cell){first, first + hh, first + bi, first + bh, hh, bi, bh};
 }
-
 
 static void gru_forward(const Layer *layer, const float *first, const Plan *plan, int index) {
   int n = layer->inputs, h = layer->outputs, lanes = plan->lanes;
   int64_t H = (int64_t)h * lanes;
   Cell w = cell_of(layer, first);
   float *hidden = plan->activation[index + 1] - H; /* row 0: before the first step */
-  memset(hidden, 0, sizeof(float) * H);
-  for (int j = 0; j < 2 * h; j++) plan->bias[j] = w.bias_ih[j] + w.bias_hh[j];
+  fill_zero(hidden, H);
+  EACH_ITEM(j, 2 * h) plan->bias[j] = w.bias_ih[j] + w.bias_hh[j];
   for (int t = 0; t < layer->length; t++) {
     const float *x = plan->activation[index] + (int64_t)t * n * lanes, *before = hidden + t * H;
     float *R = plan->saved[index] + t * 4 * H, *Z = R + H, *N = Z + H, *G = N + H, *after = hidden + (t + 1) * H;
@@ -42,9 +41,9 @@ static void lstm_forward(const Layer *layer, const float *first, const Plan *pla
   int64_t H = (int64_t)h * lanes;
   Cell w = cell_of(layer, first);
   float *hidden = plan->activation[index + 1] - H, *cells = plan->saved[index]; /* rows 0: before the first step */
-  memset(hidden, 0, sizeof(float) * H);
-  memset(cells, 0, sizeof(float) * H);
-  for (int j = 0; j < 4 * h; j++) plan->bias[j] = w.bias_ih[j] + w.bias_hh[j];
+  fill_zero(hidden, H);
+  fill_zero(cells, H);
+  EACH_ITEM(j, 4 * h) plan->bias[j] = w.bias_ih[j] + w.bias_hh[j];
   for (int t = 0; t < layer->length; t++) {
     const float *x = plan->activation[index] + (int64_t)t * n * lanes, *before = hidden + t * H;
     float *c = cells + t * 6 * H, *I = c + H, *F = I + H, *G = F + H, *O = G + H, *T = O + H, *next = T + H;
@@ -63,8 +62,8 @@ static void rnn_forward(const Layer *layer, const float *first, const Plan *plan
   int64_t H = (int64_t)h * lanes;
   Cell w = cell_of(layer, first);
   float *hidden = plan->activation[index + 1] - H;
-  memset(hidden, 0, sizeof(float) * H);
-  for (int j = 0; j < h; j++) plan->bias[j] = w.bias_ih[j] + w.bias_hh[j];
+  fill_zero(hidden, H);
+  EACH_ITEM(j, h) plan->bias[j] = w.bias_ih[j] + w.bias_hh[j];
   for (int t = 0; t < layer->length; t++) {
     float *before = hidden + t * H, *after = before + H;
     const float *x = plan->activation[index] + (int64_t)t * n * lanes;
@@ -104,7 +103,7 @@ INLINE void lstm_gates_back(int64_t H, float *c, float *cell, const float *carry
   }
 }
 
-static Side rows_in_time(const float *base, int64_t step, int lanes) { return (Side){base, lanes, 0, step, 0}; }
+static Side rows_in_time(const float *base, int64_t step, int lanes) { return MAKE(Side){base, lanes, 0, step, 0}; }
 
 static void recurrent_backward(const Layer *layer, const float *first, const Plan *plan, int index) {
   int n = layer->inputs, h = layer->outputs, lanes = plan->lanes, length = layer->length, rows = gates_of(layer) * h;
@@ -113,8 +112,8 @@ static void recurrent_backward(const Layer *layer, const float *first, const Pla
   const float *hidden = plan->activation[index + 1] - H, *values = plan->activation[index];
   float *carry = plan->carry, *next = plan->carry_next;
   float *gates = layer->kind == GRU ? plan->saved[index] : layer->kind == LSTM ? plan->saved[index] + H : plan->delta;
-  memset(carry, 0, sizeof(float) * H);
-  memset(plan->cell, 0, sizeof(float) * H);
+  fill_zero(carry, H);
+  fill_zero(plan->cell, H);
   for (int t = length - 1; t >= 0; t--) {
     const float *before = hidden + t * H, *delta = plan->delta + t * H;
     float *now = gates + t * step;
@@ -132,8 +131,10 @@ static void recurrent_backward(const Layer *layer, const float *first, const Pla
     float *swap = carry;
     carry = next;
     next = swap;
-    if (index > plan->lowest)
-      chains_from_zero(n, lanes, transposed(w.weight_ih, n, rows, now, lanes), plan->below + (int64_t)t * n * lanes);
+  }
+  if (index > plan->lowest) {
+    Sweep steps = {1, length, 0, step, 0, (int64_t)n * lanes};
+    sweep_from_zero(steps, n, lanes, transposed(w.weight_ih, n, rows, gates, lanes), plan->below);
   }
   float *gradient = plan->gradient + layer->offset, *sums = plan->partial;
   Side delta = rows_in_time(gates, step, lanes), input = rows_in_time(values, (int64_t)n * lanes, lanes);

@@ -9,23 +9,17 @@ typedef struct {
   float beta1, rest1, beta2, rest2, epsilon, momentum, decay, clip;
 } Optimizer;
 
-/* Scale the gradient so that its norm is at most `clip`: squares are added to 16 sums in turn, then their tree. */
+/* Scale the gradient so that its norm is at most `clip`. */
 static void clip_norm(float clip, int64_t n, float *gradient) {
-  float sum[LANES] __attribute__((aligned(64))) = {0};
-  memset(gradient + n, 0, sizeof(float) * LANES);
-  for (int64_t p = 0; p < n; p += LANES)
-    for (int l = 0; l < LANES; l++) sum[l] = sum[l] + gradient[p + l] * gradient[p + l];
-  for (int half = LANES / 2; half; half /= 2)
-    for (int l = 0; l < half; l++) sum[l] = sum[l] + sum[l + half];
-  float scale = clip / (sqrtf(sum[0]) + 1e-6f);
+  float scale = clip / (sqrtf(sum_of_squares(gradient, n)) + 1e-6f);
   if (scale < 1.0f)
-    for (int64_t p = 0; p < n; p++) gradient[p] = gradient[p] * scale;
+    EACH_ITEM(p, n) gradient[p] = gradient[p] * scale;
 }
 
 static void adam(const Optimizer *o, const float *size, int64_t n, const float *restrict gradient,
                  float *restrict params, float *restrict first, float *restrict second) {
   float rate = size[0], correction = size[1];
-  for (int64_t p = 0; p < n; p++) {
+  EACH_ITEM(p, n) {
     float g = gradient[p];
     first[p] = first[p] * o->beta1 + g * o->rest1;
     second[p] = second[p] * o->beta2 + (g * g) * o->rest2;
@@ -36,10 +30,10 @@ static void adam(const Optimizer *o, const float *size, int64_t n, const float *
 static void sgd(const Optimizer *o, float rate, int64_t n, const float *restrict gradient, float *restrict params,
                 float *restrict first) {
   if (o->momentum == 0.0f) {
-    for (int64_t p = 0; p < n; p++) params[p] = params[p] - gradient[p] * rate;
+    EACH_ITEM(p, n) params[p] = params[p] - gradient[p] * rate;
     return;
   }
-  for (int64_t p = 0; p < n; p++) {
+  EACH_ITEM(p, n) {
     float g = gradient[p];
     first[p] = first[p] * o->momentum + g;
     params[p] = params[p] - (o->nesterov ? g + first[p] * o->momentum : first[p]) * rate;
@@ -48,7 +42,7 @@ static void sgd(const Optimizer *o, float rate, int64_t n, const float *restrict
 
 static void rmsprop(const Optimizer *o, float rate, int64_t n, const float *restrict gradient, float *restrict params,
                     float *restrict first, float *restrict second) {
-  for (int64_t p = 0; p < n; p++) {
+  EACH_ITEM(p, n) {
     float g = gradient[p];
     second[p] = second[p] * o->beta2 + (g * g) * o->rest2;
     float move = g / (sqrtf(second[p]) + o->epsilon);
@@ -62,9 +56,9 @@ static void optimize(const Optimizer *o, const float *size, int64_t n, float *gr
   float *first = moments, *second = moments + n;
   if (o->clip > 0.0f) clip_norm(o->clip, n, gradient);
   if (o->decay > 0.0f && o->rule != ADAMW)
-    for (int64_t p = 0; p < n; p++) gradient[p] = gradient[p] + params[p] * o->decay;
+    EACH_ITEM(p, n) gradient[p] = gradient[p] + params[p] * o->decay;
   if (o->decay > 0.0f && o->rule == ADAMW)
-    for (int64_t p = 0; p < n; p++) params[p] = params[p] - params[p] * size[2];
+    EACH_ITEM(p, n) params[p] = params[p] - params[p] * size[2];
   if (o->rule == ADAM || o->rule == ADAMW) adam(o, size, n, gradient, params, first, second);
   if (o->rule == SGD) sgd(o, size[0], n, gradient, params, first);
   if (o->rule == RMSPROP) rmsprop(o, size[0], n, gradient, params, first, second);

@@ -1,6 +1,9 @@
 """Choose a backend, and let no machine train that does not compute what all others compute."""
 
+import re
 import struct
+import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -52,14 +55,37 @@ SELF_TEST_STEPS = 8
 SELF_TEST_DIGEST = "a3ebfeb56480eb0d698e0b3a389661ed6c29ab5769f27da0cf6cc273d3382477"
 
 
-def select_engine(backend: str = "auto", threads: int = 1, isa: str = "auto") -> Engine:
+DEVICE = re.compile(r"auto|cpu|all|cuda(:\d+)?")
+
+
+def tell(text: str) -> None:
+    print(f"zooswarm: {text}", file=sys.stderr, flush=True)
+
+
+def select_engine(
+    backend: str = "auto",
+    threads: int = 1,
+    isa: str = "auto",
+    device: str = "cpu",
+    gpu_memory: float = 0.8,
+    say: Callable[[str], None] = tell,
+) -> Engine:
     """The engine to train with, after its self-test.
 
-    `backend` is auto, c or numpy; auto is c. `threads` networks train at once (c only). `isa` is auto, baseline, v3,
-    v4 or native (c only). Raises UsageError: unknown backend, no compiler, or a machine whose arithmetic is not exact.
+    `backend` is auto, c, numpy or cuda; auto is cuda where `device` allows it and a card works, else c. `threads`
+    networks train at once (c only). `isa` is auto, baseline, v3, v4 or native (c only). `device` is cpu, cuda or all
+    (every card), cuda:N, or auto (every card, if there is one). A card that does not work is named to `say` with the
+    reason, and the C engine takes its place. Raises UsageError: unknown backend or device, no compiler, or a machine
+    whose arithmetic is not exact.
     """
     if threads < 1:
         raise UsageError(f"--threads {threads}: at least 1")
+    if not DEVICE.fullmatch(device):
+        raise UsageError(f"--device {device}: there are auto, cpu, cuda, cuda:N and all")
+    if backend == "cuda" and device in ("cpu", "auto"):
+        device = "all"
+    if backend in ("auto", "cuda") and device != "cpu":
+        return cuda_or(lambda: select_engine("c", threads, isa), device, gpu_memory, say)
     if backend in ("auto", "c"):
         from protocol.engine.native import NativeEngine
 
@@ -69,7 +95,7 @@ def select_engine(backend: str = "auto", threads: int = 1, isa: str = "auto") ->
 
         engine = NumpyEngine()
     else:
-        raise UsageError(f"--backend {backend}: there are auto, c and numpy")
+        raise UsageError(f"--backend {backend}: there are auto, c, cuda and numpy")
     found = self_test(engine)
     if found != SELF_TEST_DIGEST:
         raise UsageError(
@@ -78,6 +104,29 @@ def select_engine(backend: str = "auto", threads: int = 1, isa: str = "auto") ->
             "or --backend numpy, and report this"
         )
     return engine
+
+
+def cuda_or(otherwise: Callable[[], Engine], device: str, memory: float, say: Callable[[str], None]) -> Engine:
+    """The cards' engine, each card after the self-test; or `otherwise`, with one line that says why."""
+    from protocol.engine.card import NoCard, open_cards
+    from protocol.engine.cuda import CardError, CudaEngine, CudaOrElse
+
+    try:
+        cards = open_cards(device, memory)
+        for card in cards:
+            found = self_test(CudaEngine([card]))
+            if found != SELF_TEST_DIGEST:
+                raise CardError(f"{card.name} fails the self-test (got {found[:16]}); report this")
+        return CudaOrElse(CudaEngine(list(cards)), otherwise, say)
+    except CardError as error:
+        if device != "auto" or not isinstance(error, NoCard):
+            say(f"no GPU is used: {error}; training on the processor")
+        return otherwise()
+
+
+def networks_in_flight(engine: Engine, otherwise: int) -> int:
+    """How many networks keep `engine` busy, where it knows."""
+    return getattr(engine, "width", 0) or otherwise
 
 
 def self_test(engine: Engine) -> str:

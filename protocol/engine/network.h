@@ -1,0 +1,121 @@
+/* A network on a group of samples, a batch, a run of steps: shared by exact.c and exact.cu. */
+#pragma once
+#include "layers_dense.h"
+#include "layers_image.h"
+#include "layers_recurrent.h"
+#include "losses.h"
+#include "optimizers.h"
+
+typedef struct {
+  const void *inputs, *targets; /* rows of samples: bytes or floats; classes are int32 */
+} Samples;
+
+/* rows: the group's samples; NULL for those from `plan->first` on. */
+APART static void load(const Program *program, const Plan *plan, const Samples *samples, const int32_t *rows) {
+  const Layer *first = &program->layer[0];
+  load_rows(samples->inputs, program->input_kind == BYTES, program->scale, (int64_t)first->length * first->inputs, rows,
+            plan->first, plan->valid, plan->lanes, plan->activation[0]);
+  int64_t width = (int64_t)program->target_length * program->target_width;
+  if (program->target_kind != CLASSES) {
+    load_rows(samples->targets, program->target_kind == PINS, 1.0f, width, rows, plan->first, plan->valid, plan->lanes,
+              plan->target);
+    return;
+  }
+  const int32_t *from = (const int32_t *)samples->targets;
+  int32_t *classes = (int32_t *)plan->target;
+  EACH_ITEM(k, (int64_t)program->target_length * plan->lanes) {
+    int t = (int)k / plan->lanes, l = (int)k % plan->lanes, row = rows && l < plan->valid ? rows[l] : plan->first + l;
+    classes[k] = l < plan->valid ? from[(int64_t)row * program->target_length + t] : 0;
+  }
+}
+
+APART static void forward(const Program *program, const float *params, const Plan *plan) {
+  for (int i = 0; i < program->layers; i++) {
+    const Layer *layer = &program->layer[i];
+    const float *first = params + layer->offset;
+    switch (layer->kind) {
+      case GRU: gru_forward(layer, first, plan, i); break;
+      case LSTM: lstm_forward(layer, first, plan, i); break;
+      case RNN: rnn_forward(layer, first, plan, i); break;
+      case LINEAR: linear_forward(layer, first, plan, i); break;
+      case LAST: last_forward(layer, plan, i); break;
+      case CONV: conv_forward(layer, first, plan, i); break;
+      case MAXPOOL: maxpool_forward(layer, plan, i); break;
+      case AVGPOOL: avgpool_forward(layer, plan, i); break;
+      case DROPOUT: dropout_forward(layer, plan, i); break;
+      case NORM: norm_forward(layer, first, plan, i); break;
+      default: elementwise_forward(layer, plan, i);
+    }
+  }
+}
+
+static void backward(const Program *program, const float *params, Plan *plan) {
+  for (int i = program->layers - 1; i >= plan->lowest; i--) {
+    const Layer *layer = &program->layer[i];
+    const float *first = params + layer->offset;
+    switch (layer->kind) {
+      case GRU:
+      case LSTM:
+      case RNN: recurrent_backward(layer, first, plan, i); break;
+      case LINEAR: linear_backward(layer, first, plan, i); break;
+      case LAST: last_backward(layer, plan); break;
+      case CONV: conv_backward(layer, first, plan, i); break;
+      case MAXPOOL:
+      case AVGPOOL: pool_backward(layer, plan, i); break;
+      case DROPOUT: dropout_backward(layer, plan, i); break;
+      case NORM: norm_backward(layer, first, plan, i); break;
+      default: elementwise_backward(layer, plan, i);
+    }
+    ALONE(float *swap = plan->delta; plan->delta = plan->below; plan->below = swap;)
+  }
+}
+
+/* The samples from `first` on that go together; the last group of a batch has fewer lanes. */
+static void set_group(const Program *program, Plan *plan, int first, int samples) {
+  int left = samples - first;
+  ALONE(plan->first = first; plan->valid = left < program->lanes ? left : program->lanes;
+        plan->lanes = (plan->valid + LANES - 1) / LANES * LANES;)
+}
+
+static float loss_and_gradient(const Program *program, Plan *plan, const float *params, const Samples *samples,
+                               const int32_t *rows, int batch) {
+  float total = 0.0f, count = values_compared(program, batch);
+  fill_zero(plan->gradient, program->parameters);
+  for (int first = 0; first < batch; first += program->lanes) {
+    set_group(program, plan, first, batch);
+    load(program, plan, samples, rows + first);
+    forward(program, params, plan);
+    total = add_loss(program, plan, total, count);
+    backward(program, params, plan);
+  }
+  return total / count;
+}
+
+/* Train one network in place by `steps` steps, the first of which is `step`. order: steps x batch rows; sizes: steps x 3;
+   moments: first, then second; keys: layers x 2. */
+static void train_network(const Program *program, Plan *plan, const Samples *samples, const int32_t *order, int batch,
+                          int step, int steps, const float *sizes, const uint32_t *keys, const Optimizer *optimizer,
+                          float *params, float *moments, float *losses) {
+  for (int s = 0; s < steps; s++) {
+    ALONE(plan->keys = keys; plan->step = (uint32_t)(step + s);)
+    float loss = loss_and_gradient(program, plan, params, samples, order + (int64_t)s * batch, batch);
+    ALONE(losses[s] = loss;)
+    optimize(optimizer, sizes + 3 * s, program->parameters, plan->gradient, params, moments);
+  }
+}
+
+/* The loss over all samples, in order and as one batch, and how many targets are met. */
+static void measure_network(const Program *program, Plan *plan, const Samples *samples, int count, const float *params,
+                            float *loss, int64_t *correct) {
+  float total = 0.0f, compared = values_compared(program, count);
+  int64_t met = 0;
+  ALONE(plan->keys = 0;)
+  for (int first = 0; first < count; first += program->lanes) {
+    set_group(program, plan, first, count);
+    load(program, plan, samples, 0);
+    forward(program, params, plan);
+    total = add_loss(program, plan, total, compared);
+    met += count_correct(program, plan);
+  }
+  ALONE(*loss = total / compared; *correct = met;)
+}

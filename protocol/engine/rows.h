@@ -1,0 +1,152 @@
+/* Walking rows of lanes, choosing between vectors, and moving samples in and out of lanes: what the layers are written
+   with, beside the sums of lanes.h. Here a loop is a loop; lanes_cuda.h shares each one among the threads of a block. */
+#pragma once
+#include "lanes.h"
+
+#define MAKE(type) (type) /* MAKE(Side){...}: C and C++ spell a value of a struct differently */
+#define ZEROS ((vec){0})
+#define INTS(n) ((ivec){0} + (n))
+#define APART /* lanes_cuda.h has functions that must not be inlined */
+
+/* ---- loops; all writes of one are seen by what follows it ---- */
+
+#define EACH_ITEM(i, count) for (int64_t i = 0; i < (count); i++)
+#define EACH_VEC(k, count) for (int64_t k = 0; k < (count); k += VW)
+/* Rows of `lanes` floats, and inside it, once or more, the vectors of a row. */
+#define EACH_ROW(row, rows, lanes) for (int64_t row = 0; row < (rows); row++)
+#define EACH_LANE(k, lanes) for (int64_t k = 0; k < (lanes); k += VW)
+#define DRAWS LANES /* lanes whose random words are computed together */
+#define EACH_DRAW(k, lanes) for (int64_t k = 0; k < (lanes); k += DRAWS)
+#define ALONE(...) {__VA_ARGS__} /* one thread of a block writes what all share */
+#define SYNC                     /* what is read above may be written below */
+
+#define AT(p, k) (*(vec *)((p) + (k)))
+#define READ(p, k) (*(const vec *)((p) + (k)))
+#define READ_INT(p, k) (*(const ivec *)((p) + (k)))
+#define WRITE_INT(p, k, value) (*(ivec *)((p) + (k)) = (value))
+
+INLINE void fill_zero(float *to, int64_t floats) { memset(to, 0, sizeof(float) * floats); }
+INLINE void copy_floats(float *to, const float *from, int64_t floats) { memcpy(to, from, sizeof(float) * floats); }
+
+/* ---- choosing ---- */
+
+INLINE vec smaller(vec a, float b) {
+  vec r;
+  UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] < b ? a[l] : b;
+  return r;
+}
+INLINE vec larger(vec a, float b) {
+  vec r;
+  UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] > b ? a[l] : b;
+  return r;
+}
+INLINE vec where(ivec condition, vec yes, vec no) { return (vec)((condition & (ivec)yes) | (~condition & (ivec)no)); }
+INLINE ivec where_int(ivec condition, ivec yes, ivec no) { return (condition & yes) | (~condition & no); }
+INLINE vec where_positive(vec condition, vec value) { return (vec)((condition > 0) & (ivec)value); }
+INLINE vec where_equal(ivec a, int b, vec value) { return (vec)((a == b) & (ivec)value); }
+INLINE vec kept(vec value, int lane, int valid) { /* +0 in lanes past the last sample */
+  vec r;
+  for (int l = 0; l < VW; l++) r[l] = lane + l < valid ? value[l] : 0.0f;
+  return r;
+}
+
+INLINE ivec bits_of(vec x) { return (ivec)x; }
+INLINE vec from_bits(ivec x) { return (vec)x; }
+INLINE ivec to_int(vec x) { return __builtin_convertvector(x, ivec); }
+INLINE vec to_float(ivec x) { return __builtin_convertvector(x, vec); }
+INLINE vec inverse_root(vec x) {
+  vec r;
+  for (int l = 0; l < VW; l++) r[l] = 1.0f / sqrtf(x[l]);
+  return r;
+}
+
+/* ---- sums ---- */
+
+/* The tree over one block's lanes. */
+static float block_sum(const float *lane) {
+  float sum[LANES] __attribute__((aligned(64)));
+  memcpy(sum, lane, sizeof sum);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int l = 0; l < half; l++) sum[l] = sum[l] + sum[l + half];
+  return sum[0];
+}
+
+/* Squares are added to 16 sums in turn, then their tree. The values have room for a vector behind the last. */
+static float sum_of_squares(float *values, int64_t n) {
+  float sum[LANES] __attribute__((aligned(64))) = {0};
+  memset(values + n, 0, sizeof(float) * LANES);
+  for (int64_t p = 0; p < n; p += LANES)
+    for (int l = 0; l < LANES; l++) sum[l] = sum[l] + values[p + l] * values[p + l];
+  return block_sum(sum);
+}
+
+typedef struct { /* the same chains at lines x count positions: where values and outputs lie at each */
+  int lines, count;
+  int64_t value_line, value_step, out_line, out_step;
+} Sweep;
+
+#define SWEEP(s, a, place, out_, ...)                                     \
+  for (int line = 0; line < s.lines; line++)                              \
+    for (int p = 0; p < s.count; p++) {                                   \
+      Terms here = a;                                                     \
+      here.value += line * s.value_line + p * s.value_step;               \
+      float *out_ = place + line * s.out_line + p * s.out_step;           \
+      __VA_ARGS__;                                                        \
+    }
+
+static void sweep_from_bias(Sweep s, int outputs, int lanes, const float *bias, Terms a, float *to) {
+  SWEEP(s, a, to, out, chains_from_bias(outputs, lanes, bias, here, none, out))
+}
+static void sweep_from_zero(Sweep s, int outputs, int lanes, Terms a, float *to) {
+  SWEEP(s, a, to, out, chains_from_zero(outputs, lanes, here, out))
+}
+/* Outputs lie `step` apart, and values where `a.at` says. */
+static void sweep_taps(Sweep s, int outputs, int lanes, const float *bias, Terms a, float *to, int64_t step) {
+  SWEEP(s, a, to, out, chains(outputs, lanes, BIAS, bias, here, none, (Place){out, step, 0}))
+}
+
+/* gradient[j][i] goes on as one chain over samples rising, delta_j * value_i. Vectors run over inputs. */
+static void outer_over_samples(float *gradient, float *scratch, int lanes, int valid, const float *delta, int m,
+                               const float *values, int n) {
+  int whole = n / VW * VW, rest = n - whole;
+  int64_t row = (n + VW - 1) / VW * VW + VW; /* the odd vector keeps rows off one set of the cache */
+  float *samples = scratch;                  /* [sample][input] */
+  for (int i = 0; i < whole; i += VW)
+    for (int b = 0; b < lanes; b += VW)
+      transpose_square(values + (int64_t)i * lanes + b, lanes, samples + b * row + i, row);
+  for (int b = 0; b < lanes; b++)
+    for (int i = whole; i < whole + VW; i++) samples[b * row + i] = i < n ? values[(int64_t)i * lanes + b] : 0.0f;
+  Terms terms = {delta, samples, lanes, 1, row, valid, 0};
+  if (whole) chains(m, whole, MEMORY, 0, terms, none, (Place){gradient, n, 0});
+  terms.value += whole;
+  if (!rest) return;
+  for (int j = 0; j < m; j += ROWS) {
+    float tail[ROWS][VW] __attribute__((aligned(64))) = {{0}};
+    int some = m - j < ROWS ? m - j : ROWS;
+    for (int r = 0; r < some; r++) memcpy(tail[r], gradient + (int64_t)(j + r) * n + whole, sizeof(float) * rest);
+    chains(some, VW, MEMORY, 0, shifted(terms, j, 0), none, (Place){tail[0], VW, 0});
+    for (int r = 0; r < some; r++) memcpy(gradient + (int64_t)(j + r) * n + whole, tail[r], sizeof(float) * rest);
+  }
+}
+
+/* Rows of samples -> rows of lanes; lanes past the last sample are zero. rows == NULL: the samples from `first` on. */
+static void load_rows(const void *data, int as_bytes, float scale, int64_t width, const int32_t *rows, int first,
+                      int valid, int lanes, float *out) {
+  for (int lane = 0; lane < lanes; lane += VW)
+    for (int64_t f = 0; f < width; f += VW) {
+      float square[VW][VW] __attribute__((aligned(64))) = {{0}}, turned[VW][VW] __attribute__((aligned(64)));
+      int64_t some = width - f < VW ? width - f : VW;
+      for (int l = 0; l < VW && lane + l < valid; l++) {
+        int64_t at = (rows ? rows[lane + l] : first + lane + l) * width + f;
+        if (!as_bytes)
+          memcpy(square[l], (const float *)data + at, sizeof(float) * some);
+        else {
+          uint8_t byte[VW] = {0};
+          memcpy(byte, (const uint8_t *)data + at, some);
+          for (int k = 0; k < VW; k++) square[l][k] = (float)byte[k] * scale;
+        }
+      }
+      transpose_square(square[0], VW, turned[0], VW);
+      for (int k = 0; k < some; k++) memcpy(out + (f + k) * lanes + lane, turned[k], sizeof turned[k]);
+    }
+}
