@@ -121,7 +121,7 @@ class Stage:
         while time.monotonic() < deadline:
             if condition():
                 return
-            time.sleep(0.3)
+            time.sleep(1.0)  # asking for the status starts a process; more often would load what is tested
         logs = "\n".join(f"--- {name}\n{self.log(name)[-3000:]}" for name in self.processes)
         raise AssertionError(f"waited {seconds} s for {what}\n{logs}")
 
