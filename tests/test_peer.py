@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from peer.bundle import Bundle
 from peer.client import Backoff
 from peer.crew import Crew
-from peer.holdings import HOLDINGS_MAX, TRANSITIONS, Event, Holding, Holdings, Phase, restore, wants_more
+from peer.holdings import HOLDINGS_MAX, TRANSITIONS, Event, Holding, Holdings, Phase, claims_wanted, restore
 from peer.home import Home, Known
 from protocol.campaign import Campaign, Policy, Population
 from protocol.canonical import write_atomic
@@ -137,16 +137,20 @@ def test_a_holding_moves_along_the_table_and_nowhere_else(bundle):
 
 def test_claims_ahead_but_hoards_nothing(bundle):
     holdings, plenty = Holdings(), 10**12
-    assert wants_more(holdings, threads=1, free_bytes=plenty)
-    assert not wants_more(holdings, threads=1, free_bytes=1000)
+
+    def wanted(free: int) -> int:
+        return claims_wanted(holdings, threads=1, width=0, steps_per_second=0.0, free_bytes=free)
+
+    assert wanted(plenty)
+    assert not wanted(1000)
     holdings.add(Holding(bundle, Phase.TRAINING))
-    assert wants_more(holdings, threads=1, free_bytes=plenty)
+    assert wanted(plenty)
     holdings.items[("other", 1)] = Holding(bundle, Phase.TRAINING)
-    assert not wants_more(holdings, threads=1, free_bytes=plenty)
+    assert not wanted(plenty)
     for i in range(HOLDINGS_MAX):
         holdings.items["done", i] = Holding(bundle, Phase.COMMITTED)
     del holdings.items[("other", 1)]
-    assert not wants_more(holdings, threads=1, free_bytes=plenty)
+    assert not wanted(plenty)
 
 
 def test_one_process_to_a_directory_and_what_it_knew_last_time(tmp_path):
@@ -212,7 +216,7 @@ def test_the_worker_trains_in_its_own_process_and_is_started_again_when_it_dies(
     (tmp_path / "campaigns").mkdir()
     write_atomic(tmp_path / "campaigns" / f"{CAMPAIGN.digest}.json", CAMPAIGN.exact)
     first, second = (Bundle.create(tmp_path / str(i), CAMPAIGN.assignments[i]) for i in range(2))
-    crew = Crew(tmp_path / "campaigns", tmp_path / "worker.log", "c", 1, 0)
+    crew = Crew(tmp_path / "campaigns", tmp_path / "worker.log", "c", 1, 0, "cpu", 0.5)
     try:
         crew.train(first.path, CAMPAIGN.digest, 0)
         seen = events_until(crew, "trained")
