@@ -387,7 +387,7 @@ def test_processes_that_race_to_compile_all_win(tmp_path):
 
 
 def test_unknown_backends_and_instruction_sets_are_refused():
-    with pytest.raises(UsageError, match="auto, c and numpy"):
+    with pytest.raises(UsageError, match="auto, c, cuda and numpy"):
         select_engine("tpu")
     with pytest.raises(UsageError, match="this processor offers"):
         select_engine("c", isa="v9")
