@@ -290,6 +290,31 @@ APART static void outer_over_samples(float *gradient, float *scratch, int lanes,
   chains(m, n, MEMORY, 0, terms, none, at_rows(gradient, n)); /* inputs take the place of lanes */
 }
 
+/* gradient[j][i] += over blocks, one chain over time rising, then samples rising: a thread has 4 rows of one column */
+APART static void outer_over_steps(float *gradient, float *scratch, int lanes, Side delta, int m, Side value, int n,
+                             int length) {
+  for (int block = 0; block < lanes; block += LANES) {
+    EACH_ROW(i, length * n, LANES) EACH_LANE(b, LANES)
+      scratch[(i / n * LANES + b) * n + i % n] = value.base[i / n * value.step + i % n * value.row + block + b];
+    uint32_t down = (m + TILE_HEIGHT - 1) / TILE_HEIGHT;
+    for (uint32_t item = THREAD; item < down * n; item += THREADS) {
+      int i = item % n, top = item / n * TILE_HEIGHT;
+      float sum[TILE_HEIGHT];
+      const float *d[TILE_HEIGHT], *v = scratch + i;
+      UNROLL for (int r = 0; r < TILE_HEIGHT; r++) d[r] = side_row(delta, at_most(top + r, m - 1)) + block, sum[r] = 0.0f;
+      for (int t = 0; t < length; t++)
+        for (int l = 0; l < LANES; l++, v += n)
+          UNROLL for (int r = 0; r < TILE_HEIGHT; r++) sum[r] = sum[r] + d[r][t * delta.step + l] * *v;
+      UNROLL for (int r = 0; r < TILE_HEIGHT; r++) if (top + r < m) {
+        float *to = gradient + (int64_t)(top + r) * n + i;
+        *to = *to + sum[r];
+      }
+    }
+    SYNC;
+  }
+}
+static int64_t steps_floats(int outputs, int inputs, int length) { return 0 * outputs + (int64_t)length * LANES * inputs; }
+
 /* ---- rows of samples ---- */
 
 APART static void load_rows(const void *data, int as_bytes, float scale, int64_t width, const int32_t *rows, int first,

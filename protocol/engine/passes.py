@@ -40,6 +40,18 @@ def over_samples(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     return total
 
 
+def over_steps(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """A weight's gradient: (T, J, C, L), (T, I, C, L) -> (J, I). Each block is one chain over time, then samples."""
+    total = np.zeros((delta.shape[1], inputs.shape[1]), F)
+    for block in range(delta.shape[2]):
+        part = np.zeros_like(total)
+        for t in range(len(delta)):
+            for lane in range(LANES):
+                part = part + delta[t, :, block, lane, None] * inputs[t, None, :, block, lane]
+        total = total + part
+    return total
+
+
 @dataclass
 class ReluPass:
     def forward(self, inputs: np.ndarray, step: int | None) -> np.ndarray:
@@ -293,4 +305,4 @@ def _recurrent_gradients(
     weight_ih: np.ndarray, deltas: np.ndarray, inputs: np.ndarray, hidden: np.ndarray
 ) -> tuple[np.ndarray, Gradients]:
     bias = over_time(deltas)
-    return chain(F(0), weight_ih.T, deltas), [outer(deltas, inputs), outer(deltas, hidden), bias, bias]
+    return chain(F(0), weight_ih.T, deltas), [over_steps(deltas, inputs), over_steps(deltas, hidden), bias, bias]

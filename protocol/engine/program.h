@@ -66,6 +66,7 @@ static int64_t saved_rows(const Layer *l) {
 }
 
 static int recurrent(const Layer *l) { return l->kind == GRU || l->kind == LSTM || l->kind == RNN; }
+static int gates_of(const Layer *l) { return l->kind == GRU ? 3 : l->kind == LSTM ? 4 : 1; }
 static int has_parameters(const Layer *l) {
   return recurrent(l) || l->kind == LINEAR || l->kind == CONV || l->kind == NORM;
 }
@@ -92,8 +93,10 @@ static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
     int64_t rows = l->kind == CONV ? larger_of(taps(l), l->out_channels) : larger_of(l->inputs, l->outputs);
     sums = larger_of(sums, (TILE_ROWS + ROWS) * (rows + VW) * LANES);
     if (l->kind == LINEAR && l->length == 1) sums = larger_of(sums, ((int64_t)l->inputs + 2 * VW) * lanes + ROWS * VW);
-    if (recurrent(l) || l->kind == LINEAR)
+    if (l->kind == GRU || l->kind == LINEAR)
       sums = larger_of(sums, packed_floats(l->outputs, larger_of(l->inputs, l->outputs), l->length));
+    if (l->kind == LSTM || l->kind == RNN)
+      sums = larger_of(sums, steps_floats(gates_of(l) * l->outputs, larger_of(l->inputs, l->outputs), l->length));
     if (l->kind == CONV && l->padding) padded = larger_of(padded, padded_size(l));
     if (has_parameters(l) && plan->lowest == program->layers) plan->lowest = i;
   }

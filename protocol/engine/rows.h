@@ -105,18 +105,28 @@ static void sweep_taps(Sweep s, int outputs, int lanes, const float *bias, Terms
   SWEEP(s, a, to, out, chains(outputs, lanes, BIAS, bias, here, none, (Place){out, step, 0}))
 }
 
-/* gradient[j][i] goes on as one chain over samples rising, delta_j * value_i. Vectors run over inputs. */
+/* Weight gradients whose vectors run over inputs: rows of lanes become rows of samples, with a whole number of vectors. */
+INLINE int64_t sample_row(int inputs) {
+  return (inputs + VW - 1) / VW * VW + VW; /* the odd vector keeps rows off one set of the cache */
+}
+
+/* samples[b][i] = values[i * step + b], zeros behind the last input */
+static void rows_of_samples(const float *values, int64_t step, int inputs, int lanes, float *samples) {
+  int whole = inputs / VW * VW;
+  int64_t row = sample_row(inputs);
+  for (int i = 0; i < whole; i += VW)
+    for (int b = 0; b < lanes; b += VW) transpose_square(values + i * step + b, step, samples + b * row + i, row);
+  for (int b = 0; b < lanes; b++)
+    for (int i = whole; i < whole + VW; i++) samples[b * row + i] = i < inputs ? values[i * step + b] : 0.0f;
+}
+
+/* gradient[j][i] goes on as one chain over samples rising, delta_j * value_i */
 static void outer_over_samples(float *gradient, float *scratch, int lanes, int valid, const float *delta, int m,
                                const float *values, int n) {
   int whole = n / VW * VW, rest = n - whole;
-  int64_t row = (n + VW - 1) / VW * VW + VW; /* the odd vector keeps rows off one set of the cache */
-  float *samples = scratch;                  /* [sample][input] */
-  for (int i = 0; i < whole; i += VW)
-    for (int b = 0; b < lanes; b += VW)
-      transpose_square(values + (int64_t)i * lanes + b, lanes, samples + b * row + i, row);
-  for (int b = 0; b < lanes; b++)
-    for (int i = whole; i < whole + VW; i++) samples[b * row + i] = i < n ? values[(int64_t)i * lanes + b] : 0.0f;
-  Terms terms = {delta, samples, lanes, 1, row, valid, 0};
+  int64_t row = sample_row(n);
+  Terms terms = {delta, scratch, lanes, 1, row, valid, 0};
+  rows_of_samples(values, lanes, n, lanes, scratch);
   if (whole) chains(m, whole, MEMORY, 0, terms, none, (Place){gradient, n, 0});
   terms.value += whole;
   if (!rest) return;
@@ -126,6 +136,34 @@ static void outer_over_samples(float *gradient, float *scratch, int lanes, int v
     for (int r = 0; r < some; r++) memcpy(tail[r], gradient + (int64_t)(j + r) * n + whole, sizeof(float) * rest);
     chains(some, VW, MEMORY, 0, shifted(terms, j, 0), none, (Place){tail[0], VW, 0});
     for (int r = 0; r < some; r++) memcpy(gradient + (int64_t)(j + r) * n + whole, tail[r], sizeof(float) * rest);
+  }
+}
+
+#define STEPS 4 /* time steps whose terms are added with one load of each sum */
+
+static int64_t steps_floats(int outputs, int inputs, int length) {
+  (void)length;
+  return STEPS * LANES * (sample_row(inputs) + outputs) + outputs * sample_row(inputs);
+}
+
+/* gradient[j][i] += over blocks, one chain from +0 over time rising, then samples rising, delta_j * value_i */
+static void outer_over_steps(float *gradient, float *scratch, int lanes, Side delta, int m, Side value, int n, int length) {
+  int64_t row = sample_row(n), terms = STEPS * LANES;
+  float *samples = scratch, *deltas = samples + terms * row, *sums = deltas + terms * m;
+  for (int block = 0; block < lanes; block += LANES) {
+    fill_zero(sums, m * row);
+    for (int first = 0; first < length; first += STEPS) {
+      int some = length - first < STEPS ? length - first : STEPS;
+      for (int t = 0; t < some; t++) {
+        rows_of_samples(value.base + (first + t) * value.step + block, lanes, n, LANES, samples + t * LANES * row);
+        for (int j = 0; j < m; j++)
+          copy_floats(deltas + j * terms + t * LANES, side_row(delta, j) + (first + t) * delta.step + block, LANES);
+      }
+      Terms these = {deltas, samples, terms, 1, row, some * LANES, 0};
+      chains(m, row - VW, MEMORY, 0, these, none, (Place){sums, row, 0});
+    }
+    for (int j = 0; j < m; j++)
+      for (int i = 0; i < n; i++) gradient[(int64_t)j * n + i] = gradient[(int64_t)j * n + i] + sums[j * row + i];
   }
 }
 

@@ -52,7 +52,7 @@ SELF_TEST_MORE = Recipe(
     ),
 )
 SELF_TEST_STEPS = 8
-SELF_TEST_DIGEST = "a3ebfeb56480eb0d698e0b3a389661ed6c29ab5769f27da0cf6cc273d3382477"
+SELF_TEST_DIGEST = "49bfb803345f07c094e6392cc500be9aebb3ca4fb178533175498ce34e1a8d7d"
 
 
 DEVICE = re.compile(r"auto|cpu|all|cuda(:\d+)?")
