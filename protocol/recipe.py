@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable
+from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable, sha256
 from protocol.data_names import digest_of
 from protocol.errors import Refused, UsageError
 from protocol.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, size, values_kept
@@ -66,6 +66,7 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
     label: Name = msgspec.field(name="class")
     engine: Annotated[str, Meta(pattern="^exact-1$")] = "exact-1"
     vary: Annotated[tuple[Stream, ...], Meta(min_length=1, max_length=3)] = ("init", "order")  # what the seed decides
+    twin: Annotated[str, Meta(max_length=64, pattern=r"^([a-z0-9][a-z0-9._-]*)?$")] = ""  # whose random draws it shares
     task: Task
     network: Network
     training: Training
@@ -84,6 +85,11 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
     def data_set(self) -> str | None:
         """Digest of the data set that it is trained on; None when its data are generated."""
         return digest_of(self.task.data) if isinstance(self.task, DatasetTask) else None
+
+    @cached_property
+    def stream_root(self) -> bytes:
+        """What keys initial weights, order and dropout: the recipe, or the twin's name that other recipes state too."""
+        return sha256(b"zooswarm/twin/1\0", self.twin.encode()) if self.twin else bytes.fromhex(self.digest)
 
     def stream_seed(self, stream: Stream, seed: int) -> int:
         """The seed that keys this stream: the network's own, or the same for all when the recipe keeps it fixed."""

@@ -322,6 +322,26 @@ def test_networks_with_data_of_their_own_are_the_same_alone_and_together():
     assert together == alone
 
 
+def test_twins_draw_alike_and_others_do_not():
+    """A clean and a noisy recipe: one start and one order for a seed where both state the twin, and only there."""
+    both = [recipe(MACHINE | {"drop": drop}, twin="pair") for drop in (0.0, 0.5)]
+    alone = [recipe(MACHINE | {"drop": drop}) for drop in (0.0, 0.5)]
+    other = recipe(MACHINE, twin="pairs")
+    starts = [initial_state(one, 3).params_digest for one in (*both, *alone, other)]
+    assert starts[0] == starts[1] and len(set(starts)) == 4
+    assert initial_state(both[0], 4).params_digest != starts[0]
+    noisy = [recipe(MACHINE | {"label_noise": noise}, twin="pair") for noise in (0.0, 0.1)]
+    orders = [batch_order(one, 3, 0, 5).tobytes() for one in (*noisy, *alone)]
+    assert orders[0] == orders[1] and len(set(orders)) == 3
+    assert recipe(twin="").exact == recipe().exact  # old digests stay
+
+
+@pytest.mark.parametrize("twin", ["Two words", "x" * 65, 3])
+def test_a_twin_is_a_name(twin):
+    with pytest.raises(UsageError, match="twin"):
+        recipe(twin=twin)
+
+
 @pytest.mark.parametrize("vary", [[], ["order", "init"], ["init", "init"], ["weights"]])
 def test_streams_are_named_once_and_in_order(vary):
     with pytest.raises(UsageError, match="vary"):

@@ -1,8 +1,9 @@
 """What every backend shares, integers first: task data, batch order, dropout's draws; `initial_state` is in `initial`.
 
 Streams (see `protocol.philox`): a task's data depends on the task alone, so every seed of every recipe with this task
-sees the same training set; initial parameters and batch order depend on (recipe digest, seed). A recipe's `vary` says
-otherwise: a stream that is not named there is the same for all seeds, and with "data" each seed has its own.
+sees the same training set. Initial parameters and batch order depend on (recipe digest, seed), or where the recipe has
+a `twin` on (twin, seed), so that other recipes share them. Its `vary` may say otherwise: a stream that is not named
+there is the same for all seeds, and with "data" each seed has its own.
 """
 
 from functools import lru_cache, partial
@@ -47,19 +48,19 @@ def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:
     first, last = step * batch, (step + steps) * batch
     epochs = range(first // n, -(-last // n))
     seed = recipe.stream_seed("order", seed)
-    row = np.concatenate([_epoch(recipe.digest, seed, epoch, n) for epoch in epochs])
+    row = np.concatenate([_epoch(recipe.stream_root, seed, epoch, n) for epoch in epochs])
     return row[first - epochs.start * n :][: steps * batch].reshape(steps, batch)
 
 
 @lru_cache(maxsize=512)
-def _epoch(recipe_digest: str, seed: int, epoch: int, n: int) -> np.ndarray:
+def _epoch(root: bytes, seed: int, epoch: int, n: int) -> np.ndarray:
     """An epoch's permutation; kept because the next segment starts in the epoch where this one ends."""
-    return permutation(stream_key("order", bytes.fromhex(recipe_digest), seed, epoch), n)
+    return permutation(stream_key("order", root, seed, epoch), n)
 
 
 def dropout_key(recipe: Recipe, seed: int, layer: int) -> Key:
     """The stream of one dropout layer; a step's counter holds the step, so any step is drawn alone."""
-    return stream_key("dropout", bytes.fromhex(recipe.digest), recipe.stream_seed("order", seed), layer)
+    return stream_key("dropout", recipe.stream_root, recipe.stream_seed("order", seed), layer)
 
 
 def dropout_draw(layer: Dropout) -> tuple[int, np.float32]:

@@ -14,7 +14,7 @@ HALVES_SCALE = 1 / 53509.91992145008  # its standard deviation, sqrt(8 * (65536^
 def initial_state(recipe: Recipe, seed: int) -> State:
     """Step 0: parameters as `network.init` says, moments zero. Parameter p takes its own words of the stream."""
     count = recipe.parameter_count
-    key = stream_key("init", bytes.fromhex(recipe.digest), recipe.stream_seed("init", seed))
+    key = stream_key("init", recipe.stream_root, recipe.stream_seed("init", seed))
     params = _pytorch(recipe, key) if recipe.network.init == "pytorch" else _drawn(recipe, key)
     return State(step=0, params=params, moments=np.zeros((2, count), np.float32))
 
