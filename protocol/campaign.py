@@ -10,10 +10,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable
-from protocol.errors import Refused, UsageError
+from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited
+from protocol.errors import UsageError
 from protocol.expansion import expand
-from protocol.recipe import RECIPE_BYTES_MAX, Recipe, check_recipe, decode_recorded, parse_recipe
+from protocol.recipe import RECIPE_BYTES_MAX, Recipe, check_recipe, from_canonical_bytes, parse_recipe
 from protocol.schema import Name, Record
 
 CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
@@ -174,17 +174,5 @@ def parse_seeds(text: object, place: str) -> tuple[int, int]:
 
 
 def campaign_from_bytes(data: bytes) -> Campaign:
-    """Canonical campaign bytes from another host. Raises Refused unless they are exactly what we would have written."""
-    if len(data) > CAMPAIGN_BYTES_MAX:
-        raise Refused("campaign-size", f"{len(data)} bytes")
-    try:
-        campaign = check_campaign(decode_recorded(data, Campaign), "campaign")
-    except msgspec.ValidationError as error:
-        raise Refused("campaign-schema", readable(error)) from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refused("campaign-json", str(error)) from None
-    except UsageError as error:
-        raise Refused("campaign-value", str(error)) from None
-    if campaign.exact != data:
-        raise Refused("campaign-canonical", "the bytes are not in canonical form")
-    return campaign
+    """Canonical campaign bytes from another host. Raises Refused."""
+    return from_canonical_bytes(data, "campaign", CAMPAIGN_BYTES_MAX, Campaign, check_campaign)

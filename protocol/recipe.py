@@ -5,6 +5,7 @@ so two TOML files that differ only in comments, order or spelled-out defaults na
 a new optional field leaves all older digests as they are. A default, once released, never changes.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,6 +21,7 @@ from protocol.schema import Decay, Name, Rate, Record
 from protocol.tasks import DatasetTask, Task, TaskShape, check_task, task_shape, with_task_kinds
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Record)
 
 RECIPE_BYTES_MAX = 64 * 1024  # a recipe is a page of text
 SCALARS_MAX = 4_000_000  # parameters: 16 MB a network; more would not fit a volunteer's memory by the hundred
@@ -242,23 +244,28 @@ def decode_recorded(data: bytes, kind: type[T]) -> T:
     return msgspec.convert(with_task_kinds(raw), kind)
 
 
+def from_canonical_bytes(data: bytes, what: str, most: int, kind: type[C], check: Callable[[C, str], C]) -> C:
+    """A peer's bytes -> a checked record. Raises Refused unless they are exactly what we would have written."""
+    if len(data) > most:
+        raise Refused(f"{what}-size", f"{len(data)} bytes")
+    try:
+        found = check(decode_recorded(data, kind), what)
+    except msgspec.ValidationError as error:
+        raise Refused(f"{what}-schema", readable(error)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused(f"{what}-json", str(error)) from None
+    except UsageError as error:
+        raise Refused(f"{what}-value", str(error)) from None
+    if canonical_json(found) != data:
+        raise Refused(f"{what}-canonical", "the bytes are not in canonical form")
+    return found
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe's TOML file. Raises UsageError."""
     return parse_recipe(decode_toml(read_limited(path, RECIPE_BYTES_MAX, "recipe"), str(path)), str(path))
 
 
 def recipe_from_bytes(data: bytes) -> Recipe:
-    """Canonical recipe bytes from another host. Raises Refused unless they are exactly what we would have written."""
-    if len(data) > RECIPE_BYTES_MAX:
-        raise Refused("recipe-size", f"{len(data)} bytes")
-    try:
-        recipe = check_recipe(decode_recorded(data, Recipe), "recipe")
-    except msgspec.ValidationError as error:
-        raise Refused("recipe-schema", readable(error)) from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refused("recipe-json", str(error)) from None
-    except UsageError as error:
-        raise Refused("recipe-value", str(error)) from None
-    if recipe.exact != data:
-        raise Refused("recipe-canonical", "the bytes are not in canonical form")
-    return recipe
+    """Canonical recipe bytes from another host. Raises Refused."""
+    return from_canonical_bytes(data, "recipe", RECIPE_BYTES_MAX, Recipe, check_recipe)
