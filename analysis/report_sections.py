@@ -23,6 +23,7 @@ from analysis import (
     trajectories,
 )
 from analysis.features import invariants
+from protocol.datasets import NO_SHELF, Shelf
 from protocol.engine.data import task_data
 from protocol.errors import UsageError
 from protocol.recipe import Recipe, check_recipe
@@ -61,6 +62,7 @@ class Population:
     seeds: list[int]
     weights_NP: np.ndarray
     initial_NP: np.ndarray
+    shelf: Shelf = NO_SHELF  # where the data sets are
 
 
 def population_sections(people: Population, say: Callable[[str], None]) -> list[Section]:
@@ -299,7 +301,11 @@ def barrier(people: Population) -> Section:
         section.missing = "Not enough networks, or a task that this version does not know."
         return section
     pairs = np.stack([np.stack([people.weights_NP[i], people.weights_NP[j]]) for i, j in pairwise(rows)])
-    found = similarity.barriers(people.recipes[name], pairs, task_data(people.recipes[name]))
+    try:
+        found = similarity.barriers(people.recipes[name], pairs, task_data(people.recipes[name], people.shelf))
+    except UsageError as error:
+        section.missing = str(error)
+        return section
     lower = int((found.matched_J < found.naive_J).sum())
     section.verdict = (
         f"{name}: the median barrier is {np.median(found.naive_J):.3f} as they are and "
@@ -333,7 +339,13 @@ def paths(people: Population) -> Section:
     if len(names) < 2 or work > REPLAY_WORK_MAX or not all(known(people.recipes[name]) for name in names):
         section.missing = "Replaying needs two classes of known tasks, and training that takes seconds."
         return section
-    found = {name: trajectories.replay(people.recipes[name], seeds_of[name]) for name in names}
+    try:
+        found = {
+            name: trajectories.replay(people.recipes[name], seeds_of[name], shelf=people.shelf) for name in names
+        }
+    except UsageError as error:
+        section.missing = str(error)
+        return section
     longest = max(int(path.steps_S[-1]) for path in found.values())
     common = np.unique(np.round(np.linspace(0, longest**0.5, 12) ** 2).astype(int))
     at = {name: np.searchsorted(path.steps_S, common, side="right") - 1 for name, path in found.items()}
@@ -356,7 +368,7 @@ def paths(people: Population) -> Section:
     section.caption = "Left: distance to the network's own initial weights, median of a class. A stopped network stays."
     section.code = f"""from analysis.trajectories import distance_to_ends, replay
 one = zoo.recipe(table["recipe"][0].as_py())
-distance_to_ends(replay(one, {seeds_of[people.labels[0]]}).weights_NSP)    # likewise the other classes"""
+distance_to_ends(replay(one, {seeds_of[people.labels[0]]}, shelf=zoo.store.shelf).weights_NSP)    # likewise the other classes"""
     return section
 
 

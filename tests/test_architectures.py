@@ -115,14 +115,16 @@ def check_symmetry(recipe: Recipe, inputs: np.ndarray, seed: int, n: int = 3) ->
     changed_NP = changed(recipe, weights_NP, seed)
     tidy_NP = symmetry.canonical(recipe, weights_NP)
     before, after, tidy = (functions.outputs(recipe, w, inputs) for w in (weights_NP, changed_NP, tidy_NP))
-    scale = np.abs(before).max()
-    assert after == pytest.approx(before, rel=1e-6, abs=1e-9 * scale)
-    assert tidy == pytest.approx(before, rel=1e-6, abs=1e-9 * scale)
-    assert symmetry.canonical(recipe, changed_NP) == pytest.approx(tidy_NP, rel=1e-6, abs=1e-9)
-    distances = [similarity.euclidean(symmetry.canonical(recipe, w)) for w in (weights_NP, changed_NP)]
-    assert distances[1] == pytest.approx(distances[0], rel=1e-6)
-    known = [chains.chain_features(recipe, w) for w in (weights_NP, changed_NP)]
-    assert known[1] == pytest.approx(known[0], rel=1e-6, abs=1e-9 * np.abs(known[0]).max())
+    near(after, before)
+    near(tidy, before)
+    near(symmetry.canonical(recipe, changed_NP), tidy_NP)
+    near(*(similarity.euclidean(symmetry.canonical(recipe, w)) for w in (weights_NP, changed_NP)))
+    near(*(chains.chain_features(recipe, w) for w in (weights_NP, changed_NP)))
+
+
+def near(found: np.ndarray, expected: np.ndarray) -> None:
+    """Within 1e-6, relative; zeros within 1e-9 of the largest."""
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
 
 
 # --- what networks compute --------------------------------------------------------------------------------------------
