@@ -7,6 +7,8 @@ sign (tanh, recurrent layers), through every layer, with the gains of norms. Act
 out of a chain. Axes: N networks, I inputs of a chain, H units, C channels, F features.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from analysis.features import (
@@ -34,37 +36,23 @@ def chains(
     depth: int | None = None,
     kind: str = "canonical",
     inputs_max: int | None = INPUTS_MAX,
+    biases: bool | None = None,
 ) -> list[np.ndarray]:
     """Matrices (N, H, I): what the units of the last layers within `depth` get from the inputs, gate by gate.
 
     Their Gram matrices X^T X do not depend on the order (or sign, or with `canonical` the scale) of hidden units.
     depth counts layers with weights; default: all but the last, whose few outputs would squeeze the chain. A chain of
     more than `inputs_max` inputs (kernels multiply: 9, 81, 729) goes through one fixed random projection; None: never.
+    With `biases` each is an input more; by default where the task has one input, whose chain would be one number.
     """
     if kind not in CHAINS:
         raise ValueError(f"kind is one of {CHAINS}, not {kind!r}")
-    numbered = weighted_layers(recipe)
-    depth = depth or max(1, len(numbered) - 1)
-    coded = kind == "as_coded"
-    if coded and isinstance(numbered[0][1], Recurrent):
-        depth = 1  # the authors' code stacks the gates of the first layer and goes no deeper
-    ready_NP = np.asarray(weights_NP, np.float64) if coded else balanced(symmetry_spec(recipe), weights_NP)
-    arrays = split_layers(recipe, ready_NP)
-    carried, gates = None, []
-    for i, layer in numbered[:depth]:
-        weight = arrays[weight_name(i, layer)]
-        if coded and depth > 1 and isinstance(layer, Linear):
-            length_NI = np.sqrt((weight**2).sum(1, keepdims=True))
-            weight = weight / np.where(length_NI > 0, length_NI, 1)
-        reached = contracted(weight, carried, inputs_max)
-        if isinstance(layer, Recurrent) and not coded:
-            gates = np.split(reached, GATES[type(layer)], axis=1)
-            carried = gates[_signed(layer)]
-        else:
-            gates, carried = [reached], reached
-        if not coded:
-            carried = _through_norms(recipe, arrays, i, carried, with_bias=False)
-    return gates
+    depth = depth or max(1, len(weighted_layers(recipe)) - 1)
+    if kind == "as_coded":
+        return _coded(recipe, weights_NP, depth, inputs_max)
+    arrays = split_layers(recipe, balanced(symmetry_spec(recipe), weights_NP))
+    biases = recipe.flows[0].features == 1 if biases is None else biases
+    return _linked(recipe, arrays, inputs_max, biases)[depth - 1][1]
 
 
 def chain_features(
@@ -77,28 +65,58 @@ def chain_features(
     """(N, F) float64: Gram matrices of the chains. `canonical` without a depth: of every depth, with all products
     that OUR extension knows: biases, recurrent weights between two gates, and the read-out chain to the outputs."""
     if kind == "as_coded" or depth:
-        found = chains(recipe, weights_NP, depth, kind, inputs_max)
-        return np.concatenate([upper(gram(x)) for x in found], axis=1)
+        return np.concatenate([upper(gram(x)) for x in chains(recipe, weights_NP, depth, kind, inputs_max)], axis=1)
     arrays = split_layers(recipe, balanced(symmetry_spec(recipe), weights_NP))
-    numbered = weighted_layers(recipe)
-    carried, found = None, []
-    for i, layer in numbered:
-        last = i == numbered[-1][0]
-        reached = contracted(arrays[weight_name(i, layer)], carried, inputs_max)
+    last, found = weighted_layers(recipe)[-1][0], []
+    for i, gates, through in _linked(recipe, arrays, inputs_max, biases=True):
+        layer = recipe.network.layers[i]
         if isinstance(layer, Recurrent):
-            biases = [arrays[f"{i}.{name}_l0"][..., None] for name in ("bias_ih", "bias_hh")]
-            gates = np.split(np.concatenate([reached, *biases], axis=2), GATES[type(layer)], axis=1)
-            carried = gates[_signed(layer)]
             found += [upper(gram(x)) for x in gates]
             for gate, inner in zip(gates, np.split(arrays[f"{i}.weight_hh_l0"], len(gates), axis=1), strict=True):
-                found.append((np.swapaxes(gate, 1, 2) @ inner @ carried).reshape(len(gate), -1))
+                found.append((np.swapaxes(gate, 1, 2) @ inner @ gates[_signed(layer)]).reshape(len(gate), -1))
         else:
-            carried = np.concatenate([reached, arrays[f"{i}.bias"][..., None]], 2)
-            found.append(carried.reshape(len(carried), -1) if last else upper(gram(carried)))
-        if not last and (through := _through_norms(recipe, arrays, i, carried, with_bias=True)) is not carried:
-            carried = through
-            found.append(upper(gram(carried)))
+            found += [x.reshape(len(x), -1) if i == last else upper(gram(x)) for x in gates]
+        if through is not None and i != last:
+            found.append(upper(gram(through)))
     return np.concatenate(found, axis=1)
+
+
+class Link(NamedTuple):
+    """A chain up to one layer with weights."""
+
+    place: int
+    gates: list[np.ndarray]  # (N, H, I) each; one but for a recurrent layer
+    through: np.ndarray | None  # the signed gate, through the norms that follow; None: there are none
+
+
+def _linked(recipe: Recipe, arrays: dict, inputs_max: int | None, biases: bool) -> list[Link]:
+    """The canonical chain, layer by layer; `arrays` are balanced."""
+    carried, found = None, []
+    for i, layer in weighted_layers(recipe):
+        reached = contracted(arrays[weight_name(i, layer)], carried, inputs_max)
+        names = ("bias_ih_l0", "bias_hh_l0") if isinstance(layer, Recurrent) else ("bias",)
+        if biases:
+            reached = np.concatenate([reached, *(arrays[f"{i}.{name}"][..., None] for name in names)], axis=2)
+        gates = np.split(reached, GATES.get(type(layer), 1), axis=1)
+        carried = gates[_signed(layer) if isinstance(layer, Recurrent) else 0]
+        through = _through_norms(recipe, arrays, i, carried, biases)
+        found.append(Link(i, gates, through))
+        carried = carried if through is None else through
+    return found
+
+
+def _coded(recipe: Recipe, weights_NP: np.ndarray, depth: int, inputs_max: int | None) -> list[np.ndarray]:
+    """The authors' chain: of a recurrent network its first layer only, with the gates stacked."""
+    arrays, carried = split_layers(recipe, np.asarray(weights_NP, np.float64)), None
+    numbered = weighted_layers(recipe)
+    depth = 1 if isinstance(numbered[0][1], Recurrent) else depth
+    for i, layer in numbered[:depth]:
+        weight = arrays[weight_name(i, layer)]
+        if depth > 1 and isinstance(layer, Linear):
+            length_NI = np.sqrt((weight**2).sum(1, keepdims=True))
+            weight = weight / np.where(length_NI > 0, length_NI, 1)
+        carried = contracted(weight, carried, inputs_max)
+    return [] if carried is None else [carried]
 
 
 def contracted(weight: np.ndarray, carried: np.ndarray | None, most: int | None = INPUTS_MAX) -> np.ndarray:
@@ -119,21 +137,22 @@ def _signed(layer: Recurrent) -> int:
     return SIGNED_GATES[type(layer)].index(True)
 
 
-def _through_norms(recipe: Recipe, arrays: dict, i: int, carried: np.ndarray, with_bias: bool) -> np.ndarray:
+def _through_norms(recipe: Recipe, arrays: dict, i: int, carried: np.ndarray, biases: bool) -> np.ndarray | None:
     """The chain times the gains of the norms between layer `i` and the next weights, their biases as more inputs.
 
     Where a norm has a gain for each place of an image, its mean.
     """
+    through = None
     for k, layer in list(enumerate(recipe.network.layers))[i + 1 :]:
         if isinstance(layer, Linear | Conv2d | Recurrent):
             break
         if isinstance(layer, LayerNorm | GroupNorm):
             gain, bias = (
-                arrays[f"{k}.{name}"].reshape(len(carried), carried.shape[1], -1).mean(2, keepdims=True)
+                arrays[f"{k}.{name}"].reshape(*carried.shape[:2], -1).mean(2, keepdims=True)
                 for name in ("weight", "bias")
             )
-            carried = np.concatenate([carried * gain, bias], 2) if with_bias else carried * gain
-    return carried
+            carried = through = np.concatenate([carried * gain, bias], 2) if biases else carried * gain
+    return through
 
 
 def chain_kernel(chains_NHI: list[np.ndarray], others_MHI: list[np.ndarray] | None = None) -> np.ndarray:

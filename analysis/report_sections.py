@@ -340,9 +340,7 @@ def paths(people: Population) -> Section:
         section.missing = "Replaying needs two classes of known tasks, and training that takes seconds."
         return section
     try:
-        found = {
-            name: trajectories.replay(people.recipes[name], seeds_of[name], shelf=people.shelf) for name in names
-        }
+        found = {name: trajectories.replay(people.recipes[name], seeds_of[name], shelf=people.shelf) for name in names}
     except UsageError as error:
         section.missing = str(error)
         return section
@@ -368,7 +366,8 @@ def paths(people: Population) -> Section:
     section.caption = "Left: distance to the network's own initial weights, median of a class. A stopped network stays."
     section.code = f"""from analysis.trajectories import distance_to_ends, replay
 one = zoo.recipe(table["recipe"][0].as_py())
-distance_to_ends(replay(one, {seeds_of[people.labels[0]]}, shelf=zoo.store.shelf).weights_NSP)    # likewise the other classes"""
+path = replay(one, {seeds_of[people.labels[0]]}, shelf=zoo.store.shelf)
+distance_to_ends(path.weights_NSP)    # likewise the other classes"""
     return section
 
 

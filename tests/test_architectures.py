@@ -84,15 +84,17 @@ def sequence(layers: tuple[Layer, ...]):
 any_network = st.one_of(image_networks().map(image), sequence_networks().map(sequence))
 seeds = st.integers(0, 2**32 - 1)
 LENET = (Conv2d(channels=6, kernel=3, padding=1), Relu(), MaxPool2d(kernel=2), Flatten(), Linear(width=8), Relu())
+TANH = (Conv2d(channels=6, kernel=3), Tanh(), Conv2d(channels=5, kernel=2), Tanh(), Flatten())
+NORMS = (Conv2d(channels=6, kernel=3), GroupNorm(groups=2), Relu(), Conv2d(channels=4, kernel=2), LayerNorm(), Tanh())
 NETWORKS = {
     "lenet": image((*LENET, Linear(width=3))),
     "leaky": image((Conv2d(channels=6, kernel=3), LeakyRelu(), AvgPool2d(kernel=2), Flatten(), Linear(width=3))),
-    "tanh cnn": image((Conv2d(channels=6, kernel=3), Tanh(), Conv2d(channels=5, kernel=2), Tanh(), Flatten(), Linear(width=3))),
+    "tanh cnn": image((*TANH, Linear(width=3))),
     "lstm": sequence((Lstm(width=6), Lstm(width=5), Last(), Linear(width=3))),
     "rnn": sequence((Rnn(width=6), Last(), Linear(width=3))),
     "sigmoid": sequence((Linear(width=6), Sigmoid(), Linear(width=5), Tanh(), Last(), Linear(width=3))),
-    "norms": image((Conv2d(channels=6, kernel=3), GroupNorm(groups=2), Relu(), Conv2d(channels=4, kernel=2), LayerNorm(), Tanh(), Flatten(), Linear(width=3))),
-}  # fmt: skip
+    "norms": image((*NORMS, Flatten(), Linear(width=3))),
+}
 networks = pytest.mark.parametrize("one", NETWORKS.values(), ids=NETWORKS)
 
 
@@ -264,6 +266,19 @@ def test_the_coded_chain_of_convolutions_contracts_channels_and_keeps_kernel_pla
     assert found == pytest.approx(second)
     (narrow,) = chains.chains(recipe, weights_NP, 2, "as_coded", inputs_max=20)
     assert narrow == pytest.approx(features.narrowed(second, 20)) and narrow.shape == (2, 5, 20)
+
+
+def test_a_network_of_one_input_has_a_chain_with_its_biases():
+    recipe = load_recipe(FOLDER / "regression-wave.toml")
+    weights_NP = drawn(recipe, 4, 15)
+    for depth in (1, 2):
+        (found,) = chains.chains(recipe, weights_NP, depth)
+        assert found.shape == (4, 32, 1 + depth)
+        before, after = (
+            chains.chain_distance(chains.chains(recipe, w, depth))
+            for w in (weights_NP, changed(recipe, weights_NP, 15))
+        )
+        assert before[~np.eye(4, dtype=bool)].min() > 1e-3 and after == pytest.approx(before, abs=1e-6)
 
 
 def test_a_projected_kernel_is_near_the_exact_one():
