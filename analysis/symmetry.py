@@ -79,15 +79,17 @@ def random_change(spec: Spec, n: int, rng: np.random.Generator, scales: bool = T
 def canonical(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
     """(N, P) float64: the same functions, written so that symmetric copies of a network get equal weights.
 
-    Scales first (each unit's incoming weights get length 1), then the order (units by the size of all weights that
-    touch them, largest first), then signs (a fixed random projection of the incoming weights is positive). Two units
-    of exactly the same size keep their order, so copies of a network with such a tie may still differ.
+    Scales first (each unit's incoming weights get length 1), then the order (units by the sum of squares of all
+    weights that touch them, largest first; by that of fourth powers where squares agree to six digits, as they do in
+    orthogonal matrices), then signs (a fixed random projection of the incoming weights is positive). Two units that
+    agree in both keep their order, so copies of a network with such a tie may still differ.
     """
     spec = symmetry_spec(recipe)
     weights_NP = balanced(spec, weights_NP)
     change = identity(spec, len(weights_NP))
-    for g, touching_NH in enumerate(unit_sizes(spec, weights_NP)):
-        change.order_NH[g] = largest_first(spec.groups[g], touching_NH)
+    for g, sizes in enumerate(zip(*(unit_sizes(spec, weights_NP, power) for power in (2, 4)), strict=True)):
+        square_NH, fourth_NH = (size_NH / np.maximum(size_NH.max(1, keepdims=True), 1e-300) for size_NH in sizes)
+        change.order_NH[g] = largest_first(spec.groups[g], np.round(square_NH, 6) + 1e-7 * fourth_NH)
     weights_NP = apply_change(spec, weights_NP, change)
     for g, group in enumerate(spec.groups):  # in order: the signs of earlier units are settled when these are read
         if group.sign:
@@ -123,12 +125,12 @@ def balanced(spec: Spec, weights_NP: np.ndarray) -> np.ndarray:
     return weights_NP
 
 
-def unit_sizes(spec: Spec, weights_NP: np.ndarray) -> list[np.ndarray]:
-    """A group's (N, H): sum of squares of all weights that touch a unit."""
+def unit_sizes(spec: Spec, weights_NP: np.ndarray, power: int = 2) -> list[np.ndarray]:
+    """A group's (N, H): sum of even powers of all weights that touch a unit."""
     arrays = split_layers(spec.recipe, np.asarray(weights_NP, np.float64))
     sizes = [np.zeros((len(weights_NP), group.size)) for group in spec.groups]
     for use in spec.uses:
-        sizes[use.group] += rows_of(arrays[use.array] ** 2, use).sum((1, 3))
+        sizes[use.group] += rows_of(arrays[use.array] ** power, use).sum((1, 3))
     return sizes
 
 

@@ -168,6 +168,16 @@ def test_symmetries_of_every_recipe(path):
     check_symmetry(recipe, inputs, 1, n=2)
 
 
+@pytest.mark.parametrize("init", ["orthogonal", "he", "xavier", "pytorch"])
+def test_initial_networks_have_one_canonical_form_though_their_units_are_equally_large(init):
+    one = made(Linear(width=8), Tanh(), Linear(width=8), Tanh(), Linear(width=3), inputs=(5,), network={"init": init})
+    weights_NP = np.stack([initial_state(one.recipe, seed).params for seed in range(4)])
+    for dtype, digits in ((np.float64, 1e-9), (np.float32, 1e-5)):
+        copies_NP = changed(one.recipe, weights_NP, 3).astype(dtype)
+        found, expected = (symmetry.canonical(one.recipe, w) for w in (copies_NP, weights_NP))
+        assert found == pytest.approx(expected, abs=digits)
+
+
 def freedoms(one) -> list[tuple[bool, bool, int]]:
     return [(group.scale, group.sign, group.cells) for group in symmetry_spec(one.recipe).groups]
 
@@ -247,7 +257,8 @@ def test_features_see_networks_and_not_their_numbering(one):
         assert after == pytest.approx(before, abs=1e-6) and before[~np.eye(5, dtype=bool)].min() > 1e-3
     layers = testing.layer_features(one.recipe, weights_NP)
     assert len(layers) == len(features.weighted_layers(one.recipe)) and all(len(x) == 5 for x in layers.values())
-    assert splits.copies(one.recipe, np.concatenate([weights_NP, changed_NP])) == [*range(5), *range(5)]
+    both_NP = np.concatenate([weights_NP, changed_NP]).astype(np.float32)  # as a zoo holds them: scales are rounded
+    assert splits.copies(one.recipe, both_NP) == [*range(5), *range(5)]
 
 
 def unsigned(recipe: Recipe, n: int) -> symmetry.Change:
