@@ -30,6 +30,7 @@ from protocol.recipe import Recipe, check_recipe
 
 PAIRS_DRAWN = 6  # a class's loss barriers: a quarter of a second each
 PAIRS_TOLD_MAX = 12  # of original and modified classes
+UNTRAINED = "Warning: the untrained networks tell it too, so something other than training tells the classes apart."
 REPLAYED = 8  # networks a class
 REPLAY_WORK_MAX = 4e9  # parameters times steps of all replayed networks: about half a minute on one core
 
@@ -161,6 +162,8 @@ def groupings(people: Population) -> Section:
         if float(columns[0]["k-means, adjusted Rand index"][1]) <= 0.01
         else "Clusters found without labels do not agree with the classes more than chance does."
     )
+    if float(columns[1]["k-means, adjusted Rand index"][1]) <= 0.01:
+        section.verdict += f" {UNTRAINED}"
     section.code = """from analysis import chains, clusters, neighbours, splits, testing
 from analysis.features import invariants, standardized
 clusters.agreement(invariants(recipe, weights_NP), classes)    # and initial_NP, here and below
@@ -362,6 +365,8 @@ def paths(people: Population) -> Section:
         if first is not None
         else f"At no step is the interval above guessing ({told[0].chance:.1%})"
     ) + f"; at step 0 it is {span(told[0].accuracy, told[0].low, told[0].high, percent=True)}."
+    if told[0].low > told[0].chance:
+        section.verdict += f" {UNTRAINED}"
     section.picture = plots_population.draw_paths(found, common, told)
     section.caption = "Left: distance to the network's own initial weights, median of a class. A stopped network stays."
     section.code = f"""from analysis.trajectories import distance_to_ends, replay

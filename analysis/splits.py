@@ -12,7 +12,9 @@ import numpy as np
 from analysis.symmetry import canonical
 from protocol.recipe import Recipe
 
-COPY_TOLERANCE = 1e-4  # symmetric copies agree to float32 rounding; independent networks do not agree in the first digit
+COPY_TOLERANCE = (
+    1e-4  # symmetric copies agree to float32 rounding; independent networks do not agree in the first digit
+)
 
 
 def groups(*keys: Iterable[Hashable]) -> np.ndarray:

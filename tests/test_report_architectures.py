@@ -11,6 +11,7 @@ from test_zoo import CAMPAIGN, EVIDENCE, network
 
 from analysis import open_zoo
 from analysis.report import rendered, report_values
+from analysis.report_sections import UNTRAINED
 from protocol.canonical import decode_toml, hexdigest
 from protocol.datasets import Dataset, Shelf, digits8x8
 from protocol.engine.data import initial_state
@@ -89,6 +90,8 @@ def test_the_page_works_for_every_kind_of_network(tmp_path, kind, networks):
     absent = {key for key, reason in missing.items() if reason}
     assert not absent & {"layers", "groupings", "barrier", "paths"}
     assert ("modified" in absent) == (kind != "poisoned")
+    warned = {section.key for section in values["weights"]["sections"] if UNTRAINED in section.verdict}
+    assert (warned == {"groupings", "paths"}) == (kind == "cnn")  # whose classes are initializations
     page = re.sub(r'base64,[^"]*', "", rendered(values))
     if kind == "poisoned":
         exec(code_of(page).replace("PATH", str(zoo.store.path)), {})
