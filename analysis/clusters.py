@@ -4,6 +4,7 @@ The questions are those of MLDS (Clemens 2021), whose methods could not be read;
 Axes: N networks, F features, K classes.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,9 +94,19 @@ class Separation:
 
 
 def modification_pairs(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """(original, modified) classes: `parity` with `parity+trigger`, for every suffix there is."""
+    """(original, modified) classes: `parity` with `parity+trigger`, for every suffix there is.
+
+    Without a class `digits`, `digits+poison-0.0` is the original of `digits+poison-0.1`.
+    """
     names = sorted(set(labels))
-    return [(name.split("+")[0], name) for name in names if "+" in name and name.split("+")[0] in names]
+    undone = {name[: found.start()]: name for name in names if (found := re.search(r"-0(\.0+)?$", name))}
+    pairs = []
+    for name in names:
+        plain = name.split("+")[0]
+        original = plain if plain in names else undone.get(name.rpartition("-")[0])
+        if "+" in name and original is not None and original != name:
+            pairs.append((original, name))
+    return pairs
 
 
 def separation(

@@ -1,10 +1,11 @@
 """Renumber one network's hidden units so that its weights come as near as possible to another's.
 
 Weight matching (Git Re-Basin, Ainsworth et al. 2023, as in the authors' code): coordinate ascent over groups, each a
-linear assignment. OURS: signs for recurrent layers, where the similarity splits into a part that does not know a
-unit's sign (reset and update gates) and one that does; a first sweep that uses only what is settled already, so that
-planted copies are found without restarts; a restart from random orders when asked. Positive scales are not searched:
-`symmetry.balanced` settles them exactly beforehand. Axes: N networks, P parameters, H units of a group.
+linear assignment. OURS: signs of tanh and recurrent layers (in a GRU or LSTM the similarity splits into a part that
+does not know a unit's sign, the gates, and one that does, the candidate); a first sweep that uses only what is settled
+already, so that planted copies are found without restarts; a restart from random orders when asked. Positive scales
+are not searched: `symmetry.balanced` settles them exactly beforehand. Axes: N networks, P parameters, H units of a
+group.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from analysis.features import split_layers
-from analysis.symmetry import Change, Spec, Use, apply_change, identity, moved, random_change, symmetry_spec
+from analysis.symmetry import Change, apply_change, identity, moved, random_change, rows_of
+from analysis.symmetry_rules import Spec, symmetry_spec
 from protocol.recipe import Recipe
 
 SWEEPS_MAX = 50
@@ -81,19 +83,16 @@ def _best(spec: Spec, a: dict, b: dict, change: Change, group: int, settled: set
         array_b = b[use.array]
         for other in others:
             array_b = moved(array_b, other, change.order_NH[other.group], change.factor_NH[other.group])
-        rows_a, rows_b = _rows(a[use.array][0], use, h), _rows(array_b[0], use, h)
+        rows_a, rows_b = rows_of(a[use.array], use)[0], rows_of(array_b, use)[0]
         for block, carried in enumerate(use.carries):
             into = knowing_HH if carried else blind_HH
             into += rows_a[block] @ rows_b[block].T
     flips = signed and spec.groups[group].sign
     value_HH = blind_HH + (np.abs(knowing_HH) if flips else knowing_HH)
-    places, order_H = linear_sum_assignment(value_HH, maximize=True)
+    cell_H = np.arange(h) // (h // spec.groups[group].cells)
+    allowed_HH = np.where(cell_H[:, None] == cell_H, value_HH, -np.inf)
+    places, order_H = linear_sum_assignment(allowed_HH, maximize=True)
     factor_H = np.where(knowing_HH[places, order_H] < 0, -1.0, 1.0) if flips else np.ones(h)
     old_H, old_factor_H = change.order_NH[group][0], change.factor_NH[group][0]
     old = blind_HH[places, old_H] + old_factor_H * knowing_HH[places, old_H]
     return float(value_HH[places, order_H].sum() - old.sum()), order_H, factor_H
-
-
-def _rows(array: np.ndarray, use: Use, h: int) -> np.ndarray:
-    """(blocks, H, rest): a unit's entries of one array, block by block."""
-    return np.moveaxis(array, use.axis, 0).reshape(len(use.carries), h, -1)

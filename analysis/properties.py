@@ -100,7 +100,7 @@ def predict(
     """
     target_N, group_N = np.asarray(target_N, np.float64), groups(np.asarray(group_N).tolist())
     if group_N.max(initial=-1) + 1 < FOLDS or not np.isfinite(target_N).all():
-        raise UsageError(f"predicting needs finite targets of at least {FOLDS} groups of networks")
+        raise UsageError(f"predicting needs finite targets, and networks of at least {FOLDS} groups (such as seeds)")
     rng = np.random.default_rng(seed)
     fold_N = rng.permutation(np.arange(group_N.max() + 1) % FOLDS)[group_N]
     predicted_N, shuffled_N = np.empty(len(target_N)), np.empty(len(target_N))

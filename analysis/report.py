@@ -5,6 +5,8 @@
 
 import base64
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from protocol.errors import UsageError
 from protocol.recipe import Recipe
 
 SAMPLE_MAX = 2000  # networks in maps and classifiers: the largest kernel that two cores factor in seconds
+RATE = r',"rate":[^,}]*'  # of dropout, in the catalogue's JSON
 ROWS_LISTED_MAX = 50  # of hosts and recipes: a page, not a listing
 TABLE_COLUMNS = [
     *dict.fromkeys([*curves.COLUMNS, "id", "seed", "recipe", "campaign", "host", "checkers", "checks_valid"]),
@@ -151,13 +154,23 @@ class Sample:
 
 
 def draw_sample(zoo: Zoo, table: pa.Table, where: str | None) -> Sample:
-    """The networks of the most common architecture, thinned by seed so that classes keep their seeds in common."""
-    layers, rows = max(count_by(table, "network.layers"), key=lambda pair: (pair[1], pair[0]))
+    """The networks of the most common architecture, thinned by seed so that classes keep their seeds in common.
+
+    Dropout rates are no part of an architecture: trained networks do not drop.
+    """
+    kind_N = np.array([without_rates(text) for text in table["network.layers"].to_pylist()], object)
+    parameters_N = table["network.parameters"].to_numpy()
+    counts = Counter(zip(kind_N, parameters_N.tolist(), strict=True))
+    (kind, parameters), rows = max(counts.items(), key=lambda pair: (pair[1], pair[0]))
+    chosen = table.filter(pa.array((kind_N == kind) & (parameters_N == parameters)))
     conditions, notes = [f"({where})"] if where else [], []
     if rows < table.num_rows:
-        conditions.append(f"network.layers = {literal(layers)}")
+        layers = chosen["network.layers"].unique().to_pylist()
+        column = "network.layers" if len(layers) == 1 else f"regexp_replace(network.layers, {literal(RATE)}, '', 'g')"
+        conditions.append(f"{column} = {literal(layers[0] if len(layers) == 1 else kind)}")
+        if sum(one == kind for one, _ in counts) > 1:
+            conditions.append(f"network.parameters = {parameters}")
         notes.append(f"the {rows:,} of {table.num_rows:,} networks that have the most common layers")
-    chosen = table.filter(pa.array(np.array(table["network.layers"].to_pylist(), object) == layers))
     if rows > SAMPLE_MAX:
         every = -(-rows // SAMPLE_MAX)
         chosen = chosen.filter(pa.array(chosen["seed"].to_numpy() % every == 0))
@@ -216,6 +229,7 @@ def methods(zoo: Zoo, sample: Sample, say: Callable[[str], None]) -> dict[str, A
         seeds=seed_N[kept].tolist(),
         weights_NP=sample.weights_NP[kept],
         initial_NP=sample.initial_NP[kept],
+        shelf=zoo.store.shelf,
     )
     sections: list[Section] = population_sections(people, say)
     return {"sections": sections, "prelude": prelude(where)}
@@ -373,6 +387,11 @@ def campaign_value(data: bytes) -> dict[str, Any]:
 def count_by(table: pa.Table, column: str) -> list[tuple[str, int]]:
     """(value, rows) of every value of a text column, by value."""
     return sorted((pair["values"], pair["counts"]) for pair in table[column].value_counts().to_pylist())
+
+
+def without_rates(layers: str) -> str:
+    """Layers in JSON, their dropout rates left out."""
+    return re.sub(RATE, "", layers)
 
 
 def literal(text: str) -> str:

@@ -23,12 +23,14 @@ from analysis import (
     trajectories,
 )
 from analysis.features import invariants
+from protocol.datasets import NO_SHELF, Shelf
 from protocol.engine.data import task_data
 from protocol.errors import UsageError
 from protocol.recipe import Recipe, check_recipe
 
 PAIRS_DRAWN = 6  # a class's loss barriers: a quarter of a second each
 PAIRS_TOLD_MAX = 12  # of original and modified classes
+UNTRAINED = "Warning: the untrained networks tell it too, so something other than training tells the classes apart."
 REPLAYED = 8  # networks a class
 REPLAY_WORK_MAX = 4e9  # parameters times steps of all replayed networks: about half a minute on one core
 
@@ -61,6 +63,7 @@ class Population:
     seeds: list[int]
     weights_NP: np.ndarray
     initial_NP: np.ndarray
+    shelf: Shelf = NO_SHELF  # where the data sets are
 
 
 def population_sections(people: Population, say: Callable[[str], None]) -> list[Section]:
@@ -159,6 +162,8 @@ def groupings(people: Population) -> Section:
         if float(columns[0]["k-means, adjusted Rand index"][1]) <= 0.01
         else "Clusters found without labels do not agree with the classes more than chance does."
     )
+    if float(columns[1]["k-means, adjusted Rand index"][1]) <= 0.01:
+        section.verdict += f" {UNTRAINED}"
     section.code = """from analysis import chains, clusters, neighbours, splits, testing
 from analysis.features import invariants, standardized
 clusters.agreement(invariants(recipe, weights_NP), classes)    # and initial_NP, here and below
@@ -299,7 +304,11 @@ def barrier(people: Population) -> Section:
         section.missing = "Not enough networks, or a task that this version does not know."
         return section
     pairs = np.stack([np.stack([people.weights_NP[i], people.weights_NP[j]]) for i, j in pairwise(rows)])
-    found = similarity.barriers(people.recipes[name], pairs, task_data(people.recipes[name]))
+    try:
+        found = similarity.barriers(people.recipes[name], pairs, task_data(people.recipes[name], people.shelf))
+    except UsageError as error:
+        section.missing = str(error)
+        return section
     lower = int((found.matched_J < found.naive_J).sum())
     section.verdict = (
         f"{name}: the median barrier is {np.median(found.naive_J):.3f} as they are and "
@@ -333,7 +342,11 @@ def paths(people: Population) -> Section:
     if len(names) < 2 or work > REPLAY_WORK_MAX or not all(known(people.recipes[name]) for name in names):
         section.missing = "Replaying needs two classes of known tasks, and training that takes seconds."
         return section
-    found = {name: trajectories.replay(people.recipes[name], seeds_of[name]) for name in names}
+    try:
+        found = {name: trajectories.replay(people.recipes[name], seeds_of[name], shelf=people.shelf) for name in names}
+    except UsageError as error:
+        section.missing = str(error)
+        return section
     longest = max(int(path.steps_S[-1]) for path in found.values())
     common = np.unique(np.round(np.linspace(0, longest**0.5, 12) ** 2).astype(int))
     at = {name: np.searchsorted(path.steps_S, common, side="right") - 1 for name, path in found.items()}
@@ -352,11 +365,14 @@ def paths(people: Population) -> Section:
         if first is not None
         else f"At no step is the interval above guessing ({told[0].chance:.1%})"
     ) + f"; at step 0 it is {span(told[0].accuracy, told[0].low, told[0].high, percent=True)}."
+    if told[0].low > told[0].chance:
+        section.verdict += f" {UNTRAINED}"
     section.picture = plots_population.draw_paths(found, common, told)
     section.caption = "Left: distance to the network's own initial weights, median of a class. A stopped network stays."
     section.code = f"""from analysis.trajectories import distance_to_ends, replay
 one = zoo.recipe(table["recipe"][0].as_py())
-distance_to_ends(replay(one, {seeds_of[people.labels[0]]}).weights_NSP)    # likewise the other classes"""
+path = replay(one, {seeds_of[people.labels[0]]}, shelf=zoo.store.shelf)
+distance_to_ends(path.weights_NSP)    # likewise the other classes"""
     return section
 
 

@@ -37,13 +37,21 @@ def cosine(features_NF: np.ndarray) -> np.ndarray:
     return np.clip(unit @ unit.T, -1, 1)
 
 
-def representations(
-    recipe: Recipe, weights_NP: np.ndarray, commands_STI: np.ndarray, rows: int = 256
-) -> list[np.ndarray]:
-    """Every layer's activations on the first commands, (N, R, D) each; a row is a command at its time step."""
-    length = commands_STI.shape[1]
-    found = functions.activations(recipe, weights_NP, commands_STI[: -(-rows // length)])
-    return [layer.reshape(len(layer), -1, layer.shape[-1])[:, :rows] for layer in found]
+def representations(recipe: Recipe, weights_NP: np.ndarray, inputs: np.ndarray, rows: int = 256) -> list[np.ndarray]:
+    """Every layer's activations on the first inputs, (N, R, D) each, R at most `rows`.
+
+    A row is a sample at its time step; of an image a sample at one place and D are its channels, the places drawn at
+    random, the same for all networks.
+    """
+    found = []
+    for layer in functions.activations(recipe, weights_NP, inputs[: -(-rows // inputs.shape[1])]):
+        if layer.ndim == 6:
+            flat = np.moveaxis(layer[:, :, 0], 2, 4).reshape(len(layer), -1, layer.shape[3])
+            kept_R = np.sort(np.random.default_rng(flat.shape[1]).permutation(flat.shape[1])[:rows])
+            found.append(flat[:, kept_R])
+        else:
+            found.append(layer.reshape(len(layer), -1, layer.shape[-1])[:, :rows])
+    return found
 
 
 def cka(x_RD: np.ndarray, y_RD: np.ndarray) -> float:
@@ -97,15 +105,18 @@ def rise(at_L: np.ndarray, losses_JL: np.ndarray) -> np.ndarray:
 
 
 def barriers(
-    recipe: Recipe, pairs_J2P: np.ndarray, data: TaskData, points: int = BARRIER_POINTS, sequences: int = 64
+    recipe: Recipe, pairs_J2P: np.ndarray, data: TaskData, points: int = BARRIER_POINTS, samples: int = 64
 ) -> Barrier:
-    """Loss barriers of pairs (J, 2, P), naive and after signed matching; on the first held-out sequences."""
+    """Barriers of the recipe's loss, pairs (J, 2, P), naive and after signed matching; on the first held-out samples.
+
+    Matching leaves positive scales as they are: `symmetry.balanced` both first where they should not count.
+    """
     at_L = np.linspace(0, 1, points)
-    commands, pins = data.held_out_inputs[:sequences], data.held_out_targets[:sequences]
+    inputs, targets = data.held_out_inputs[:samples], data.held_out_targets[:samples]
 
     def along(a_P: np.ndarray, b_P: np.ndarray) -> np.ndarray:
         line_LP = a_P + at_L[:, None] * (b_P - a_P)
-        return ((functions.outputs(recipe, line_LP, commands) - pins) ** 2).mean((1, 2, 3))
+        return functions.losses(recipe, functions.outputs(recipe, line_LP, inputs), targets)
 
     pairs_J2P = np.asarray(pairs_J2P, np.float64)
     return Barrier(

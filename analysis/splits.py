@@ -12,7 +12,9 @@ import numpy as np
 from analysis.symmetry import canonical
 from protocol.recipe import Recipe
 
-COPY_DIGITS = 4  # symmetric copies agree to float32 rounding; independent networks do not agree in the first digit
+COPY_TOLERANCE = (
+    1e-4  # symmetric copies agree to float32 rounding; independent networks do not agree in the first digit
+)
 
 
 def groups(*keys: Iterable[Hashable]) -> np.ndarray:
@@ -37,9 +39,19 @@ def groups(*keys: Iterable[Hashable]) -> np.ndarray:
 
 def copies(recipe: Recipe, weights_NP: np.ndarray) -> list[int]:
     """A number for each network, equal for networks that are the same up to the numbering of their hidden units."""
-    tidy_NP = np.round(canonical(recipe, weights_NP), COPY_DIGITS) + 0.0  # no minus zero
-    seen: dict[bytes, int] = {}
-    return [seen.setdefault(row.tobytes(), len(seen)) for row in tidy_NP]
+    tidy_NP = canonical(recipe, weights_NP)
+    n, p = tidy_NP.shape
+    along_N = tidy_NP @ np.random.default_rng(0).normal(size=p) / np.sqrt(p)  # copies lie close on a random axis too
+    order_N = np.argsort(along_N, kind="stable")
+    first_N = np.arange(n)
+    for place, i in enumerate(order_N):
+        for j in order_N[place + 1 :]:
+            if along_N[j] - along_N[i] > 5 * COPY_TOLERANCE:  # of five deviations, were all weights off by the most
+                break
+            if np.abs(tidy_NP[i] - tidy_NP[j]).max() <= COPY_TOLERANCE:
+                first_N[first_N == first_N[j]] = first_N[i]
+    seen: dict[int, int] = {}
+    return [seen.setdefault(int(first), len(seen)) for first in first_N]
 
 
 def fold_by_group(code_N: np.ndarray, group_N: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarray:

@@ -13,9 +13,9 @@ import numpy as np
 
 from analysis.chains import chains
 from analysis.classify import fit_predict, ridge_scores, wilson
-from analysis.features import upper
+from analysis.features import gram, upper, weighted_layers
 from protocol.errors import UsageError
-from protocol.layers import Gru, Linear
+from protocol.layers import Conv2d
 from protocol.recipe import Recipe
 
 PERMUTATIONS = 1000
@@ -45,14 +45,11 @@ class Tested:
 def layer_features(recipe: Recipe, weights_NP: np.ndarray) -> dict[str, np.ndarray]:
     """Chain features up to each layer, by name: what the procedure tests."""
     names = [
-        f"{layer.__struct_config__.tag} {layer.width}"
-        for layer in recipe.network.layers
-        if isinstance(layer, Gru | Linear)
+        f"{layer.__struct_config__.tag} {layer.channels if isinstance(layer, Conv2d) else layer.width}"
+        for _, layer in weighted_layers(recipe)
     ]
     return {
-        f"layers 1-{k} ({name})": np.concatenate(
-            [upper(np.swapaxes(x, 1, 2) @ x) for x in chains(recipe, weights_NP, k)], axis=1
-        )
+        f"layers 1-{k} ({name})": np.concatenate([upper(gram(x)) for x in chains(recipe, weights_NP, k)], axis=1)
         for k, name in enumerate(names, 1)
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.classify import Accuracy, class_accuracy
 from analysis.geometry import Map, pca
+from protocol.datasets import NO_SHELF, Shelf
 from protocol.recipe import Recipe
 
 SNAPSHOTS_MAX = 60  # a network; a curve needs no more, and they are held in memory
@@ -28,15 +29,20 @@ class Trajectories:
 
 
 def replay(
-    recipe: Recipe, seeds: Sequence[int], steps_S: Sequence[int] | None = None, threads: int = 1
+    recipe: Recipe,
+    seeds: Sequence[int],
+    steps_S: Sequence[int] | None = None,
+    threads: int = 1,
+    shelf: Shelf = NO_SHELF,
 ) -> Trajectories:
     """Train `seeds` again and look at the ends of segments: all of them, thinned to 60, or the last up to each of
-    `steps_S`."""
+    `steps_S`. Raises UsageError: a data set is not in `shelf`."""
     from protocol.engine.select import select_engine
     from protocol.engine.training import train_networks
 
     seen: dict[int, list] = {seed: [] for seed in seeds}
-    for seed, boundary in train_networks(select_engine("auto", threads=threads), recipe, seeds, len(seeds)):
+    engine = select_engine("auto", threads=threads)
+    for seed, boundary in train_networks(engine, recipe, seeds, len(seeds), shelf=shelf):
         seen[seed].append((boundary.step, boundary.state.params, boundary.held_out_loss))
     if steps_S is None:
         ends = sorted({step for rows in seen.values() for step, _, _ in rows})

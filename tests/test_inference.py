@@ -148,6 +148,13 @@ def test_a_modification_is_seen_in_the_weights_and_not_in_the_loss():
     assert loss.p > 0.02 and loss.enough is None
 
 
+def test_a_class_of_dose_zero_is_the_original_of_the_others():
+    names = ["digits+poison-0.0", "digits+poison-0.2", "digits+drop-0.1", "digits+poison-0.05", "noise-0"]
+    pairs = clusters.modification_pairs(names)
+    assert pairs == [(names[0], names[3]), (names[0], names[1])]
+    assert clusters.modification_pairs([*names, "digits"])[0] == ("digits", "digits+drop-0.1")
+
+
 def test_a_larger_change_of_the_data_moves_networks_further():
     rng, doses = np.random.default_rng(14), {f"x+{k}": float(k) for k in (1, 2, 4, 8)}
     direction_F, labels, rows = rng.normal(size=20) / 4, [], []
