@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from analysis.auc import Auc, auc, ridge_scorer, unseen_scores
+from analysis.auc import Auc, ridge_scorer, unseen_auc, unseen_scores
 from analysis.chains import chain_features
 from analysis.features import split_layers
 from analysis.matching import matched_to
@@ -122,5 +122,5 @@ def trojan_table(
             continue
         first = None if initial_NP is None else initial_NP[order]
         features_NF = prepared(recipe, weights_NP[order], first, steps)[back]
-        found[str(steps)] = auc(unseen_scores(features_NF, trojan_N, fold_N, scorer(steps)), trojan_N)
+        found[str(steps)] = unseen_auc(unseen_scores(features_NF, trojan_N, fold_N, scorer(steps)), trojan_N)
     return found

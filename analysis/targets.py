@@ -1,0 +1,88 @@
+"""Which facts of a network's making are written in its weights? Each beside the same question to its initial weights.
+
+Accuracy, loss, hyper-parameters, share of the data, training step. Statistics and boosted trees are those of
+`properties`; which targets are asked for and the controls are OURS. Axes: N networks, F features, S snapshots.
+
+Groups: all networks of one recipe stay in one fold, as they share all that is predicted. A seed index alone ties
+nothing together: initial weights and batch order are keyed by the whole recipe, not by the seed only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.classify import Accuracy, class_accuracy
+from analysis.populations import People
+from analysis.properties import PREDICTORS, Prediction, Predictor, predict, statistics, transfer
+from analysis.splits import groups
+from analysis.trajectories import replay
+from protocol.recipe import Recipe
+
+ON_RANKS = PREDICTORS["boosted trees on ranks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A number read from trained weights, and from the initial ones (the control)."""
+
+    trained: Prediction
+    initial: Prediction
+
+
+def read_numbers(people: People, columns: Sequence[str], predictor: Predictor = ON_RANKS) -> dict[str, Told]:
+    """Column -> how well it is predicted, e.g. accuracy, loss, training.learning_rate, network.layers.7.rate, task.drop.
+
+    Raises UsageError: no such column, a value that is missing, fewer than five recipes.
+    """
+    group_N = groups(people.column("recipe").tolist())
+    both = [statistics(people.recipe, weights_NP) for weights_NP in (people.weights_NP, people.initial_NP)]
+    found = {}
+    for name in columns:
+        trained, initial = (predict(features_NF, people.column(name), group_N, predictor) for features_NF in both)
+        found[name] = Told(trained=trained, initial=initial)
+    return found
+
+
+def read_category(people: People, column: str, shuffles: int = 20) -> tuple[Accuracy, Accuracy]:
+    """A field that has few values, such as network.init: from trained and from initial weights."""
+    labels, group_N = [str(value) for value in people.column(column)], groups(people.column("recipe").tolist())
+    trained, initial = (
+        class_accuracy(statistics(people.recipe, weights_NP), labels, group_N.tolist(), shuffles)
+        for weights_NP in (people.weights_NP, people.initial_NP)
+    )
+    return trained, initial
+
+
+def read_step(
+    recipe: Recipe, seeds: Sequence[int], steps_S: Sequence[int] | None = None, predictor: Predictor = ON_RANKS
+) -> Prediction:
+    """For how many steps was this snapshot trained? All snapshots of a network are in one fold; step 0 is left out."""
+    paths = replay(recipe, seeds, steps_S)
+    kept_S = paths.steps_S > 0
+    weights = paths.weights_NSP[:, kept_S]
+    step_NS = np.minimum(paths.steps_S[kept_S], paths.last_N[:, None])  # one that stopped stays where it is
+    features = statistics(recipe, weights.reshape(-1, weights.shape[2]))
+    return predict(features, step_NS.ravel(), np.repeat(np.arange(len(seeds)), weights.shape[1]), predictor)
+
+
+def read_across(
+    people: People, column: str, domain: str, predictor: Predictor = ON_RANKS
+) -> tuple[list[str], np.ndarray]:
+    """(domains, tau_KK): learnt on the row's networks (an init, a class, a recipe), tested on the column's."""
+    features_NF = statistics(people.recipe, people.weights_NP)
+    recipes = people.column("recipe").tolist()
+    labels = [str(value) for value in people.column(domain)]
+    own = people.column("seed").tolist() if domain.startswith("recipe") else recipes
+    return transfer(features_NF, people.column(column), np.array(labels), groups(own), predictor)
+
+
+def as_table(found: Mapping[str, Told]) -> list[str]:
+    """A line a target: tau with interval, R2 with interval, tau from initial weights, tau with shuffled targets."""
+    return [
+        f"{name}: tau {t.tau:.3f} ({t.tau_low:.3f} to {t.tau_high:.3f}), R2 {t.r2:.3f} ({t.r2_low:.3f} to {t.r2_high:.3f}), "
+        f"initial weights {told.initial.tau:.3f} ({told.initial.tau_low:.3f} to {told.initial.tau_high:.3f}), "
+        f"shuffled {t.shuffled_tau:.3f}"
+        for name, told in found.items()
+        for t in (told.trained,)
+    ]
