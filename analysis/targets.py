@@ -31,7 +31,7 @@ class Told:
 
 
 def read_numbers(people: People, columns: Sequence[str], predictor: Predictor = ON_RANKS) -> dict[str, Told]:
-    """Column -> how well it is predicted, e.g. accuracy, loss, training.learning_rate, network.layers.7.rate, task.drop.
+    """Column -> how well it is predicted: accuracy, loss, task.drop, training.learning_rate, network.layers.7.rate, ...
 
     Raises UsageError: no such column, a value that is missing, fewer than five recipes.
     """
@@ -71,18 +71,20 @@ def read_across(
 ) -> tuple[list[str], np.ndarray]:
     """(domains, tau_KK): learnt on the row's networks (an init, a class, a recipe), tested on the column's."""
     features_NF = statistics(people.recipe, people.weights_NP)
-    recipes = people.column("recipe").tolist()
-    labels = [str(value) for value in people.column(domain)]
-    own = people.column("seed").tolist() if domain.startswith("recipe") else recipes
-    return transfer(features_NF, people.column(column), np.array(labels), groups(own), predictor)
+    # Between recipes a network is its own group: without its recipe's others there is nothing to learn from.
+    own = range(len(people.rows)) if domain in ("recipe", "recipe_name") else people.column("recipe").tolist()
+    labels = np.array([str(value) for value in people.column(domain)])
+    return transfer(features_NF, people.column(column), labels, groups(own), predictor)
 
 
-def as_table(found: Mapping[str, Told]) -> list[str]:
-    """A line a target: tau with interval, R2 with interval, tau from initial weights, tau with shuffled targets."""
-    return [
-        f"{name}: tau {t.tau:.3f} ({t.tau_low:.3f} to {t.tau_high:.3f}), R2 {t.r2:.3f} ({t.r2_low:.3f} to {t.r2_high:.3f}), "
-        f"initial weights {told.initial.tau:.3f} ({told.initial.tau_low:.3f} to {told.initial.tau_high:.3f}), "
-        f"shuffled {t.shuffled_tau:.3f}"
-        for name, told in found.items()
-        for t in (told.trained,)
-    ]
+def as_lines(found: Mapping[str, Told]) -> list[str]:
+    """A line a target: tau and R2 with intervals, then tau from initial weights and with shuffled targets."""
+    lines = []
+    for name, told in found.items():
+        one, control = told.trained, told.initial
+        lines.append(
+            f"{name}: tau {one.tau:.3f} ({one.tau_low:.3f} to {one.tau_high:.3f}), "
+            f"R2 {one.r2:.3f} ({one.r2_low:.3f} to {one.r2_high:.3f}); initial weights: "
+            f"tau {control.tau:.3f} ({control.tau_low:.3f} to {control.tau_high:.3f}); shuffled {one.shuffled_tau:.3f}"
+        )
+    return lines

@@ -109,7 +109,11 @@ def trojan_table(
     grid: Sequence[Steps] = GRID,
     seed: int = 0,
 ) -> dict[str, Auc]:
-    """AUC on unseen seeds, a row of the grid each; on initial weights or shuffled labels it gives the controls."""
+    """AUC on unseen seeds, a row of the grid each; on initial weights or shuffled labels it gives the controls.
+
+    Instead of seeds, other groups may be given that stay in one fold: with the trigger's number, every tested network
+    has a trigger that no training network had.
+    """
     trojan_N = np.asarray(trojan_N, bool)
     if min(trojan_N.sum(), (~trojan_N).sum()) < 2:
         raise UsageError("trojan detection needs at least two clean networks and two with a trojan")
