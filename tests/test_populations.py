@@ -26,6 +26,7 @@ CAMPAIGNS = {  # networks, recipes
     "regression-campaign": (800, 8),
     "vary-campaign": (120, 3),
     "trojans-campaign": (600, 63),
+    "fraction-campaign": (200, 200),
     "changes-campaign": (200, 5),
 }
 PARAMETERS = {
