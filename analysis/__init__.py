@@ -9,7 +9,8 @@ Reading order: `zoo` (tables and matrices), `modules` (PyTorch modules), `featur
 
 Methods on populations (docs/analyses.md): `splits` (what may not be on both sides), `symmetry`, `matching`, `chains`,
 `functions` (what networks compute), `similarity`, `testing`, `auc`, `clusters`, `properties`, `populations` (trained
-here or read), `targets`, `probing`, `trojans`, `neighbours`, `trajectories`; their page is `report_sections`, their pictures `plots_population`.
+here or read), `targets`, `probing`, `trojans`, `neighbours`, `trajectories`; their page is `report_sections`, their
+pictures `plots_population`.
 """
 
 from typing import TYPE_CHECKING

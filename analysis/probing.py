@@ -38,7 +38,7 @@ class Settings:
     probes: int = 16
     latent: int = 32  # ProbeGen's
     hidden: int = 64
-    epochs: int = 30
+    epochs: int = 20
     batch: int = 32  # ProbeGen's
     learning_rate: float = 3e-3
     seed: int = 0

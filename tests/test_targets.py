@@ -62,7 +62,7 @@ def test_the_step_of_a_snapshot_is_read():
 
 def test_learnt_probes_read_accuracy_and_shuffled_ones_do_not(people):
     group_N = splits.groups(people.column("recipe").tolist())
-    reader = probing.reader(people.recipe, probing.Settings(probes=8, epochs=12))
+    reader = probing.reader(people.recipe, probing.Settings(probes=6, epochs=10))
     found = properties.predict(people.weights_NP, people.column("accuracy"), group_N, reader)
     assert found.tau_low > 0.45 and abs(found.shuffled_tau) < 0.2
 
