@@ -8,7 +8,7 @@ Reading order: `zoo` (tables and matrices), `modules` (PyTorch modules), `featur
 `classify` (is the class in the weights?), `curves` (training), `plots` (draws tables), `report` (the page).
 
 Methods on populations (docs/analyses.md): `splits` (what may not be on both sides), `symmetry`, `matching`, `chains`,
-`functions` (what networks compute), `similarity`, `testing`, `auc`, `clusters`, `properties`, `populations` (trained
+`functions` (what networks compute), `similarity`, `testing`, `auc`, `clusters`, `properties`, `cohorts` (trained
 here or read), `targets`, `probing`, `trojans`, `neighbours`, `trajectories`; their page is `report_sections`, their
 pictures `plots_population`.
 """

@@ -232,7 +232,9 @@ def modified(people: Population) -> Section:
             f"{by_loss} (p at most 0.05 over the number of pairs). Where the loss tells, weights may only repeat it."
         )
         section.picture = plots_population.draw_separations(found)
-        section.caption = "DeLong's intervals, widened because the scores are cross-validated (docs/analyses.md)."
+        section.caption = (
+            "DeLong's intervals: they do not hold the chance in the choice of training networks; the p does."
+        )
     section.code = """from analysis import chains, clusters
 features_NF, initial_NF = (chains.chain_features(recipe, w) for w in (weights_NP, initial_NP))
 for first, second in clusters.modification_pairs(classes):

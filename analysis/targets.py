@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.classify import Accuracy, class_accuracy
-from analysis.populations import People
+from analysis.cohorts import Cohort
 from analysis.properties import PREDICTORS, Prediction, Predictor, predict, statistics, transfer
 from analysis.splits import groups
 from analysis.trajectories import replay
@@ -30,26 +30,26 @@ class Told:
     initial: Prediction
 
 
-def read_numbers(people: People, columns: Sequence[str], predictor: Predictor = ON_RANKS) -> dict[str, Told]:
+def read_numbers(cohort: Cohort, columns: Sequence[str], predictor: Predictor = ON_RANKS) -> dict[str, Told]:
     """Column -> how well it is predicted: accuracy, loss, task.drop, training.learning_rate, network.layers.7.rate, ...
 
     Raises UsageError: no such column, a value that is missing, fewer than five recipes.
     """
-    group_N = groups(people.column("recipe").tolist())
-    both = [statistics(people.recipe, weights_NP) for weights_NP in (people.weights_NP, people.initial_NP)]
+    group_N = groups(cohort.column("recipe").tolist())
+    both = [statistics(cohort.recipe, weights_NP) for weights_NP in (cohort.weights_NP, cohort.initial_NP)]
     found = {}
     for name in columns:
-        trained, initial = (predict(features_NF, people.column(name), group_N, predictor) for features_NF in both)
+        trained, initial = (predict(features_NF, cohort.column(name), group_N, predictor) for features_NF in both)
         found[name] = Told(trained=trained, initial=initial)
     return found
 
 
-def read_category(people: People, column: str, shuffles: int = 20) -> tuple[Accuracy, Accuracy]:
+def read_category(cohort: Cohort, column: str, shuffles: int = 20) -> tuple[Accuracy, Accuracy]:
     """A field that has few values, such as network.init: from trained and from initial weights."""
-    labels, group_N = [str(value) for value in people.column(column)], groups(people.column("recipe").tolist())
+    labels, group_N = [str(value) for value in cohort.column(column)], groups(cohort.column("recipe").tolist())
     trained, initial = (
-        class_accuracy(statistics(people.recipe, weights_NP), labels, group_N.tolist(), shuffles)
-        for weights_NP in (people.weights_NP, people.initial_NP)
+        class_accuracy(statistics(cohort.recipe, weights_NP), labels, group_N.tolist(), shuffles)
+        for weights_NP in (cohort.weights_NP, cohort.initial_NP)
     )
     return trained, initial
 
@@ -67,14 +67,14 @@ def read_step(
 
 
 def read_across(
-    people: People, column: str, domain: str, predictor: Predictor = ON_RANKS
+    cohort: Cohort, column: str, domain: str, predictor: Predictor = ON_RANKS
 ) -> tuple[list[str], np.ndarray]:
     """(domains, tau_KK): learnt on the row's networks (an init, a class, a recipe), tested on the column's."""
-    features_NF = statistics(people.recipe, people.weights_NP)
+    features_NF = statistics(cohort.recipe, cohort.weights_NP)
     # Between recipes a network is its own group: without its recipe's others there is nothing to learn from.
-    own = range(len(people.rows)) if domain in ("recipe", "recipe_name") else people.column("recipe").tolist()
-    labels = np.array([str(value) for value in people.column(domain)])
-    return transfer(features_NF, people.column(column), labels, groups(own), predictor)
+    own = range(len(cohort.rows)) if domain in ("recipe", "recipe_name") else cohort.column("recipe").tolist()
+    labels = np.array([str(value) for value in cohort.column(domain)])
+    return transfer(features_NF, cohort.column(column), labels, groups(own), predictor)
 
 
 def as_lines(found: Mapping[str, Told]) -> list[str]:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from test_analysis import publish, recipe_of
 from test_zoo import network
 
-from analysis import open_zoo, populations, probing, properties, splits, symmetry, targets
+from analysis import cohorts, open_zoo, probing, properties, splits, symmetry, targets
 from analysis.auc import auc, ridge_scorer, unseen_auc, unseen_scores
 from analysis.modules import network_module
 from protocol.campaign import Campaign, Population, load_campaign
@@ -23,35 +23,35 @@ FLAT = (Linear(width=8), Relu(), Linear(width=20))
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory) -> populations.People:
+def cohort(tmp_path_factory) -> cohorts.Cohort:
     """A fifth of the shipped campaign's draws."""
     text = (RECIPES / "zoo-cnn-campaign.toml").read_text()
     assert text.count("count = 300") == 1
     path = tmp_path_factory.mktemp("campaign") / "campaign.toml"
     path.write_text(text.replace("count = 300", "count = 60"))
     path.with_name("zoo-cnn.toml").write_text((RECIPES / "zoo-cnn.toml").read_text())
-    return populations.train(load_campaign(path))
+    return cohorts.train(load_campaign(path))
 
 
-def test_accuracy_and_loss_are_read_from_the_statistics_of_the_weights(people):
-    found = targets.read_numbers(people, ["accuracy", "loss"])
+def test_accuracy_and_loss_are_read_from_the_statistics_of_the_weights(cohort):
+    found = targets.read_numbers(cohort, ["accuracy", "loss"])
     for told in found.values():
         assert told.trained.tau_low > 0.65 and told.trained.r2_low > 0.7
         assert abs(told.trained.shuffled_tau) < 0.2 and told.initial.tau < 0.4
-        assert told.trained.groups == len(people.rows) == 180
+        assert told.trained.groups == len(cohort.rows) == 180
     assert targets.as_lines(found)[0].startswith("accuracy: tau 0.")
 
 
-def test_how_it_was_initialized_and_trained_is_read_too(people):
-    rate = targets.read_numbers(people, ["training.learning_rate"])["training.learning_rate"]
+def test_how_it_was_initialized_and_trained_is_read_too(cohort):
+    rate = targets.read_numbers(cohort, ["training.learning_rate"])["training.learning_rate"]
     assert rate.trained.tau_low > 0.5 and abs(rate.initial.tau) < 0.25
-    trained, initial = targets.read_category(people, "network.init")
+    trained, initial = targets.read_category(cohort, "network.init")
     assert trained.low > 0.5 and initial.accuracy > 0.95  # an init does show in initial weights
-    domains, tau_KK = targets.read_across(people, "loss", "network.init")
+    domains, tau_KK = targets.read_across(cohort, "loss", "network.init")
     assert domains == ["he", "orthogonal", "xavier"] and tau_KK.min() > 0.4
-    assert people.column("network.layers.7.rate").max() < 0.5
+    assert cohort.column("network.layers.7.rate").max() < 0.5
     with pytest.raises(UsageError, match="no column 'dropout'"):
-        people.column("dropout")
+        cohort.column("dropout")
 
 
 def test_the_step_of_a_snapshot_is_read():
@@ -60,18 +60,18 @@ def test_the_step_of_a_snapshot_is_read():
     assert found.tau_low > 0.6 and found.groups == 15 and len(found.predicted_N) == 15 * 8
 
 
-def test_learnt_probes_read_accuracy_and_shuffled_ones_do_not(people):
-    group_N = splits.groups(people.column("recipe").tolist())
-    reader = probing.reader(people.recipe, probing.Settings(probes=6, epochs=10))
-    found = properties.predict(people.weights_NP, people.column("accuracy"), group_N, reader)
+def test_learnt_probes_read_accuracy_and_shuffled_ones_do_not(cohort):
+    group_N = splits.groups(cohort.column("recipe").tolist())
+    reader = probing.reader(cohort.recipe, probing.Settings(probes=6, epochs=10))
+    found = properties.predict(cohort.weights_NP, cohort.column("accuracy"), group_N, reader)
     assert found.tau_low > 0.45 and abs(found.shuffled_tau) < 0.2
 
 
-def trained_here(machines, seeds) -> populations.People:
+def trained_here(machines, seeds) -> cohorts.Cohort:
     recipes = [recipe_of(machine.lower(), FLAT, stop_held_out_loss=0.0) for machine in machines]
     recipes = [replace(r, task=replace(r.task, machine=m)) for r, m in zip(recipes, machines, strict=True)]
     several = tuple(Population(recipe=recipe, count=seeds) for recipe in recipes)
-    return populations.train(Campaign(name="here", populations=several))
+    return cohorts.train(Campaign(name="here", populations=several))
 
 
 def test_learnt_probes_read_the_class():
@@ -115,12 +115,12 @@ def test_a_population_trained_here_is_the_zoos_bit_for_bit(tmp_path):
     here = trained_here(["SimpleXORMachine"], 3)
     rows = [network(here.recipe, seed)[0] for seed in range(3)]
     path = publish(tmp_path / "zoo", list(zip(rows, here.weights_NP, strict=True)), [here.recipe])
-    there = populations.read(open_zoo(path), "class = 'simplexormachine'")
+    there = cohorts.read(open_zoo(path), "class = 'simplexormachine'")
     assert np.array_equal(here.weights_NP, there.weights_NP) and np.array_equal(here.initial_NP, there.initial_NP)
     for name in ("recipe", "seed", "loss", "accuracy", "training.learning_rate"):
         assert np.array_equal(here.column(name), there.column(name))
     with pytest.raises(UsageError, match="no network"):
-        populations.read(open_zoo(path), "class = 'other'")
+        cohorts.read(open_zoo(path), "class = 'other'")
 
 
 def test_networks_of_one_ancestor_share_their_start_and_nothing_else():
@@ -130,11 +130,11 @@ def test_networks_of_one_ancestor_share_their_start_and_nothing_else():
         for name, rate in (("a", 0.01), ("b", 0.02))
     )
     campaign, ancestor = Campaign(name="here", populations=two), recipe_of("ancestor", FLAT)
-    people = populations.train(campaign, ancestor=ancestor)
-    assert (people.initial_NP == initial_state(ancestor, 0).params).all()
-    assert len({row.tobytes() for row in people.weights_NP}) == 4
+    cohort = cohorts.train(campaign, ancestor=ancestor)
+    assert (cohort.initial_NP == initial_state(ancestor, 0).params).all()
+    assert len({row.tobytes() for row in cohort.weights_NP}) == 4
     with pytest.raises(UsageError, match="one shape"):
-        populations.train(campaign, ancestor=recipe)
+        cohorts.train(campaign, ancestor=recipe)
 
 
 def test_intervals_of_cross_validated_scores_hold_the_truth():

@@ -1,8 +1,8 @@
 """A whole population in memory, from a zoo or trained here: rows about networks beside their weights.
 
-    from analysis import populations
-    people = populations.train(load_campaign(Path("recipes/zoo-cnn-campaign.toml")))   # here, on one core
-    people = populations.read(open_zoo("PATH"), "class like 'zoo-cnn%'")               # or out of a swarm's zoo
+    from analysis import cohorts
+    cohort = cohorts.train(load_campaign(Path("recipes/zoo-cnn-campaign.toml")))   # here, on one core
+    cohort = cohorts.read(open_zoo("PATH"), "class like 'zoo-cnn%'")               # or out of a swarm's zoo
 
 Both give the same bits. Axes: N networks, P parameters.
 """
@@ -25,7 +25,7 @@ LAYERS = "network.layers."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class People:
+class Cohort:
     """Networks of one shape. A row has the catalogue's recipe columns, `seed`, and what was MEASURED, held out."""
 
     recipe: Recipe  # one of theirs
@@ -49,10 +49,10 @@ class People:
         are_numbers = all(value is None or isinstance(value, int | float) for value in values)
         return np.array(values, np.float64) if are_numbers else np.array(values, str)
 
-    def where(self, chosen_N: np.ndarray) -> "People":
+    def where(self, chosen_N: np.ndarray) -> "Cohort":
         """Those of a mask (N,)."""
         at = np.flatnonzero(chosen_N)
-        return People(
+        return Cohort(
             recipe=self.recipe,
             rows=[self.rows[i] for i in at],
             weights_NP=self.weights_NP[at],
@@ -66,7 +66,7 @@ def train(
     shelf: Shelf = NO_SHELF,
     progress: Callable[[int, int], object] | None = None,
     ancestor: Recipe | None = None,
-) -> People:
+) -> Cohort:
     """Every network of a campaign, trained here without a swarm. Raises UsageError: networks of different shapes.
 
     With an `ancestor`, all begin at its initial weights for seed 0 instead of their own: an experiment that no zoo
@@ -97,10 +97,10 @@ def train(
         weights += params
         if progress:
             progress(len(rows), campaign.network_count)
-    return People(recipe=recipes[0], rows=rows, weights_NP=np.stack(weights), initial_NP=np.stack(initial))
+    return Cohort(recipe=recipes[0], rows=rows, weights_NP=np.stack(weights), initial_NP=np.stack(initial))
 
 
-def read(zoo: Zoo, where: str | None = None) -> People:
+def read(zoo: Zoo, where: str | None = None) -> Cohort:
     """Networks of a zoo, measured now. Raises UsageError: none, or networks of different shapes."""
     table = zoo.table(where)
     if not table.num_rows:
@@ -108,7 +108,7 @@ def read(zoo: Zoo, where: str | None = None) -> People:
     one_shape(table["network.parameters"].to_pylist())
     measured = zoo.measures(where).to_pylist()
     rows = [row | numbers for row, numbers in zip(table.to_pylist(), measured, strict=True)]
-    return People(
+    return Cohort(
         recipe=zoo.recipe(rows[0]["recipe"]),
         rows=rows,
         weights_NP=zoo.weights_of(table),
