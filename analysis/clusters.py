@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.auc import Auc, auc, ridge_scorer, unseen_scores
+from analysis.auc import Auc, auc, ridge_scorer, unseen_auc, unseen_scores
 from analysis.classify import labeling_scores, shuffled_within
 from analysis.features import standardized
 from analysis.geometry import class_distances, pca
@@ -128,7 +128,7 @@ def separation(
     rng = np.random.default_rng(seed)
     codes_RN = np.stack([second_N, *(shuffled_within(second_N, fold_N, rng) for _ in range(shuffles))]).astype(int)
     score_RN = labelings_scored(x, codes_RN, fold_N)
-    trained = auc(score_RN[0], second_N)
+    trained = unseen_auc(score_RN[0], second_N)
     null_R = np.array([auc(*pair).value for pair in zip(score_RN[1:], codes_RN[1:] == 1, strict=True)])
     sizes = learning_sizes(x, second_N, seed_N, seed=seed)
     return Separation(
@@ -152,7 +152,7 @@ def labelings_scored(features_NF: np.ndarray, codes_RN: np.ndarray, fold_N: np.n
 
 
 def _auc(features_NF: np.ndarray, second_N: np.ndarray, fold_N: np.ndarray) -> Auc:
-    return auc(unseen_scores(features_NF, second_N, fold_N), second_N)
+    return unseen_auc(unseen_scores(features_NF, second_N, fold_N), second_N)
 
 
 def learning_sizes(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from analysis.auc import Auc, auc, ridge_scorer, unseen_scores
+from analysis.auc import Auc, ridge_scorer, unseen_auc, unseen_scores
 from analysis.chains import chain_features
 from analysis.features import split_layers
 from analysis.matching import matched_to
@@ -109,7 +109,11 @@ def trojan_table(
     grid: Sequence[Steps] = GRID,
     seed: int = 0,
 ) -> dict[str, Auc]:
-    """AUC on unseen seeds, a row of the grid each; on initial weights or shuffled labels it gives the controls."""
+    """AUC on unseen seeds, a row of the grid each; on initial weights or shuffled labels it gives the controls.
+
+    Instead of seeds, other groups may be given that stay in one fold: with the trigger's number, every tested network
+    has a trigger that no training network had.
+    """
     trojan_N = np.asarray(trojan_N, bool)
     if min(trojan_N.sum(), (~trojan_N).sum()) < 2:
         raise UsageError("trojan detection needs at least two clean networks and two with a trojan")
@@ -122,5 +126,5 @@ def trojan_table(
             continue
         first = None if initial_NP is None else initial_NP[order]
         features_NF = prepared(recipe, weights_NP[order], first, steps)[back]
-        found[str(steps)] = auc(unseen_scores(features_NF, trojan_N, fold_N, scorer(steps)), trojan_N)
+        found[str(steps)] = unseen_auc(unseen_scores(features_NF, trojan_N, fold_N, scorer(steps)), trojan_N)
     return found

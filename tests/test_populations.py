@@ -21,10 +21,12 @@ CAMPAIGNS = {  # networks, recipes
     "demo": (240, 5),
     "ds3-campaign": (2000, 200),
     "ds4-campaign": (200, 5),
-    "zoo-cnn-campaign": (900, 180),
+    "zoo-cnn-campaign": (900, 900),
     "ffl-campaign": (4500, 45),
     "regression-campaign": (800, 8),
     "vary-campaign": (120, 3),
+    "trojans-campaign": (600, 63),
+    "fraction-campaign": (200, 200),
     "changes-campaign": (200, 5),
 }
 PARAMETERS = {
