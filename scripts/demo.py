@@ -1,6 +1,6 @@
 """The main job as a play: host, three volunteers, a campaign, a killing, a report. Started by scripts/demo.
 
-    demo.py [CAMPAIGN.toml]    default: recipes/demo.toml
+demo.py [CAMPAIGN.toml]    default: recipes/demo.toml
 """
 
 import contextlib
