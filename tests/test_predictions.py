@@ -165,6 +165,15 @@ def test_a_replayed_path_begins_at_the_initial_weights_and_stays_where_it_stops(
     assert trajectories.path_map(found.weights_NSP).scores_ND.shape == (8, 2)
 
 
+def test_networks_of_one_age_are_those_of_their_paths_and_stopped_ones_stay():
+    recipe = recipe_of("parity", SMALL, segment_steps=20, max_steps=60, stop_held_out_loss=0.0)
+    paths = trajectories.replay(recipe, [3, 5])
+    for step, place in ((0, 0), (40, 2), (41, 3), (500, 3)):
+        weights_NP, losses_N = trajectories.at_step(recipe, [3, 5], step)
+        assert np.array_equal(weights_NP, paths.weights_NSP[:, place])
+        assert losses_N.tolist() == paths.held_out_NS[:, place].tolist()
+
+
 def test_classes_separate_after_step_0_and_not_before():
     rng, recipe = np.random.default_rng(10), recipe_of("parity", SMALL)
     spec = symmetry.symmetry_spec(recipe)
