@@ -1,7 +1,7 @@
 """Exact nearest neighbours of every network, streamed in row blocks: no N x N matrix is ever held.
 
-50,000 networks of 4,364 weights take minutes on two cores and no more memory than the weights and two blocks of
-distances. Each block of distances serves both of its sides. Results are kept in the user's cache directory under the
+50,000 networks of 4,364 weights take minutes on two cores and no more memory than the weights, twice (centred), and a
+few blocks of distances. Each block serves both of its sides. Results are kept in the user's cache directory under the
 digest of the weights. `run` says where the blocks are computed: here (the default), or on a Dask cluster (`on_dask`);
 the code of a block is the same, and so is the result, but for the rounding of float32 products.
 Axes: N networks, P parameters, k neighbours.
