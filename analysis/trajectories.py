@@ -58,6 +58,22 @@ def replay(
     )
 
 
+def at_step(recipe: Recipe, seeds: Sequence[int], step: int, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (N, P) float32 and held-out losses (N,) of `seeds` at the end of the segment that holds `step`, or where
+    they stopped before: networks at an age, so that none has merely trained for longer."""
+    from protocol.engine.data import task_data
+    from protocol.engine.select import select_engine
+    from protocol.engine.training import advance, start
+
+    engine, data, seeds = select_engine("auto", threads=threads), task_data(recipe), list(seeds)
+    found = dict(zip(seeds, start(engine, recipe, data, seeds), strict=True))
+    while running := [seed for seed, one in found.items() if one.step < step and not one.final]:
+        found.update(
+            zip(running, advance(engine, recipe, data, running, [found[seed].state for seed in running]), strict=True)
+        )
+    return np.stack([one.state.params for one in found.values()]), np.array([o.held_out_loss for o in found.values()])
+
+
 def distance_to_ends(weights_NSP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Euclidean distances of every snapshot to the network's own first and last one: (N, S) each."""
     first, last = (np.linalg.norm(weights_NSP - weights_NSP[:, [end]], axis=2) for end in (0, -1))

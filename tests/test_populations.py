@@ -9,12 +9,13 @@ import pytest
 from stage import CAMPAIGN, Stage
 
 from analysis.audit import audit_zoo
+from analysis.clusters import modification_pairs
 from analysis.zoo import open_zoo
 from protocol.campaign import load_campaign
 from protocol.engine.select import select_engine
 from protocol.engine.training import train_networks
 from protocol.recipe import load_recipe
-from protocol.tasks import MachineTask, Trigger
+from protocol.tasks import MachineTask, Trigger, task_root
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 CAMPAIGNS = {  # networks, recipes
@@ -28,6 +29,8 @@ CAMPAIGNS = {  # networks, recipes
     "trojans-campaign": (600, 63),
     "fraction-campaign": (200, 200),
     "changes-campaign": (200, 5),
+    "mlds-campaign": (1000, 10),
+    "tour-campaign": (210, 7),
 }
 PARAMETERS = {
     "ds1": 4364,
@@ -68,6 +71,19 @@ def test_ds2_is_ds1_with_a_trigger(machine):
     assert isinstance(plain.task, MachineTask) and isinstance(modified.task, MachineTask)
     assert (modified.task.machine, modified.task.length) == (plain.task.machine, plain.task.length)
     assert modified.task.trigger == Trigger(key=(255, 0), inverts=4, planted=0.5)
+
+
+@pytest.mark.parametrize("name", ["mlds", "tour"])
+def test_populations_that_are_compared_differ_in_nothing_else(name):
+    recipes = list(load_campaign(RECIPES / f"{name}-campaign.toml").recipes.values())
+    pairs = modification_pairs([recipe.label for recipe in recipes])
+    assert len(pairs) == 5
+    of_label = {recipe.label: recipe for recipe in recipes}
+    for first, second in pairs:
+        plain, modified = of_label[first], of_label[second]
+        assert task_root(modified.task) == task_root(plain.task) and modified.task != plain.task
+        assert (modified.network, modified.training, modified.vary) == (plain.network, plain.training, plain.vary)
+    assert len({(recipe.network, recipe.training) for recipe in recipes}) == 1
 
 
 def test_the_large_lenet_trains_on_a_data_set_of_mnists_shape(tmp_path, monkeypatch):
