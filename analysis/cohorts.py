@@ -65,13 +65,8 @@ def train(
     threads: int = 1,
     shelf: Shelf = NO_SHELF,
     progress: Callable[[int, int], object] | None = None,
-    ancestor: Recipe | None = None,
 ) -> Cohort:
-    """Every network of a campaign, trained here without a swarm. Raises UsageError: networks of different shapes.
-
-    With an `ancestor`, all begin at its initial weights for seed 0 instead of their own: an experiment that no zoo
-    holds, because a recipe's initial weights are keyed by that very recipe.
-    """
+    """Every network of a campaign, trained here without a swarm. Raises UsageError: networks of different shapes."""
     from protocol.engine.data import initial_state
     from protocol.engine.measures import measure
     from protocol.engine.select import select_engine
@@ -79,12 +74,12 @@ def train(
     from protocol.zoo_catalogue import recipe_columns
 
     recipes = list(campaign.recipes.values())
-    one_shape([recipe.parameter_count for recipe in (*recipes, ancestor or recipes[0])])
+    one_shape([recipe.parameter_count for recipe in recipes])
     engine, rows, weights, initial = select_engine("auto", threads=threads), [], [], []
     for population in campaign.populations:
         recipe = population.recipe
         seeds = range(population.first_seed, population.first_seed + population.count)
-        begin = {seed: initial_state(ancestor or recipe, 0 if ancestor else seed) for seed in seeds}
+        begin = {seed: initial_state(recipe, seed) for seed in seeds}
         ends = train_networks(engine, recipe, seeds, population.bundle, begin, shelf)
         last = {seed: boundary.state.params for seed, boundary in ends if boundary.final}
         params = [last[seed] for seed in seeds]

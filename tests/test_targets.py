@@ -123,18 +123,20 @@ def test_a_population_trained_here_is_the_zoos_bit_for_bit(tmp_path):
         cohorts.read(open_zoo(path), "class = 'other'")
 
 
-def test_networks_of_one_ancestor_share_their_start_and_nothing_else():
-    recipe = load_recipe(RECIPES / "ffl-mlp.toml")
-    two = tuple(
-        Population(recipe=recipe_of(name, FLAT, learning_rate=rate), count=2)
-        for name, rate in (("a", 0.01), ("b", 0.02))
-    )
-    campaign, ancestor = Campaign(name="here", populations=two), recipe_of("ancestor", FLAT)
-    cohort = cohorts.train(campaign, ancestor=ancestor)
-    assert (cohort.initial_NP == initial_state(ancestor, 0).params).all()
-    assert len({row.tobytes() for row in cohort.weights_NP}) == 4
+def test_twins_whose_order_alone_varies_share_their_start_and_nothing_else():
+    """The trojans campaign's shared start, as any zoo can hold it."""
+    drawn = load_campaign(RECIPES / "trojans-campaign.toml").recipes.values()
+    shared = [recipe for recipe in drawn if recipe.label.startswith("shared")]
+    assert len({initial_state(recipe, seed).params_digest for recipe in shared for seed in (0, 99)}) == 1
+    others = [recipe for recipe in drawn if not recipe.label.startswith("shared")]
+    assert len({initial_state(recipe, seed).params_digest for recipe in others for seed in (0, 99)}) == 2 * len(others)
+
+
+def test_a_cohort_has_one_shape():
+    two = (load_recipe(RECIPES / "ffl-mlp.toml"), load_recipe(RECIPES / "regression-wave.toml"))
+    campaign = Campaign(name="here", populations=tuple(Population(recipe=recipe, count=1) for recipe in two))
     with pytest.raises(UsageError, match="one shape"):
-        cohorts.train(campaign, ancestor=recipe)
+        cohorts.train(campaign)
 
 
 def test_intervals_of_cross_validated_scores_hold_the_truth():
