@@ -1,0 +1,52 @@
+"""What one core can multiply and add at most, in registers: the bench's yardstick."""
+
+import ctypes
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from protocol.engine.build import ISA_FLAGS, STRICT, find_compiler
+
+SOURCES = Path(__file__).parents[2] / "protocol" / "engine"
+CHAINS = 12  # sums that do not wait for each other: enough to hide the latency of two operations
+ROUNDS = 4_000_000
+PEAK = """
+#include "lanes.h"
+long lanes(void) { return VW; }
+float peak(long rounds, float start) {
+  vec sum[CHAINS], factor = start - (vec){0}, more = start - (vec){0};
+  UNROLL for (int k = 0; k < CHAINS; k++) sum[k] = (vec){0} + (float)k;
+  for (long r = 0; r < rounds; r++)
+    UNROLL for (int k = 0; k < CHAINS; k++) sum[k] = sum[k] * factor + more;
+  float total = 0;
+  for (int k = 0; k < CHAINS; k++) for (int l = 0; l < VW; l++) total += sum[k][l];
+  return total;
+}
+"""
+
+
+def compiled_peak(isa: str, fused: bool = False) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        path, library = Path(folder) / "peak.c", Path(folder) / "peak.so"
+        path.write_text(PEAK)
+        flags = [*STRICT, *ISA_FLAGS[isa], f"-DCHAINS={CHAINS}", "-Wno-unused-function"]
+        flags += ["-ffp-contract=fast"] if fused else []  # the last one counts
+        command = [*find_compiler(), "-O3", *flags, "-I", str(SOURCES), "-shared", "-fPIC", "-o", str(library)]
+        subprocess.run([*command, str(path)], check=True)
+        c = ctypes.CDLL(str(library))
+    c.peak.restype, c.lanes.restype = ctypes.c_float, ctypes.c_long
+    return c
+
+
+def peak_flops(isa: str, fused: bool = False, tries: int = 40) -> float:
+    """Multiplications and additions a second of one core, with the engine's own vector width for `isa`.
+
+    `fused` lets the compiler fuse them, as libraries do and the engine may not.
+    """
+    c, best = compiled_peak(isa, fused), 0.0
+    for _ in range(tries):  # the best of two seconds: a busy neighbour slows most of them
+        start = time.process_time()
+        c.peak(ctypes.c_long(ROUNDS), ctypes.c_float(1e-3))
+        best = max(best, 2 * CHAINS * c.lanes() * ROUNDS / (time.process_time() - start))
+    return best

@@ -1,0 +1,175 @@
+"""PyTorch's ways to train the same networks: one at a time as anyone would write it, and many at once by vmap.
+
+Axes: K networks, N steps, B samples of a batch. Both draw the exact engine's batches and start from its parameters, so
+their losses can be compared with its losses.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from analysis.modules import LastStep, torch_layer
+from protocol.engine import TaskData
+from protocol.engine.data import batch_order, initial_state
+from protocol.layers import Recurrent
+from protocol.recipe import Recipe
+
+ORDER_STEPS = 1000  # batches prepared in advance; then the same ones again
+LOSSES = {
+    "cross_entropy": nn.functional.cross_entropy,
+    "mse": nn.functional.mse_loss,
+    "bce": nn.functional.binary_cross_entropy_with_logits,
+}
+
+
+class PlainNetwork(nn.Sequential):
+    """The network as anyone would write it; a stack of equal recurrent layers is one module."""
+
+    def __init__(self, recipe: Recipe):
+        layers, modules, i = recipe.network.layers, [], 0
+        while i < len(layers):
+            layer, depth = layers[i], 1
+            while isinstance(layer, Recurrent) and layers[i + depth : i + depth + 1] == (layer,):
+                depth += 1
+            module = torch_layer(layer, recipe.flows[i])
+            if isinstance(module, nn.RNNBase):
+                module = type(module)(module.input_size, module.hidden_size, depth, batch_first=True)
+            modules.append(module)
+            i += depth
+        super().__init__(*modules)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        for layer in self:
+            if isinstance(layer, LastStep):
+                input = input[:, -1]
+            else:
+                input = layer(input)[0] if isinstance(layer, nn.RNNBase) else layer(input)
+        return input
+
+    @torch.no_grad()
+    def start_from(self, params: np.ndarray) -> None:
+        """Flat parameters (P,) in the recipe's order, which is the modules' order."""
+        parts = torch.from_numpy(params).split([array.numel() for array in self.parameters()])
+        for array, part in zip(self.parameters(), parts, strict=True):
+            array.copy_(part.view_as(array))
+
+
+def samples_of(recipe: Recipe, data: TaskData, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Training inputs and targets as a plain loop holds them: no axis of time where there is one step."""
+    shape = recipe.task_shape
+    inputs = torch.tensor(data.inputs, dtype=torch.float32)
+    inputs = inputs * shape.scale if data.inputs.dtype == np.uint8 else inputs
+    targets = torch.tensor(data.targets)
+    targets = targets.long() if recipe.training.loss == "cross_entropy" else targets.float()
+    inputs = inputs[:, 0] if shape.length == 1 else inputs
+    targets = targets[:, 0] if shape.target_length == 1 else targets
+    return inputs.to(device), targets.to(device)
+
+
+class PlainLoop:
+    """One network at a time: nn modules, autograd, torch.optim.Adam."""
+
+    def __init__(self, recipe: Recipe, data: TaskData, threads: int = 1, device: str = "cpu"):
+        t = recipe.training
+        self.networks, self.threads, self.clip_norm = 1, threads, t.clip_norm
+        self.inputs, self.targets = samples_of(recipe, data, device)
+        self.order_NB = torch.from_numpy(batch_order(recipe, 0, 0, ORDER_STEPS)).to(device)
+        self.network = PlainNetwork(recipe)
+        self.network.start_from(initial_state(recipe, 0).params)
+        self.network.to(device)
+        self.optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=t.learning_rate, betas=(t.beta1, t.beta2), eps=t.epsilon
+        )
+        self.loss_of, self.at = LOSSES[t.loss], 0
+
+    def run(self, steps: int) -> np.ndarray:
+        """Trains; returns the training losses (1, N)."""
+        torch.set_num_threads(self.threads)
+        losses = []
+        for _ in range(steps):
+            rows = self.order_NB[self.at % ORDER_STEPS]
+            loss = self.loss_of(self.network(self.inputs[rows]), self.targets[rows])
+            self.optimizer.zero_grad()
+            loss.backward()
+            if self.clip_norm:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
+            self.optimizer.step()
+            losses.append(loss.detach())
+            self.at += 1
+        return torch.stack(losses)[None].cpu().numpy()
+
+
+class VmapLoop:
+    """K networks at once: vmap over stacked parameters of the loss's gradient, and Adam on the stacks.
+
+    Recurrent layers run with oneDNN and cuDNN off: vmap does not reach into either, and loops where it meets oneDNN.
+    """
+
+    def __init__(self, recipe: Recipe, data: TaskData, seeds: list[int], device: str = "cpu"):
+        self.networks, self.training = len(seeds), recipe.training
+        self.is_recurrent = any(isinstance(layer, Recurrent) for layer in recipe.network.layers)
+        self.inputs, self.targets = samples_of(recipe, data, device)
+        orders = {seed: torch.from_numpy(batch_order(recipe, seed, 0, ORDER_STEPS)) for seed in set(seeds)}
+        self.orders_NKB = torch.stack([orders[seed] for seed in seeds], 1).to(device)
+        network = PlainNetwork(recipe)
+        self.params = self._stacked(network, recipe, seeds, device)
+        self.first = {name: torch.zeros_like(stack) for name, stack in self.params.items()}
+        self.second = {name: torch.zeros_like(stack) for name, stack in self.params.items()}
+        loss_of, self.at = LOSSES[recipe.training.loss], 0
+        network.to(device)
+
+        def loss(params: dict[str, torch.Tensor], values: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+            return loss_of(torch.func.functional_call(network, params, (values,)), wanted)
+
+        self.gradients_of = torch.func.vmap(torch.func.grad_and_value(loss))
+
+    @staticmethod
+    def _stacked(network: PlainNetwork, recipe: Recipe, seeds: list[int], device: str) -> dict[str, torch.Tensor]:
+        starts: dict[int, dict[str, torch.Tensor]] = {}
+        for seed in set(seeds):
+            network.start_from(initial_state(recipe, seed).params)
+            starts[seed] = {name: array.detach().clone().to(device) for name, array in network.named_parameters()}
+        return {name: torch.stack([starts[seed][name] for seed in seeds]) for name in starts[seeds[0]]}
+
+    def run(self, steps: int) -> np.ndarray:
+        """Trains; returns the training losses (K, N)."""
+        torch.set_num_threads(1)
+        losses = []
+        with self._backends():
+            for _ in range(steps):
+                rows_KB = self.orders_NKB[self.at % ORDER_STEPS]
+                gradients, loss_K = self.gradients_of(self.params, self.inputs[rows_KB], self.targets[rows_KB])
+                self.at += 1
+                self._adam(gradients)
+                losses.append(loss_K.detach())
+        return torch.stack(losses, 1).cpu().numpy()
+
+    @contextlib.contextmanager
+    def _backends(self) -> Iterator[None]:
+        if not self.is_recurrent:
+            yield
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")  # the switch's own side
+            with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+                yield
+
+    @torch.no_grad()
+    def _adam(self, gradients: dict[str, torch.Tensor]) -> None:
+        """torch.optim.Adam's update (Kingma and Ba 2015, algorithm 1), and each network's own clipping."""
+        t = self.training
+        if t.clip_norm:
+            norm_K = sum(stack.flatten(1).square().sum(1) for stack in gradients.values()).sqrt()
+            factor_K = (t.clip_norm / (norm_K + 1e-6)).clamp(max=1.0)
+            for stack in gradients.values():
+                stack.mul_(factor_K.view(-1, *[1] * (stack.dim() - 1)))
+        for name, stack in self.params.items():
+            first, second, gradient = self.first[name], self.second[name], gradients[name]
+            first.lerp_(gradient, 1 - t.beta1)
+            second.mul_(t.beta2).addcmul_(gradient, gradient, value=1 - t.beta2)
+            root = second.sqrt().div_((1 - t.beta2**self.at) ** 0.5).add_(t.epsilon)
+            stack.addcdiv_(first, root, value=-t.learning_rate / (1 - t.beta1**self.at))
