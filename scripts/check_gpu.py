@@ -1,6 +1,6 @@
 """Is this card's arithmetic exact? Self-test, then every recipe on the CUDA engine and on the C engine.
 
-For each shipped recipe and each network of scripts/bench/networks.py: 64 seeds, 200 steps, digests compared at the middle
+For each shipped recipe and each network of bench/networks.py: 64 seeds, 200 steps, digests compared at the middle
 and at the end, held-out losses and targets met too; and crosswise, as spot checks do it: what the processor reached at
 the middle the card trains on, and the reverse. Exits 0 if all are equal, 1 if not, 2 without a card.
 
