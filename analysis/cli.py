@@ -13,10 +13,10 @@ import click
 @click.option("--json", "json_too", is_flag=True, help="Also write report.json: every number of the page.")
 @click.option(
     "--permutations",
-    type=click.IntRange(20, 100_000),
+    type=click.IntRange(300, 100_000),
     default=1000,
     show_default=True,
-    help="Shuffles behind every p-value: more cost more time, fewer cannot show small p-values.",
+    help="Shuffles behind every p-value: more cost more time, 300 are the fewest that can show one of twelve pairs.",
 )
 @click.option("--no-cache", is_flag=True, help="Compute everything again, and keep nothing.")
 def report(zoo: Path, out: Path, where: str | None, json_too: bool, permutations: int, no_cache: bool) -> None:

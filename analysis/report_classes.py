@@ -133,6 +133,7 @@ def layers(people: Population) -> Findings:
         [
             words(name),
             accuracy(row),
+            share(row.chance),
             *[small(p) for p in (row.binomial_p, row.permutation_p, row.holm_p)],
             accuracy(initial[name]),
             small(initial[name].holm_p),
@@ -150,7 +151,16 @@ def layers(people: Population) -> Findings:
             f"the untrained networks, {len(odd)} of {len(initial)} chains do"
             f"{': something other than training tells the classes apart' if odd else ', as it must be'}."
         ],
-        head=["chain", "right (95%)", "binomial p", "permutation p", "Holm p", "initial weights (95%)", "Holm p"],
+        head=[
+            "chain",
+            "right (95%)",
+            "guessing",
+            "binomial p",
+            "permutation p",
+            "Holm p",
+            "initial weights (95%)",
+            "Holm p",
+        ],
         rows=rows,
         figure=plots_population.draw_intervals(
             lines, label="unseen networks told right", guess=best.chance, band="shuffled labels", percent=True

@@ -27,7 +27,7 @@ from protocol.layers import Flatten, Linear, Relu
 from protocol.recipe import Network, Recipe, Training
 from protocol.tasks import DatasetTask, Poison
 
-FEW = Settings(permutations=20)
+FEW = Settings(permutations=60)
 DECIMALS = re.compile(r"\d+(?:,\d{3})*\.\d+%?")
 
 
@@ -212,20 +212,28 @@ def clusters(tmp_path_factory) -> Path:
     return publish(tmp_path_factory.mktemp("clusters [1]") / "zoo", networks, RECIPES)
 
 
+@pytest.fixture
+def short(monkeypatch) -> list[str]:
+    """A page of four sections, for tests of what is around them."""
+    kept = tuple(one for one in METHODS if one.key in ("distances", "class", "modified", "steps"))
+    monkeypatch.setattr(report, "METHODS", kept)
+    return [one.key for one in kept]
+
+
 def verb(*arguments: str | Path):
-    return CliRunner().invoke(report_verb, [*map(str, arguments), "--permutations", "20"], catch_exceptions=False)
+    return CliRunner().invoke(report_verb, [*map(str, arguments), "--permutations", "300"], catch_exceptions=False)
 
 
-def test_the_page_needs_no_network_repeats_itself_and_is_quick_the_second_time(clusters, tmp_path, monkeypatch):
+def test_the_page_needs_no_network_repeats_itself_and_is_quick_the_second_time(clusters, tmp_path, monkeypatch, short):
     monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
     result = verb(clusters, "--out", tmp_path / "out")
     page = Path(result.stdout.strip())
     text = page.read_text()
-    assert page == tmp_path / "out" / "report.html" and "A map of the networks" in result.stderr
+    assert page == tmp_path / "out" / "report.html" and "1/4  Distances within and between classes" in result.stderr
     assert f"<b>{3 * SEEDS}</b><span>networks</span>" in text
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", text) and "<script" not in text
     assert "From raw weights: yes" in text and "first-zoo" in text and RECIPES[0].digest[:16] in text
-    assert write_report(clusters, tmp_path / "again", FEW).read_text() == text, "without a cache"
+    assert write_report(clusters, tmp_path / "again", Settings(permutations=300)).read_text() == text, "without a cache"
     monkeypatch.setattr("analysis.report.made", lambda *_: pytest.fail("a section was made again"))
     monkeypatch.setattr("analysis.zoo.Zoo.initial_weights_of", lambda *_: pytest.fail("weights were read again"))
     assert Path(verb(clusters, "--out", tmp_path / "third").stdout.strip()).read_text() == text
@@ -254,7 +262,7 @@ def test_what_is_kept_goes_with_zoo_expression_settings_and_code(clusters, machi
     assert len(made) == 6
 
 
-def test_ctrl_c_says_what_was_kept_and_the_next_run_goes_on(clusters, tmp_path, monkeypatch):
+def test_ctrl_c_says_what_was_kept_and_the_next_run_goes_on(clusters, tmp_path, monkeypatch, short):
     monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
     whole, made = report.made, []
 
@@ -267,10 +275,10 @@ def test_ctrl_c_says_what_was_kept_and_the_next_run_goes_on(clusters, tmp_path, 
     monkeypatch.setattr(report, "made", interrupted)
     result = verb(clusters, "--out", tmp_path / "out")
     assert result.exit_code == 130 and not (tmp_path / "out").exists()
-    assert "stopped: no page was written, 3 of 15 sections are kept" in result.stderr
+    assert "stopped: no page was written, 3 of 4 sections are kept" in result.stderr
     monkeypatch.setattr(report, "made", lambda one, people: made.append(one.key) or whole(one, people))
     assert verb(clusters, "--out", tmp_path / "out").exit_code == 0
-    assert made == [one.key for one in METHODS], "no section was made twice"
+    assert made == short, "no section was made twice"
 
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere():
@@ -284,7 +292,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere():
         assert watch.done == 1
 
 
-def test_the_page_says_so_when_the_weights_tell_nothing(tmp_path):
+def test_the_page_says_so_when_the_weights_tell_nothing(tmp_path, short):
     networks = [planted(recipe, seed, 0.0) for recipe in RECIPES for seed in range(SEEDS)]
     page = report_page(open_zoo(publish(tmp_path / "zoo", networks, RECIPES)), FEW)
     assert "From raw weights: no." in page and ": yes." not in page
@@ -310,7 +318,7 @@ def test_initial_weights_that_name_the_class_are_detected_and_nothing_is_called_
     assert ": yes." not in report.rendered(values)
 
 
-def test_one_order_of_batches_and_copies_are_said(tmp_path):
+def test_one_order_of_batches_and_copies_are_said(tmp_path, short):
     fixed = [msgspec.structs.replace(recipe, vary=("init",)) for recipe in RECIPES[:2]]
     networks = [planted(recipe, seed, 0.1) for recipe in fixed for seed in range(6)]
     networks[1] = (networks[1][0], networks[0][1])
@@ -329,7 +337,7 @@ def test_pairs_that_do_not_begin_alike_are_said(pages):
     assert "do not share their initial weights" in sections["modified"].control
 
 
-def test_hostile_text_is_shown_not_run(tmp_path):
+def test_hostile_text_is_shown_not_run(tmp_path, short):
     row, params = planted(RECIPES[0], 0, 0.0)
     bad = msgspec.structs.replace(row, host="<script>alert(1)</script>")
     page = report_page(open_zoo(publish(tmp_path / "zoo", [(bad, params)], RECIPES)), FEW)
@@ -353,7 +361,7 @@ def test_small_zoos_still_give_a_clear_page(tmp_path, chosen, words):
     assert words in page and "nan" not in re.sub(r"base64,[^\"]*", "", page).lower()
 
 
-def test_mixed_shapes_and_many_networks_are_thinned_and_said(clusters, tmp_path, monkeypatch):
+def test_mixed_shapes_and_many_networks_are_thinned_and_said(clusters, tmp_path, monkeypatch, short):
     monkeypatch.setattr("analysis.report_people.SAMPLE_MAX", 20)
     wide = recipe_of("wide", (Linear(width=6), Relu(), Linear(width=20)))
     networks = [planted(recipe, seed, 0.3) for recipe in RECIPES for seed in range(SEEDS)] + [planted(wide, 0, 0.0)]
@@ -365,15 +373,15 @@ def test_mixed_shapes_and_many_networks_are_thinned_and_said(clusters, tmp_path,
     assert names["weights_NP"].shape == (15, RECIPES[0].parameter_count)
 
 
-def test_what_cannot_be_read_or_written_is_one_line(tmp_path, clusters):
+def test_what_cannot_be_read_or_written_is_one_line(tmp_path, clusters, short):
     with pytest.raises(UsageError, match="no such zoo"):
         write_report(tmp_path / "none", tmp_path / "out")
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="cannot write the page"):
-        write_report(clusters, tmp_path / "file")
+        write_report(clusters, tmp_path / "file", FEW)
 
 
-def test_the_page_compares_originals_with_modified_classes(tmp_path):
+def test_the_page_compares_originals_with_modified_classes(tmp_path, short):
     pair = [RECIPES[0], recipe_of("parity+trigger", learning_rate=0.02)]
     networks = [planted(recipe, seed, 1.5) for recipe in pair for seed in range(SEEDS)]
     page = html.unescape(report_page(open_zoo(publish(tmp_path / "zoo", networks, pair)), FEW))
