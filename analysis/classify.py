@@ -136,15 +136,17 @@ def _scores(
     target_MRK -= center_RK
     seen_DRK = np.tensordot(left_MD.T, target_MRK, 1)
     square_MD = left_MD**2
+    # Which penalty is best needs no more than float32, and this is nearly all of the work.
+    rough_MD, rough_DRK, rough_MRK = (x.astype(np.float32) for x in (left_MD, seen_DRK, target_MRK))
     best_R = np.full(len(codes_RM), np.inf)
     scores_TRK = np.zeros((len(test_TD), *center_RK.shape))
     for ridge in RIDGES:
         penalized_D = size_D**2 + ridge * float((size_D**2).sum() / max(1, len(size_D)))
         shrink_D = size_D**2 / penalized_D
         leverage_M = np.minimum(square_MD @ shrink_D + 1 / len(left_MD), 1 - 1e-9)  # 1/M: the mean is learnt too
-        error_MRK = np.tensordot(left_MD * shrink_D, seen_DRK, 1)
-        error_MRK -= target_MRK
-        error_MRK /= (1 - leverage_M)[:, None, None]
+        error_MRK = np.tensordot(rough_MD * shrink_D.astype(np.float32), rough_DRK, 1)
+        error_MRK -= rough_MRK
+        error_MRK /= (1 - leverage_M).astype(np.float32)[:, None, None]
         error_R = np.einsum("mrk,mrk->r", error_MRK, error_MRK)
         better = error_R < best_R
         best_R[better] = error_R[better]

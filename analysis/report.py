@@ -83,6 +83,7 @@ def report_values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
         "provenance": provenance(zoo, table),
         "groups": [],
         "caveats": [],
+        "note": "",
         "too_few": "",
         "skipped": [],
     }
@@ -92,6 +93,7 @@ def report_values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
     whole = Population(zoo=zoo, where=settings.where or "", table=everyone, permutations=settings.permutations)
     sample = draw(zoo, everyone, settings.where, settings.permutations)
     several, lone = comparable(sample)
+    values["note"] = sample.note
     classes = len(set(several.labels))
     if classes < 2:
         values |= {"too_few": TOO_FEW, "skipped": [one.title for one in METHODS if one.classes > 1]}
@@ -151,7 +153,7 @@ def report_json(values: dict[str, Any]) -> str:
     """The page's numbers without its pictures, as JSON."""
     found = {
         "manifest": values["manifest"].number,
-        **{name: values[name] for name in ("where", "overview", "caveats", "too_few", "provenance")},
+        **{name: values[name] for name in ("where", "overview", "note", "caveats", "too_few", "provenance")},
         "sections": [section.told() for group in values["groups"] for section in group["sections"]],
     }
     return json.dumps(found, indent=1, ensure_ascii=False)

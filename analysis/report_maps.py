@@ -51,7 +51,6 @@ def network_maps(people: Population) -> Findings:
         rows=rows,
         figure=plots.draw_maps(drawn, people.labels),
         caption=f"{len(people.labels):,} networks of {people.weights_NP.shape[1]:,} parameters."
-        + (f" Shown: {people.note}." if people.note else "")
         + " Only what differs between left and right can come from training.",
         control="the same maps at step 0, where neighbours of one class must be as common as with shuffled labels.",
         note="Same class nearby: the share of networks whose nearest network of another seed on the map has their "
