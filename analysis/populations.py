@@ -198,6 +198,6 @@ def transfer_summary(
     return Transfer(
         domains=domains,
         tau_KK=tau_KK,
-        own=(own, *jackknife(lambda rows: means(rows)[2], group_N)),
-        other=(other, *jackknife(lambda rows: means(rows)[3], group_N)),
+        own=(own, *jackknife(lambda rows: means(rows)[2], group_N, -1.0, 1.0)),
+        other=(other, *jackknife(lambda rows: means(rows)[3], group_N, -1.0, 1.0)),
     )

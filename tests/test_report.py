@@ -168,7 +168,7 @@ def test_the_words_hold_no_number_that_the_table_lacks(pages, zoo):
     for group in pages[zoo][1]["groups"]:
         for section in group["sections"]:
             cells = " ".join(cell.text for row in section.rows for cell in row)
-            labels = {row[0].text for row in section.rows}
+            labels = {row[0].text for row in section.rows if not row[0].text[0].isdigit()}
             words = " ".join(section.verdict)
             for label in sorted(labels | {"parity-drop-0.1", "parity-drop-0.2", "parity-drop-0.3"}, key=len)[::-1]:
                 words = words.replace(label, "")
