@@ -123,10 +123,13 @@ def _dose_words(family: populations.Family, trained: tuple, initial: tuple) -> s
     rows, rho, p = trained
     if len(rows) < 3:
         return f"{family.change}: {len(rows)} doses are too few to say whether the distance rises with them."
+    if np.isnan(rho):
+        return f"{family.change}: no dose lies measurably away from {family.base}, so no distance rises."
+    start = "no distance rises" if np.isnan(initial[1]) else f"rho is {initial[1]:.3f} (p {small(initial[2]).text})"
     return (
         f"{family.change}: the distance from {family.base} {'rises' if p <= 0.05 else 'does not measurably rise'} with "
         f"the share that is changed (Spearman's rho {rho:.3f}, exact p {small(p).text} over all orders of {len(rows)} "
-        f"doses); at step 0 rho is {initial[1]:.3f} (p {small(initial[2]).text})."
+        f"doses); at step 0 {start}."
     )
 
 

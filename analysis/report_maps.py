@@ -119,7 +119,7 @@ def distances(people: Population) -> Findings:
             f"Training moved the classes {'' if moved else 'not measurably '}apart: the centres of two classes are "
             f"{trained.centres:.3f} apart, where two networks of one class are {trained.within:.3f} apart; at step 0 "
             f"it was {initial.centres:.3f} against {initial.within:.3f}, and shuffled labels give "
-            f"{nulls[0].max():.3f} at most."
+            f"{nulls[0].max():.3f} at most (p {small(p_values[0]).text})."
         ],
         head=["", "within a class", "between classes", "between centres (95%)", "… with shuffled labels", "p"],
         rows=rows,

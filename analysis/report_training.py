@@ -49,7 +49,7 @@ def predicted(people: Population) -> Findings:
         verdict=[
             f"{best} is ranked best: tau {rows[names.index(best)][1].text}; from the initial weights "
             f"{control.tau:.3f}, with a shuffled target {one.shuffled_tau:.3f}. "
-            + ("Training wrote it into the weights." if clear else "That is not clearly above the controls.")
+            + ("That is above both controls." if clear else "That is not clearly above the controls.")
         ],
         head=["property", "tau (95%)", "R² (95%)", "initial weights, tau (95%)", "shuffled, tau"],
         rows=rows,

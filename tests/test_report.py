@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from rich.console import Console
 from test_analysis import RECIPES, SEEDS, planted, publish, recipe_of
 
-from analysis import open_zoo, report, report_cache
+from analysis import open_zoo, report, report_cache, report_changes
 from analysis.cli import report as report_verb
-from analysis.populations import changed_pairs, dose_families
+from analysis.populations import Family, changed_pairs, dose_families
 from analysis.report import METHODS, Settings, report_json, report_page, report_values, write_report
 from analysis.report_progress import Watch
 from analysis.report_section import Section
@@ -184,6 +184,14 @@ def test_json_has_every_number_of_the_page(pages):
     cells = [cell for one in told["sections"] for row in one["rows"] for cell in row]
     assert all(f">{cell['text']}</td>" in text for cell in cells)
     assert text.count("data:image/svg+xml;base64,") == sum(not one["missing"] for one in told["sections"])
+
+
+def test_distances_that_are_all_alike_do_not_rise():
+    family = Family(change="drop", base="parity", doses={"a": 0.1, "b": 0.2, "c": 0.3})
+    flat = ([None] * 3, float("nan"), 0.0)  # what a constant row gives
+    assert report_changes._dose_words(family, flat, flat).endswith("so no distance rises.")
+    told = report_changes._dose_words(family, ([None] * 3, 1.0, 0.04), flat)
+    assert "rises with" in told and told.endswith("at step 0 no distance rises.") and "nan" not in told
 
 
 def test_doses_and_changes_are_read_from_recipes(machines, poisoned):
