@@ -140,6 +140,13 @@ def caveats(people: Population) -> list[str]:
             f"All networks of {names(ordered)} see their batches in one order, which differs from that of other "
             "classes: what tells such a class apart may be this order and not its data."
         )
+    kinds = {name: recipe.network.init for name, recipe in people.recipes.items()}
+    if len(set(kinds.values())) > 1:
+        odd = sorted(name for name in kinds if list(kinds.values()).count(kinds[name]) * 2 <= len(kinds))
+        found.append(
+            f"Not all classes draw their initial weights alike ({', '.join(sorted(set(kinds.values())))}): "
+            f"{names(odd)} may be told by the kind of beginning, which the control on initial weights then shows."
+        )
     if people.copied:
         found.append(
             f"{people.copied:,} networks are copies of others, up to the numbering of their hidden units. Copies are "
