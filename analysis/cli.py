@@ -10,16 +10,39 @@ import click
 @click.argument("zoo", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the page; made if missing.")
 @click.option("--where", metavar="SQL", help="Only these networks, e.g. \"class in ('parity', 'xor')\".")
-@click.option("--json", "json_too", is_flag=True, help="Also write report.json: the page's numbers.")
-def report(zoo: Path, out: Path, where: str | None, json_too: bool) -> None:
+@click.option("--json", "json_too", is_flag=True, help="Also write report.json: every number of the page.")
+@click.option(
+    "--permutations",
+    type=click.IntRange(300, 100_000),
+    default=1000,
+    show_default=True,
+    help="Shuffles behind every p-value: more cost more time, 300 are the fewest that can show one of twelve pairs.",
+)
+@click.option("--no-cache", is_flag=True, help="Compute everything again, and keep nothing.")
+def report(zoo: Path, out: Path, where: str | None, json_too: bool, permutations: int, no_cache: bool) -> None:
     """Make one self-contained HTML page about ZOO, a zoo's directory.
+
+    Minutes for a thousand networks the first time, seconds the next time. Ctrl-C keeps the sections that are done.
 
     \b
     zooswarm report demo-run/zoo --out report
     """
-    from analysis.report import write_report
+    from analysis.neighbours import cache_dir
+    from analysis.report import Settings, write_report
+    from analysis.report_progress import Watch
 
-    page = write_report(zoo, out, where, lambda text: print(text, file=sys.stderr, flush=True), json_too)
+    with Watch() as watch:
+        settings = Settings(
+            where=where, permutations=permutations, cache=None if no_cache else cache_dir(), hear=watch.hear
+        )
+        try:
+            page = write_report(zoo, out, settings, json_too)
+        except KeyboardInterrupt:
+            kept = "nothing was kept" if no_cache else f"{watch.done} of {watch.total} sections are kept"
+            again = "" if no_cache else "; the same command goes on from there"
+            watch.stop()
+            print(f"stopped: no page was written, {kept}{again}", file=sys.stderr)
+            sys.exit(130)
     print(page)
 
 

@@ -34,6 +34,7 @@ class Agreement:
     ami: float
     null_ari: float  # largest with shuffled labels
     p: float  # of the adjusted Rand index
+    cluster_N: np.ndarray  # of every network; -1: noise
 
 
 def agreement(
@@ -68,6 +69,7 @@ def agreement(
                 ami=float(adjusted_mutual_info_score(code_N, cluster_N)),
                 null_ari=float(null_R.max(initial=-1)),
                 p=permutation_p(ari, null_R),
+                cluster_N=cluster_N,
             )
         )
     return rows

@@ -30,6 +30,7 @@ class Learning:
     high_S: np.ndarray  # 90%
     steps_N: np.ndarray  # optimizer steps at the end
     held_out_N: np.ndarray  # held-out loss at the end
+    first_N: np.ndarray  # training loss of the first segment; of networks that trained at all
     stopped: int | None  # networks that met the stop rule; None: no recipe of the class has one
 
 
@@ -54,6 +55,7 @@ def learning_by_class(table: pa.Table) -> list[Learning]:
                 high_S=high_S,
                 steps_N=steps_N,
                 held_out_N=held_out_N,
+                first_N=np.array([losses[0] for losses in rows["training_losses"].to_pylist() if losses]),
                 stopped=int(((rule_N > 0) & (held_out_N <= rule_N)).sum()) if (rule_N > 0).any() else None,
             )
         )

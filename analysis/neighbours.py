@@ -8,6 +8,7 @@ Axes: N networks, P parameters, k neighbours.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,10 +160,11 @@ def digest(weights_NP: np.ndarray, k: int) -> str:
 
 
 def cache_dir() -> Path:
-    """Where this user's results are kept; deleting it is harmless."""
+    """Where this user's results are kept (ZOOSWARM_HOME moves it); deleting it is harmless."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("zooswarm") / "analysis"
+    home = os.environ.get("ZOOSWARM_HOME")
+    return (Path(home) / "cache" if home else user_cache_path("zooswarm")) / "analysis"
 
 
 def _keep(path: Path, found: Neighbours) -> None:

@@ -11,11 +11,9 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from analysis.classify import Accuracy
 from analysis.curves import Learning
-from analysis.geometry import Distances, Map
+from analysis.geometry import Map
 
 # Told apart by colour-blind readers, dark enough on white (after Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b84f90", "#c98a00", "#3a9fd6", "#7b4fb5", "#8c6d46", "#5b6770", "#a3262a")
@@ -65,6 +63,9 @@ def draw_maps(maps: dict[str, Map], labels: list[str]) -> Figure:
         for axes, (title, where) in zip(grid, maps.items(), strict=True):
             _scatter(axes, where.scores_ND, labels)
             axes.set_title(title)
+            if not len(where.explained_D):  # distances on such a map have no unit
+                axes.set_xticks([])
+                axes.set_yticks([])
             for axis, share, name in zip(
                 (axes.xaxis, axes.yaxis), where.explained_D, ("first", "second"), strict=False
             ):
@@ -87,59 +88,32 @@ def _scatter(axes: Axes, scores_ND: np.ndarray, labels: list[str]) -> None:
     axes.margins(0.06)
 
 
-def draw_distances(distances: dict[str, Distances]) -> Figure:
-    """One heat map a key: root-mean-square distance of every two classes, from zero, so that flat looks flat."""
-    classes = len(next(iter(distances.values())).classes)
+def draw_heat(
+    tables: dict[str, tuple[Sequence[str], np.ndarray]], label: str, sides: tuple[str, str] = ("", "")
+) -> Figure:
+    """One heat map a title, from zero, so that flat looks flat: (names, values (K, K)) each."""
+    classes = len(next(iter(tables.values()))[0])
     with rc_context(STYLE):
         figure = Figure(figsize=(9.4, 1.6 + min(0.42 * classes, 6) + 0.6), layout="constrained")
-        for axes, (title, table) in zip(
-            figure.subplots(1, len(distances), squeeze=False)[0], distances.items(), strict=True
-        ):
-            top = np.nanmax(table.rms_KK, initial=1e-9)
-            image = axes.imshow(table.rms_KK, cmap="Blues", vmin=0, vmax=1.25 * top, aspect="auto")
+        grid = figure.subplots(1, len(tables), squeeze=False)[0]
+        for axes, (title, (names, value_KK)) in zip(grid, tables.items(), strict=True):
+            top = max(float(np.nanmax(value_KK, initial=1e-9)), 1e-9)
+            image = axes.imshow(value_KK, cmap="Blues", vmin=0, vmax=1.25 * top, aspect="auto")
             ticks = range(classes) if classes <= 25 else []
-            axes.set_xticks(ticks, [table.classes[i] for i in ticks], rotation=35, ha="right", rotation_mode="anchor")
-            axes.set_yticks(ticks, [table.classes[i] for i in ticks])
+            axes.set_xticks(ticks, [names[i] for i in ticks], rotation=35, ha="right", rotation_mode="anchor")
+            axes.set_yticks(ticks, [names[i] for i in ticks])
             for i, j in np.ndindex(classes, classes) if classes <= 12 else ():
-                value = table.rms_KK[i, j]
-                colour = "white" if value > 0.75 * top else INK
-                axes.text(
-                    j, i, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", color=colour, size=8
-                )
+                value = value_KK[i, j]
+                text, colour = "–" if np.isnan(value) else f"{value:.2f}", "white" if value > 0.75 * top else INK
+                axes.text(j, i, text, ha="center", va="center", color=colour, size=8)
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0)
             axes.set_title(title)
+            axes.set_xlabel(sides[1])
+            axes.set_ylabel(sides[0])
             bar = figure.colorbar(image, ax=axes, shrink=0.9)
             bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-            bar.set_label("distance")
-    return figure
-
-
-def draw_accuracies(rows: dict[str, tuple[Accuracy, Accuracy]]) -> Figure:
-    """One line a feature set: trained, initial (both with 95% intervals) and shuffled labels, against chance."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.4, 1.3 + 0.75 * len(rows)), layout="constrained")
-        axes = figure.subplots()
-        for place, (trained, initial) in enumerate(rows.values()):
-            for shift, accuracy, colour, name in (
-                (-0.2, trained, COLOURS[0], "trained weights"),
-                (0.02, initial, COLOURS[1], "control: initial weights of the same networks"),
-            ):
-                axes.plot([accuracy.low, accuracy.high], [place + shift] * 2, color=colour, lw=3, alpha=0.45)
-                axes.plot(accuracy.accuracy, place + shift, "o", color=colour, ms=7, label=None if place else name)
-            dots = np.array(trained.shuffled)
-            name = None if place else f"control: {len(dots)} times shuffled labels"
-            axes.plot(dots, np.full(len(dots), place + 0.24), "|", color="#5b6770", ms=9, label=name)
-        chance = next(iter(rows.values()))[0].chance
-        axes.axvline(chance, color=INK, lw=1, ls="--", label=f"guessing ({chance:.0%})")
-        axes.set_yticks(range(len(rows)), list(rows))
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlim(0, 1.02)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
-        axes.set_xlabel("networks whose class is told right")
-        axes.grid(True, axis="x", lw=0.6)
-        axes.tick_params(axis="y", length=0)
-        figure.legend(loc="outside lower center", ncols=2)
+            bar.set_label(label)
     return figure
 
 

@@ -1,22 +1,17 @@
 """Analysis finds what is there, and does not find what is not."""
 
-import html
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from test_zoo import CAMPAIGN, EVIDENCE, network
 
 from analysis import open_zoo
 from analysis.classify import class_accuracy, folds_by_seed, wilson
-from analysis.cli import report as report_verb
 from analysis.curves import loss_curves
 from analysis.features import invariants
 from analysis.geometry import class_distances, pca, shuffled_centres
-from analysis.report import report_page, write_report
 from protocol.canonical import hexdigest
 from protocol.engine.data import initial_state, task_data
 from protocol.engine.reference import NumpyEngine
@@ -45,9 +40,9 @@ def recipe_of(label: str, layers=GRU, **training) -> Recipe:
 RECIPES = [recipe_of(label, learning_rate=rate) for label, rate in (("parity", 0.01), ("xor", 0.02), ("direct", 0.03))]
 
 
-def publish(path: Path, networks, recipes) -> Path:
+def publish(path: Path, networks, recipes, data=None) -> Path:
     blobs = {hexdigest(EVIDENCE): EVIDENCE}, {hexdigest(CAMPAIGN): CAMPAIGN}
-    ZooWriter(path, clock=lambda: 1_800_000_000.0).publish(networks, {r.digest: r for r in recipes}, *blobs)
+    ZooWriter(path, clock=lambda: 1_800_000_000.0).publish(networks, {r.digest: r for r in recipes}, *blobs, data)
     return path
 
 
@@ -267,89 +262,7 @@ def test_losses_of_different_lengths_share_a_grid():
     assert losses_NS.tolist() == [[3, 2, 1], [5, 5, 5]]
 
 
-# --- the page --------------------------------------------------------------------------------------------------------
-
-
-def code_of(page: str) -> str:
-    return html.unescape("\n".join(re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)))
-
-
-def test_the_page_holds_its_numbers_needs_no_network_and_repeats_itself(clusters, tmp_path):
-    result = CliRunner().invoke(report_verb, [str(clusters), "--out", str(tmp_path / "out")], catch_exceptions=False)
-    page = Path(result.stdout.strip())
-    text = page.read_text()
-    assert page == tmp_path / "out" / "report.html" and "maps" in result.stderr
-    assert f"<b>{3 * SEEDS}</b><span>networks</span>" in text
-    assert not re.search(r"""(src|href)=["'](?!data:)""", text) and "<script" not in text
-    assert text.count("data:image/svg+xml;base64,") == 8
-    assert "From raw weights: yes" in text and "first-zoo" in text and RECIPES[0].digest[:16] in text
-    assert write_report(clusters, tmp_path / "again", json_too=True).read_text() == text
-    numbers = json.loads((tmp_path / "again" / "report.json").read_text())
-    assert [one["key"] for one in numbers["sections"]][:2] == ["layers", "groupings"]
-    assert all(cell in html.unescape(text) for one in numbers["sections"] for row in one["rows"] for cell in row)
-
-
-def test_the_calls_on_the_page_give_its_numbers(clusters):
-    page = report_page(open_zoo(clusters), "seed < 10")
-    code = code_of(page).replace("PATH", str(clusters)).replace("class_accuracy(inv", "found = class_accuracy(inv")
-    names: dict = {}
-    exec(code, names)
-    assert f'<td>numbering-free features</td><td class="n"><b>{names["found"].accuracy:.1%}</b>' in page
-    assert len(names["weights_NP"]) == 30
-
-
-def test_the_page_says_so_when_the_weights_tell_nothing(tmp_path):
-    networks = [planted(recipe, seed, 0.0) for recipe in RECIPES for seed in range(SEEDS)]
-    page = report_page(open_zoo(publish(tmp_path / "zoo", networks, RECIPES)))
-    assert "From raw weights: no." in page and ": yes." not in page
-    assert "not measurably apart" in page
-
-
-def test_hostile_text_is_shown_not_run(tmp_path):
-    row, params = planted(RECIPES[0], 0, 0.0)
-    import msgspec
-
-    bad = msgspec.structs.replace(row, host="<script>alert(1)</script>")
-    page = report_page(open_zoo(publish(tmp_path / "zoo", [(bad, params)], RECIPES)))
-    assert "<script" not in page and "&lt;script&gt;" in page
-
-
-@pytest.mark.parametrize(
-    ("chosen", "words"),
-    [
-        ([], "This zoo has no network yet"),
-        ([(0, 0)], "Not enough networks"),
-        ([(0, seed) for seed in range(6)], "Not enough networks"),
-        ([(0, 0), (1, 0), (2, 0)], "Not enough networks"),
-        ([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)], "Left out, having a single seed: direct"),
-    ],
-    ids=["empty", "one network", "one class", "one network a class", "a lone class"],
-)
-def test_small_zoos_still_give_a_clear_page(tmp_path, chosen, words):
-    path = publish(tmp_path / "zoo", [planted(RECIPES[k], seed, 0.3) for k, seed in chosen], RECIPES)
-    page = report_page(open_zoo(path))
-    assert words in page and "nan" not in re.sub(r"base64,[^\"]*", "", page).lower()
-    exec(code_of(page).replace("PATH", str(path)) if chosen[4:] and len({k for k, _ in chosen}) > 1 else "", {})
-
-
-def test_mixed_shapes_and_many_networks_are_thinned_and_said(clusters, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.report.SAMPLE_MAX", 20)
-    wide = recipe_of("wide", (Linear(width=6), Relu(), Linear(width=20)))
-    networks = [planted(recipe, seed, 0.3) for recipe in RECIPES for seed in range(SEEDS)] + [planted(wide, 0, 0.0)]
-    path = publish(tmp_path / "zoo", networks, [*RECIPES, wide])
-    page = report_page(open_zoo(path))
-    assert "the 42 of 43 networks that have the most common layers" in page and "multiple of 3" in page
-    names: dict = {}
-    exec(code_of(page).replace("PATH", str(path)), names)
-    assert names["weights_NP"].shape == (15, RECIPES[0].parameter_count)
-
-
-def test_what_cannot_be_read_or_written_is_one_line(tmp_path, clusters):
-    with pytest.raises(UsageError, match="no such zoo"):
-        write_report(tmp_path / "none", tmp_path / "out")
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="cannot write the page"):
-        write_report(clusters, tmp_path / "file")
+# --- documents --------------------------------------------------------------------------------------------------------
 
 
 def test_the_snippets_in_the_documents_run(clusters):
@@ -365,11 +278,3 @@ def test_the_snippet_about_methods_runs(clusters, capsys):
     text = (Path(__file__).parent.parent / "docs" / "analyses.md").read_text()
     exec("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("PATH", str(clusters)), {})
     assert capsys.readouterr().out.endswith("[]\n")
-
-
-def test_the_page_compares_originals_with_modified_classes(tmp_path):
-    pair = [RECIPES[0], recipe_of("parity+trigger", learning_rate=0.02)]
-    networks = [planted(recipe, seed, 1.5) for recipe in pair for seed in range(SEEDS)]
-    page = html.unescape(report_page(open_zoo(publish(tmp_path / "zoo", networks, pair))))
-    assert "seen in the weights for 1 of 1 pairs, in the loss alone for 0" in page
-    assert "parity, parity+trigger" in page
