@@ -60,7 +60,7 @@ def modified(people: Population) -> Findings:
             label="AUC, original against modified",
             guess=0.5,
         ),
-        caption="Intervals hold the chance in training and test networks (DeLong, widened: analysis.auc); believe the p first.",
+        caption="Intervals allow for the training networks too (DeLong, widened: analysis.auc); believe the p first.",
         control="initial weights through the same folds, the held-out loss alone, and shuffled labels. "
         + shared_starts(people),
         note=f"p: {people.permutations:,} times shuffled labels. Enough: training networks a class from which the AUC "

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_analysis import code_of
 from test_zoo import CAMPAIGN, EVIDENCE, network
 
 from analysis import open_zoo
-from analysis.report import rendered, report_values
-from analysis.report_sections import UNTRAINED
+from analysis.report import Settings, rendered, report_values
+from analysis.report_people import UNTRAINED
 from protocol.canonical import decode_toml, hexdigest
 from protocol.datasets import Dataset, Shelf, digits8x8
 from protocol.engine.data import initial_state
@@ -71,8 +70,9 @@ def recipes_of(kind: str, shelf: Shelf) -> list[Recipe]:
             for share in (0.0, 0.2)
         ]
     if kind == "lstm":
+        layers = [{"kind": "lstm", "width": 12}, {"kind": "linear", "width": 1}]
         return [
-            variant("ds3-lstm", f"automaton-{k}", task__index=k, network__layers__0__width=12, task__sequences=64)
+            variant("ds3-lstm", f"automaton-{k}", task__index=k, network__layers=layers, task__sequences=64)
             for k in range(4)
         ]
     functions = ("wave", "line", "friedman")  # the last has ten inputs: another shape under equal layers
@@ -83,16 +83,21 @@ def recipes_of(kind: str, shelf: Shelf) -> list[Recipe]:
 def test_the_page_works_for_every_kind_of_network(tmp_path, kind, networks):
     shelf = Shelf(tmp_path / "shelf")
     zoo = open_zoo(publish(tmp_path / "zoo", recipes_of(kind, shelf), shelf))
-    values = report_values(zoo)
-    assert values["weights"]["networks"] == networks == zoo.weights(values["weights"]["where"] or None).shape[0]
-    missing = {section.key: section.missing for section in values["weights"]["sections"]}
-    assert len(missing) >= 6 and all("\n" not in reason for reason in missing.values())
-    absent = {key for key, reason in missing.items() if reason}
-    assert not absent & {"layers", "groupings", "barrier", "paths"}
+    values = report_values(zoo, Settings(permutations=300))
+    sections = {section.key: section for group in values["groups"] for section in group["sections"]}
+    absent = {key for key, section in sections.items() if section.missing}
+    assert len(sections) >= 12 and all("\n" not in section.missing for section in sections.values())
+    assert not absent & {"class", "layers", "groupings", "barrier", "separating"}
     assert ("modified" in absent) == (kind != "poisoned")
-    warned = {section.key for section in values["weights"]["sections"] if UNTRAINED in section.verdict}
-    assert (warned == {"groupings", "paths"}) == (kind == "cnn")  # whose classes are initializations
+    warned = {key for key, section in sections.items() if UNTRAINED in section.verdict}
+    assert (warned == {"groupings", "separating"}) == (kind == "cnn")  # whose classes are initializations
+    for group in values["groups"]:
+        names = {"zoo": zoo}
+        exec(group["prelude"], names)
+        if group["scope"] != "catalogue":
+            assert len(names["weights_NP"]) == networks
+        if kind == "poisoned":
+            for section in group["sections"]:
+                exec(section.code, names)
     page = re.sub(r'base64,[^"]*', "", rendered(values))
-    if kind == "poisoned":
-        exec(code_of(page).replace("PATH", str(zoo.store.path)), {})
     assert "nan" not in page.lower() and "Traceback" not in page
