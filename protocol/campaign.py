@@ -131,6 +131,14 @@ def check_campaign(campaign: Campaign, source: str) -> Campaign:
     return campaign
 
 
+def taken(population: dict, flag: str, place: str) -> bool:
+    """Take a true-or-false field out of a population's table. Raises UsageError."""
+    value = population.pop(flag, False)
+    if not isinstance(value, bool):
+        raise UsageError(f"{place}.{flag}: expected true or false")
+    return value
+
+
 def load_campaign(path: Path) -> Campaign:
     """Read campaign.toml; `recipe` is a table, or the path of a recipe file beside it. Raises UsageError.
 
@@ -157,9 +165,11 @@ def load_campaign(path: Path) -> Campaign:
         for field in ("first_seed", "count"):
             if field in population:
                 raise UsageError(f'{place}.{field}: there is no such field; write seeds = "first:end"')
-        seeds = dict(zip(("first_seed", "count"), parse_seeds(population.get("seeds"), f"{place}.seeds"), strict=True))
-        for one in expand(population, str(table.get("name", "")), place):
+        first, count = parse_seeds(population.get("seeds"), f"{place}.seeds")
+        step = count if taken(population, "own_seeds", place) else 0
+        for k, one in enumerate(expand(population, str(table.get("name", "")), place)):
             one["recipe"] = parse_recipe(one["recipe"], place_of_recipe)
+            seeds = {"first_seed": first + k * step, "count": count}
             expanded.append({key: value for key, value in one.items() if key != "seeds"} | seeds)
     return check_campaign(convert(table | {"populations": expanded}, Campaign, source), source)
 

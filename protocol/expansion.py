@@ -3,6 +3,7 @@
     [[populations]]
     recipe = "base.toml"
     seeds = "0:10"
+    own_seeds = true                              # the second recipe takes 10:20, and so on; else all take 0:10
     class = "automaton-{task.index}"              # name and class may show fields that vary
     [populations.grid]                            # every combination
     "task.index" = "0:100"                        # or a list: [3, 5, 8]

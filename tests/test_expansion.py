@@ -50,6 +50,16 @@ def test_a_grid_is_every_combination(tmp_path):
     assert campaign_from_bytes(found.exact) == found
 
 
+def test_recipes_share_their_seeds_or_have_their_own(tmp_path):
+    grid = '[populations.grid]\n"task.index" = "0:4"\n'
+    shared, own = (campaign(tmp_path, text + grid) for text in ("", "own_seeds = true\n"))
+    assert [(p.first_seed, p.count) for p in shared.populations] == [(0, 3)] * 4
+    assert [(p.first_seed, p.count) for p in own.populations] == [(0, 3), (3, 3), (6, 3), (9, 3)]
+    assert list(own.recipes) == list(shared.recipes)
+    with pytest.raises(UsageError, match="own_seeds: expected true or false"):
+        campaign(tmp_path, 'own_seeds = "yes"\n' + grid)
+
+
 def test_names_and_classes_show_what_varies(tmp_path):
     text = 'name = "ds3-{task.index}"\nclass = "automaton-{task.index}"\n[populations.grid]\n"task.index" = "0:12"\n'
     found = recipes(tmp_path, text)

@@ -165,6 +165,6 @@ def test_a_larger_change_of_the_data_moves_networks_further():
     found, rho, p = clusters.dose_response(features_NF, labels, seeds, doses, "x", bootstraps=50)
     assert rho == 1 and p == pytest.approx(1 / 24)
     assert [row.dose for row in found] == [1, 2, 4, 8] and all(row.low <= row.distance <= row.high for row in found)
-    assert found[-1].auc.low >= 0.9
+    assert found[-1].auc.value == 1 and found[-1].auc.low >= 0.7
     shuffled = rng.permutation(labels).tolist()
     assert clusters.dose_response(features_NF, shuffled, seeds, doses, "x", 50)[0][-1].distance < found[-1].distance / 3

@@ -26,7 +26,7 @@ CAMPAIGNS = {  # networks, recipes
     "ffl-campaign": (4500, 45),
     "regression-campaign": (800, 8),
     "vary-campaign": (120, 3),
-    "trojans-campaign": (600, 63),
+    "trojans-campaign": (1200, 126),
     "fraction-campaign": (200, 200),
     "changes-campaign": (200, 5),
     "mlds-campaign": (1000, 10),
