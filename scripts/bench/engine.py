@@ -3,12 +3,14 @@
 
 Five ways to train the same networks from the same parameters with the same batches: a plain PyTorch loop on all cores
 (as people run it), the same on one thread, torch.func.vmap over K networks, JAX's vmap and scan over K networks, and
-the exact engine on one thread. All in this process, in turn, so that a busy machine slows all; CPU time of all threads
-of this process, medians over rounds. First it is checked that all five compute the same losses (1e-3); if not, the
+the exact engine on one thread. All in one process for each network, in turn, so that a busy machine slows all; CPU time
+of all its threads, medians over rounds. First it is checked that all five compute the same losses (1e-3); if not, the
 bench exits with an error. JAX is measured only where it is installed (pip install jax); nothing else needs it.
 
 Threads of OpenMP that wait are put to sleep unless OMP_WAIT_POLICY says otherwise: where other programs want the cores
-too, PyTorch's default, to wait busily, costs many times the work itself.
+too, PyTorch's default, to wait busily, costs many times the work itself. Where PyTorch is alone with the engine
+(--without vmap,jax) it is slower than behind the others, whose large arrays teach the C library's allocator to keep
+memory that it otherwise gives back and gets again, zeroed, at each step. That is how a plain loop meets it.
 
     python scripts/bench/engine.py [--isa v4|v3|baseline|native] [--batch 64] [--networks 8] [--rounds 9] [--only lenet]
         [--recipe file.toml] [--without vmap,jax]
@@ -19,12 +21,14 @@ import ctypes
 import datetime
 import functools
 import importlib.util
+import multiprocessing
 import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -222,16 +226,24 @@ def measure(options: argparse.Namespace) -> None:
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}", flush=True)
     names = [str(options.recipe)] if options.recipe else [n for n in NETWORKS if options.only.lower() in n.lower()]
     notes: dict[str, str] = {}
-    for name in names:
-        recipe, data = shipped(options.recipe, options.batch) if options.recipe else recipe_of(name, options.batch)
-        name = recipe.name if options.recipe else name
-        try:
-            loops, refused = checked_loops(recipe, data, isa, options.networks, options.without)
-        except DifferentLosses as error:
-            raise DifferentLosses(f"{name}: {error}") from None
-        notes |= {why if why == NO_JAX else f"{rival}, {name}: {why}": rival for rival, why in refused.items()}
-        print(row(name, recipe, data, isa, peak, medians(loops, options.rounds)), flush=True)
+    # A process for each network: what the allocator learnt from the one before would change PyTorch's time.
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for line, refused in pool.imap(partial(measure_one, options, isa, peak), names):
+            notes |= refused
+            print(line, flush=True)
     print("".join(f"\n- {note}" for note in notes), end="\n" if notes else "")
+
+
+def measure_one(options: argparse.Namespace, isa: str, peak: float, name: str) -> tuple[str, dict[str, str]]:
+    """A network's line of the table, and what was refused, with the reason."""
+    recipe, data = shipped(options.recipe, options.batch) if options.recipe else recipe_of(name, options.batch)
+    name = recipe.name if options.recipe else name
+    try:
+        loops, refused = checked_loops(recipe, data, isa, options.networks, options.without)
+    except DifferentLosses as error:
+        raise DifferentLosses(f"{name}: {error}") from None
+    told = {why if why == NO_JAX else f"{rival}, {name}: {why}": rival for rival, why in refused.items()}
+    return row(name, recipe, data, isa, peak, medians(loops, options.rounds)), told
 
 
 if __name__ == "__main__":
