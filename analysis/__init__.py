@@ -9,9 +9,9 @@ Reading order: `zoo` (tables and matrices), `modules` (PyTorch modules), `featur
 
 Methods on populations (docs/analyses.md): `splits` (what may not be on both sides), `symmetry_rules` (what may be
 changed), `symmetry`, `matching`, `chains`, `functions` (what networks compute), `similarity`, `testing`, `auc`,
-`clusters`, `properties`, `trojans`, `neighbours`, `trajectories`; on whole populations: `cohorts` (trained here or
-read), `targets`, `probing`, `intervals`, `populations` (what classes are to each other), `maps`, `groupings`, `paths`.
-Their page: `report`, `report_section` (what a section is), `report_people` (which networks), the
+`clusters`, `properties`, `trojans`, `neighbours`, `shards` (Dask), `trajectories`; on whole populations: `cohorts`
+(trained here or read), `targets`, `probing`, `intervals`, `populations` (what classes are to each other), `maps`,
+`groupings`, `paths`. Their page: `report`, `report_section` (what a section is), `report_people` (which networks), the
 sections in `report_maps`, `report_classes`, `report_changes`, `report_training`, `report_paths`; pictures
 `plots_population`.
 """

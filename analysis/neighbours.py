@@ -2,17 +2,15 @@
 
 50,000 networks of 4,364 weights take minutes on two cores and no more memory than the weights, twice (centred), and a
 few blocks of distances. Each block serves both of its sides. Results are kept in the user's cache directory under the
-digest of the weights. `run` says where the blocks are computed: here (the default), or on a Dask cluster (`on_dask`);
-the code of a block is the same, and so is the result, but for the rounding of float32 products.
+digest of the weights. `shards` does the same for weights on several machines.
 Axes: N networks, P parameters, k neighbours.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +21,8 @@ from protocol.errors import UsageError
 # on its side would meet the same lines of the cache again and again, and takes eight times as long.
 BLOCK_ROWS = 4000
 Pair = tuple[int, int]
-Run = Callable[[np.ndarray, list[Pair], int, int], Iterable[tuple[Pair, tuple]]]
+Nearest = tuple[np.ndarray, np.ndarray]  # (rows, k) places in the other block, and squared distances
+Both = tuple[Nearest, Nearest | None]  # of the first block's rows and of the second's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,36 +33,9 @@ class Neighbours:
     distance_Nk: np.ndarray  # float32, Euclidean
 
 
-def here(weights_NP: np.ndarray, pairs: list[Pair], k: int, rows: int) -> Iterator[tuple[Pair, tuple]]:
-    """Run the blocks one after another in this process."""
-    square_N = np.einsum("np,np->n", weights_NP, weights_NP)
-    for pair in pairs:
-        yield pair, nearest_of_blocks(weights_NP, square_N, pair, k, rows)
-
-
-def on_dask(client: Any) -> Run:
-    """Run the blocks on a Dask cluster (`pip install zooswarm[dask]`): on_dask(dask.distributed.Client(...)).
-
-    The weights are sent to every worker once.
-    """
-
-    def run(weights_NP: np.ndarray, pairs: list[Pair], k: int, rows: int) -> Iterator[tuple[Pair, tuple]]:
-        from dask.distributed import as_completed  # pyright: ignore[reportMissingImports]
-
-        square_N = np.einsum("np,np->n", weights_NP, weights_NP)
-        shared = client.scatter([weights_NP, square_N], broadcast=True)
-        jobs = [client.submit(nearest_of_blocks, *shared, pair, k, rows, pure=False) for pair in pairs]
-        of_job = dict(zip((job.key for job in jobs), pairs, strict=True))
-        for job, found in as_completed(jobs, with_results=True):
-            yield of_job[job.key], found
-
-    return run
-
-
 def neighbours(
     weights_NP: np.ndarray,
     k: int = 10,
-    run: Run = here,
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
 ) -> Neighbours:
@@ -81,36 +53,52 @@ def neighbours(
     if kept and kept.is_file():
         with np.load(kept) as found:
             return Neighbours(index_Nk=found["index_Nk"], distance_Nk=found["distance_Nk"])
-    index_Nk, square_Nk = np.full((n, k), -1, np.int64), np.full((n, k), np.inf, np.float32)
-    blocks = -(-n // BLOCK_ROWS)
-    pairs = [(i, j) for i in range(blocks) for j in range(i, blocks)] if k else []
     centred_NP = weights_NP - (weights_NP.mean(0, dtype=np.float64).astype(np.float32) if n else 0)
-    for done, ((i, j), (of_i, of_j)) in enumerate(run(centred_NP, pairs, k, BLOCK_ROWS), 1):
-        for block, found in ((i, of_i), (j, of_j)):
-            if found is not None:
-                _merge(index_Nk, square_Nk, block * BLOCK_ROWS, *found)
-        progress(done, len(pairs))
-    result = Neighbours(index_Nk=index_Nk, distance_Nk=np.sqrt(square_Nk))
+    blocks = [centred_NP[begin : begin + BLOCK_ROWS] for begin in range(0, n, BLOCK_ROWS)]
+    pairs = block_pairs(len(blocks)) if k else []
+    found = (((i, j), nearest_of_blocks(blocks[i], blocks[j], i == j, k)) for i, j in pairs)
+    result = merged(n, k, BLOCK_ROWS, found, lambda done: progress(done, len(pairs)))
     if kept:
         _keep(kept, result)
     return result
 
 
-def nearest_of_blocks(weights_NP: np.ndarray, square_N: np.ndarray, pair: Pair, k: int, rows: int) -> tuple:
-    """One block of distances: ((index, square) of the first rows among the second, and the other way round or None)."""
-    first, second = (slice(b * rows, (b + 1) * rows) for b in pair)
-    square_AB = weights_NP[first] @ weights_NP[second].T
+def block_pairs(blocks: int) -> list[Pair]:
+    """Every block with itself and the later ones."""
+    return [(i, j) for i in range(blocks) for j in range(i, blocks)]
+
+
+def merged(
+    n: int,
+    k: int,
+    rows: int,
+    found: Iterable[tuple[Pair, Both]],
+    progress: Callable[[int], None],
+) -> Neighbours:
+    """The nearest of all, from those of pairs of blocks of `rows` networks, in any order."""
+    index_Nk, square_Nk = np.full((n, k), -1, np.int64), np.full((n, k), np.inf, np.float32)
+    for done, ((i, j), (of_i, of_j)) in enumerate(found, 1):
+        for block, other, nearest in ((i, j, of_i), (j, i, of_j)):
+            if nearest is not None:
+                _merge(index_Nk, square_Nk, block * rows, nearest[0] + other * rows, nearest[1])
+        progress(done)
+    return Neighbours(index_Nk=index_Nk, distance_Nk=np.sqrt(square_Nk))
+
+
+def nearest_of_blocks(first_AP: np.ndarray, second_BP: np.ndarray, same: bool, k: int) -> Both:
+    """The nearest of each block's rows among the other's; of one only where they are the same."""
+    square_AB = first_AP @ second_BP.T
     square_AB *= -2
-    square_AB += square_N[first, None]
-    square_AB += square_N[second]
-    if pair[0] == pair[1]:
+    square_AB += np.einsum("ap,ap->a", first_AP, first_AP)[:, None]
+    square_AB += np.einsum("bp,bp->b", second_BP, second_BP)
+    if same:
         np.fill_diagonal(square_AB, np.inf)
-        return _smallest(square_AB, k, pair[1] * rows), None
-    return _smallest(square_AB, k, pair[1] * rows), _smallest(square_AB.T, k, pair[0] * rows)
+        return _smallest(square_AB, k), None
+    return _smallest(square_AB, k), _smallest(square_AB.T, k)
 
 
-def _smallest(square_AB: np.ndarray, k: int, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns (from `offset`) and values of the k smallest of each row, nearest first; ties go to the lower column.
+def _smallest(square_AB: np.ndarray, k: int) -> Nearest:
+    """Columns and values of the k smallest of each row, nearest first; ties go to the lower column.
 
     A partition of the values alone is several times faster than one of their places.
     """
@@ -126,7 +114,7 @@ def _smallest(square_AB: np.ndarray, k: int, offset: int) -> tuple[np.ndarray, n
         order = np.lexsort((column, square_AB.ravel()[found], row))
         place = np.arange(len(found)) - np.searchsorted(row, row)  # in its row; `found` is in the order of rows
         index_Ak = column[order][place < k].reshape(rows, k)
-    return index_Ak + offset, np.maximum(np.take_along_axis(square_AB, index_Ak, 1), 0)
+    return index_Ak, np.maximum(np.take_along_axis(square_AB, index_Ak, 1), 0)
 
 
 def _merge(index_Nk: np.ndarray, square_Nk: np.ndarray, begin: int, index: np.ndarray, square: np.ndarray) -> None:

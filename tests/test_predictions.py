@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from test_analysis import recipe_of
+from test_analysis import publish, recipe_of
+from test_zoo import network
 
-from analysis import neighbours, properties, splits, symmetry, trajectories, trojans
+from analysis import neighbours, open_zoo, properties, shards, splits, symmetry, trajectories, trojans
 from analysis.features import invariants
 from protocol.engine.data import initial_state
 from protocol.errors import UsageError
@@ -117,11 +118,13 @@ def test_numbers_that_are_not_finite_have_no_neighbours():
         neighbours.neighbours(np.array([[0.0], [np.nan], [1.0]]))
 
 
-def test_neighbours_are_kept_by_digest(tmp_path):
+def test_neighbours_are_kept_by_digest(tmp_path, monkeypatch):
     weights_NP = np.random.default_rng(7).normal(size=(20, 4)).astype(np.float32)
     first = neighbours.neighbours(weights_NP, 3, cache=tmp_path)
     (kept,) = tmp_path.iterdir()
-    again = neighbours.neighbours(weights_NP, 3, run=lambda *_: pytest.fail("computed again"), cache=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(neighbours, "nearest_of_blocks", lambda *_: pytest.fail("computed again"))
+        again = neighbours.neighbours(weights_NP, 3, cache=tmp_path)
     assert (again.index_Nk == first.index_Nk).all() and kept.suffix == ".npz"
     neighbours.neighbours(weights_NP + 1e-3, 3, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
@@ -138,15 +141,27 @@ def test_a_neighbour_of_the_same_seed_or_a_copy_does_not_vote():
 
 
 @pytest.mark.timeout(120)
-def test_a_dask_cluster_of_two_processes_gives_the_same_neighbours(monkeypatch):
+def test_a_dask_cluster_reads_the_shards_and_finds_the_same_neighbours(tmp_path):
     distributed = pytest.importorskip("dask.distributed")
-    monkeypatch.setattr(neighbours, "BLOCK_ROWS", 16)
-    weights_NP = np.random.default_rng(9).normal(size=(60, 12)).astype(np.float32)
+    recipe = recipe_of("parity", SMALL)
+    weights_NP = np.random.default_rng(9).normal(size=(60, recipe.parameter_count))
+    rows = [network(recipe, seed)[0] for seed in range(60)]
+    for half in (slice(0, 25), slice(25, 60)):  # two publications, two shards
+        publish(tmp_path / "zoo", list(zip(rows[half], weights_NP[half].astype(np.float32), strict=True)), [recipe])
+    zoo = open_zoo(tmp_path / "zoo")
+    array = shards.dask_weights(zoo, rows=16)
+    assert array.chunks[0] == (16, 16, 16, 12) and array.shape == zoo.weights().shape
     with distributed.Client(n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
-        found = neighbours.neighbours(weights_NP, 4, run=neighbours.on_dask(client))
-    here = neighbours.neighbours(weights_NP, 4)
-    assert (found.index_Nk == here.index_Nk).all()
+        told = []
+        found = shards.neighbours(array, client, 4, progress=lambda done, total: told.append((done, total)))
+        spread = client.compute(array.std(axis=0)).result()
+        assert (client.compute(array).result() == zoo.weights()).all()
+    here = neighbours.neighbours(zoo.weights(), 4)
+    assert (found.index_Nk == here.index_Nk).all() and told[-1] == (10, 10)
     assert found.distance_Nk == pytest.approx(here.distance_Nk, rel=1e-5)  # another process rounds its products so
+    assert spread == pytest.approx(zoo.weights().std(axis=0), rel=1e-4)
+    with pytest.raises(UsageError, match="shapes"):
+        shards.dask_weights(zoo, "false")
 
 
 # --- trajectories ----------------------------------------------------------------------------------------------------
