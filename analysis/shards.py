@@ -50,7 +50,7 @@ def read_rows(path: str, shards: list[str], row_N: np.ndarray) -> np.ndarray:
 def neighbours(
     weights_NP: "da.Array", client: Any, k: int = 10, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Neighbours:
-    """`neighbours.neighbours` of a Dask array (whole rows in each block) on a cluster: the same code for each two blocks.
+    """`neighbours.neighbours` of a Dask array (whole rows in each block), the same code for each two blocks.
 
     The array's blocks of rows are kept by the workers while it runs. Distances differ from those of one process by the
     rounding of float32 products. Raises UsageError: not finite.
