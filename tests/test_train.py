@@ -78,10 +78,15 @@ def test_numpy_writes_the_same_files(recipe, tmp_path):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on_to_the_same_bits(recipe, tmp_path, stop):
-    recipe.write_text(RECIPE % 45_000)
+    recipe.write_text(RECIPE % 15_000)
     code = "import peer.train as t; t.CHECKPOINT_SECONDS = 0.1; t.TRAIN()"
     command = [sys.executable, "-c", code, str(recipe), "--seeds", "0:2", "--out"]
-    child = subprocess.Popen([*command, str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [*command, str(tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # background jobs ignore it
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "out" / ".tiny.checkpoint").exists():
         assert child.poll() is None and time.monotonic() < deadline
