@@ -33,6 +33,7 @@ from protocol.zoo_wanted import Wanted, parse_manifest, wanted_evidence, wanted_
 
 ROUNDS_MAX = 20  # newer manifests that a pull turns to when files of the old one are gone
 TRIES_MAX = 5  # in a row without a byte, 1 to 8 s apart, before the host counts as gone
+BUSY_TRIES_MAX = 60  # 8 s apart: longer than the 300 s that a host gives one transfer, so that places come free
 READ_BYTES = 1 << 20
 LOCK = ".pull.lock"
 
@@ -203,7 +204,7 @@ class Puller:
                 return call() or b""
             except Away as error:
                 tries = 1 if self.tally.fetched_bytes > before else tries + 1
-                if tries >= TRIES_MAX:
+                if tries >= (BUSY_TRIES_MAX if error.busy else TRIES_MAX):
                     raise UsageError(
                         f"{self.source.target}: the host does not answer any more ({error}); {self.kept()}"
                     ) from None

@@ -17,7 +17,11 @@ LATER += (grpc.StatusCode.CANCELLED,)  # how the host cuts off
 
 
 class Away(Exception):
-    """The host does not answer now, or is busy."""
+    """The host does not answer now; or it is `busy` with others and will soon."""
+
+    def __init__(self, details: str, busy: bool = False):
+        super().__init__(details)
+        self.busy = busy
 
 
 class HostSource:
@@ -65,7 +69,7 @@ class HostSource:
         code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNAVAILABLE
         details = str(error.details() if isinstance(error, grpc.Call) else error)[:200]
         if code in LATER:
-            return Away(details)
+            return Away(details, busy=code == grpc.StatusCode.RESOURCE_EXHAUSTED)
         if code == grpc.StatusCode.UNIMPLEMENTED:
             return UsageError(f"{self.target}: this host's version gives no zoo away; ask its organizer to update it")
         return UsageError(f"{self.target}: the host fails: {details}; tell its organizer")

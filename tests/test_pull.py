@@ -11,7 +11,7 @@ from test_zoo import ADDER, CAMPAIGN, EVIDENCE, PARITY, network, publish
 
 from analysis.pull import Watch, run_pull
 from coordinator.core import Coordinator
-from coordinator.service import serve, stop
+from coordinator.service import ZOO_TRANSFERS_MAX, serve, stop
 from protocol import zoo_pull
 from protocol.canonical import canonical_json, hexdigest
 from protocol.data_names import BUILT_IN
@@ -33,7 +33,7 @@ def house(tmp_path):
     """A coordinator that serves, without a swarm, and a writer of its zoo."""
     core = Coordinator(tmp_path / "host")
     server, service, port = serve(core, "127.0.0.1:0")
-    yield ZooWriter(tmp_path / "host" / "zoo"), f"127.0.0.1:{port}"
+    yield ZooWriter(tmp_path / "host" / "zoo"), f"127.0.0.1:{port}", service
     stop(server, service, 0.1)
     core.close()
 
@@ -73,7 +73,7 @@ def files(zoo: Path) -> dict[str, bytes]:
 
 
 def test_a_pulled_zoo_is_the_zoo_and_the_next_pull_brings_only_what_is_new(house, source, tmp_path):
-    writer, _ = house
+    writer, *_ = house
     data = Shelf(tmp_path / "shelf").ensure(BUILT_IN["digits8x8"])
     assert data is not None
     recipes = {recipe.digest: recipe for recipe in (PARITY, ADDER)}
@@ -93,7 +93,7 @@ def test_a_pulled_zoo_is_the_zoo_and_the_next_pull_brings_only_what_is_new(house
 
 
 def test_nothing_but_the_zoos_files_is_served(house, source):
-    writer, target = house
+    writer, target, _ = house
     with pytest.raises(UsageError, match="no zoo is published yet"):
         list(source.file("", 0))
     publish(writer, network(PARITY, 1))
@@ -111,7 +111,7 @@ def test_nothing_but_the_zoos_files_is_served(house, source):
 
 
 def test_a_broken_connection_is_resumed_and_a_lost_host_leaves_the_older_zoo(house, tmp_path):
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     out, waits = tmp_path / "copy", []
     pull(Folder(writer.path), out)
@@ -130,8 +130,23 @@ def test_a_broken_connection_is_resumed_and_a_lost_host_leaves_the_older_zoo(hou
     assert not list(out.rglob("*.partial"))
 
 
+def test_a_busy_host_is_waited_for(house, source, tmp_path):
+    writer, _, service = house
+    publish(writer, network(PARITY, 1))
+    waits: list[float] = []
+    places = [service._zoo_transfers.acquire(blocking=False) for _ in range(ZOO_TRANSFERS_MAX)]
+    assert all(places)
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2 * zoo_pull.TRIES_MAX:
+            service._zoo_transfers.release(len(places))
+
+    assert pull(source, tmp_path / "copy", sleep=wait).fetched == 6 and len(waits) == 2 * zoo_pull.TRIES_MAX
+
+
 def test_an_interrupted_pull_keeps_whole_files_and_goes_on(house, tmp_path):
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     out = tmp_path / "copy"
 
@@ -151,7 +166,7 @@ def test_an_interrupted_pull_keeps_whole_files_and_goes_on(house, tmp_path):
 @pytest.mark.parametrize("folder", ["catalogue", "weights", "recipes", "campaigns", "evidence"])
 @pytest.mark.parametrize("lie", [b"", b"x" * 500, b"x" * 3_000_000])
 def test_wrong_bytes_are_never_kept(house, tmp_path, folder, lie):
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     out = tmp_path / "copy"
     with pytest.raises(UsageError, match=rf"{folder}/.*damaged.*zooswarm audit") as said:
@@ -164,7 +179,7 @@ def test_wrong_bytes_are_never_kept(house, tmp_path, folder, lie):
 
 
 def test_too_many_bytes_are_not_even_read(house, tmp_path):
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     told = []
 
@@ -203,7 +218,7 @@ def manifests() -> list[tuple[str, bytes]]:
 
 @pytest.mark.parametrize(("name", "lie"), manifests(), ids=[name for name, _ in manifests()])
 def test_a_manifest_with_bad_names_changes_nothing(house, tmp_path, name, lie):
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     liar = Folder(writer.path, lies={"": lie})
     with pytest.raises(UsageError, match="its manifest is damaged"):
@@ -216,7 +231,7 @@ def test_evidence_that_is_no_digest_is_refused(house, tmp_path):
 
     from protocol.zoo_files import write_part
 
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     store = open_store(writer.path)
     table = store.catalogue()
@@ -230,7 +245,7 @@ def test_evidence_that_is_no_digest_is_refused(house, tmp_path):
 
 
 def test_a_publish_and_a_collection_under_way_are_harmless(house, source, tmp_path):
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     out, number = tmp_path / "copy", []
 
@@ -255,7 +270,7 @@ def test_a_publish_and_a_collection_under_way_are_harmless(house, source, tmp_pa
 
 
 def test_a_directory_of_something_else_is_left_alone(house, source, tmp_path):
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("my project")
@@ -280,7 +295,7 @@ def test_a_directory_of_something_else_is_left_alone(house, source, tmp_path):
 
 
 def test_a_full_disk_is_said_and_keeps_what_is_whole(house, source, tmp_path, monkeypatch):
-    writer, _ = house
+    writer, *_ = house
     publish(writer, network(PARITY, 1))
     real = Path.replace
 
@@ -304,7 +319,7 @@ class _Usage:
 
 
 def test_the_verb_says_what_comes_next_and_what_is_wrong(house, tmp_path):
-    writer, target = house
+    writer, target, _ = house
 
     def run(address: str) -> subprocess.CompletedProcess:
         command = [ZOOSWARM, "pull", address, "--out", str(tmp_path / "copy")]
@@ -320,7 +335,7 @@ def test_the_verb_says_what_comes_next_and_what_is_wrong(house, tmp_path):
 
 
 def test_ctrl_c_says_what_is_kept(house, tmp_path, monkeypatch, capsys):
-    writer, target = house
+    writer, target, _ = house
     publish(writer, network(PARITY, 1))
     hear = Watch.hear
 
