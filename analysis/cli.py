@@ -68,4 +68,21 @@ def audit(zoo: Path, replay: int, organizer: str | None, threads: int) -> None:
     sys.exit(1 if found.problems else 0)
 
 
-VERBS: list[click.Command] = [report, audit]
+@click.command()
+@click.argument("address")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the copy; made if missing.")
+def pull(address: str, out: Path) -> None:
+    """Copy the zoo of a running swarm into a directory; ADDRESS is the one that volunteers join with.
+
+    Every file is checked under its digest. Again later brings only what is new; Ctrl-C keeps what is whole, and the
+    same command goes on.
+
+    \b
+    zooswarm pull 203.0.113.7:7750/12D3KooW... --out zoo
+    """
+    from analysis.pull import run_pull
+
+    run_pull(address, out)
+
+
+VERBS: list[click.Command] = [pull, report, audit]

@@ -19,6 +19,7 @@ from coordinator.bench import Bench
 from coordinator.blobs import Blobs
 from coordinator.casefiles import CampaignBook, CaseFiles
 from coordinator.curator import Curator
+from coordinator.gallery import Gallery
 from coordinator.inbox import Inboxes
 from coordinator.intake import Intake
 from coordinator.ledger import Ledger, get_meta
@@ -73,6 +74,7 @@ class Coordinator:
         self.curator = Curator(
             path / "zoo", self.identity.host, self.ledger, self.book, self.files, self.blobs, clock, self.library.shelf
         )
+        self.gallery = Gallery(path / "zoo")
         self._status, self._status_at, self._status_lock = b"", -STATUS_SECONDS, threading.Lock()
         self.curator.reconcile()
 

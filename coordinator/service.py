@@ -28,9 +28,10 @@ from protocol.proto import coordinator_pb2 as pb
 from protocol.proto.coordinator_pb2_grpc import CoordinatorServicer, add_CoordinatorServicer_to_server
 from protocol.wire import CHUNK_BYTES, GRPC_OPTIONS, collect, from_wire, to_wire
 
-WORKERS = 48  # threads; streams hold one each, so streams together must leave some for the short calls
+WORKERS = 56  # threads; streams hold one each, so streams together must leave some for the short calls
 TRANSFERS_MAX = 16  # uploads and downloads at once: at most 64 MiB each in memory
 DATA_TRANSFERS_MAX = 8  # of data sets, from disk to disk; a crowd that fetches one must not hold up results
+ZOO_TRANSFERS_MAX = 8  # of the zoo's files; analysts must hold up neither results nor volunteers' data sets
 WATCHERS_MAX = 16
 TRANSFER_SECONDS_MAX = 300.0  # a stream that trickles longer is cut off; the peer tries again
 WATCH_SECONDS = 1.0  # how often a status stream looks for news
@@ -78,6 +79,7 @@ class Service(CoordinatorServicer):
         self.coordinator = coordinator
         self._transfers = threading.BoundedSemaphore(TRANSFERS_MAX)
         self._data_transfers = threading.BoundedSemaphore(DATA_TRANSFERS_MAX)
+        self._zoo_transfers = threading.BoundedSemaphore(ZOO_TRANSFERS_MAX)
         self._watchers = threading.BoundedSemaphore(WATCHERS_MAX)
         self.stopping = threading.Event()
         self._told: Counter[tuple[str, str]] = Counter()
@@ -211,6 +213,20 @@ class Service(CoordinatorServicer):
     @answering
     def _data(self, request: pb.DataRequest, context: grpc.ServicerContext, signed: _Signed) -> Iterator[pb.BlobChunk]:
         return self.coordinator.library.serve(request.digest, request.offset)
+
+    def GetZooFile(self, request: pb.ZooFileRequest, context: grpc.ServicerContext) -> Iterator[pb.BlobChunk]:
+        chunks = self._zoo_file(request, context)
+        with _Transfer(self._zoo_transfers, context):
+            yield from chunks
+
+    @answering
+    def _zoo_file(
+        self, request: pb.ZooFileRequest, context: grpc.ServicerContext, signed: _Signed
+    ) -> Iterator[pb.BlobChunk]:
+        try:
+            return self.coordinator.gallery.serve(request.name, request.offset)
+        except Refused as error:  # nobody's fault, so not counted: the zoo is young, or has moved on
+            context.abort(grpc.StatusCode.NOT_FOUND, str(error)[:DETAIL_CHARS_MAX])
 
     def _transfer(self, context: grpc.ServicerContext) -> "_Transfer":
         return _Transfer(self._transfers, context)

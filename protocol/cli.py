@@ -10,9 +10,10 @@ from protocol.errors import UsageError
 STORY = """Volunteers train populations of small neural networks, bit for bit checkable, into a public zoo.
 
 \b
-volunteers  zooswarm join ADDRESS          lend this computer to a swarm
-organizers  zooswarm host DIR              start a swarm; then: zooswarm seed campaign.toml
-analysts    zooswarm report ZOO --out DIR  one page about a zoo
+volunteers  zooswarm join ADDRESS            lend this computer to a swarm
+organizers  zooswarm host DIR                start a swarm; then: zooswarm seed campaign.toml
+analysts    zooswarm pull ADDRESS --out ZOO  a swarm's zoo, copied and checked; then:
+            zooswarm report ZOO --out DIR    one page about a zoo
 """
 
 

@@ -1,7 +1,7 @@
 """The zoo's layout on disk, and how to read it. The curator writes it (`zoo_writer`), analysts read it.
 
 Reading order: this file, `zoo_catalogue` (columns), `zoo_writer` with `zoo_files`, `zoo_merge` and
-`zoo_card`, `zoo_verify`.
+`zoo_card`, `zoo_verify`; copying from a host: `zoo_wanted`, `zoo_source`, `zoo_pull`.
 
 Everything is immutable and named by the SHA-256 of its bytes, except numbered manifests that are created once and
 never replaced: the zoo *is* what the highest manifest that parses names. Axes: N networks, P parameters.

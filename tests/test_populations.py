@@ -130,7 +130,9 @@ def test_three_machines_original_and_modified_go_through_a_swarm(tmp_path):
         stage.volunteer("alice")
         stage.volunteer("bob")
         stage.wait_complete(150)
-        zoo = tmp_path / "host" / "zoo"
+        zoo = tmp_path / "copy"
+        pulled = stage.run("pull", stage.address, "--out", str(zoo))
+        assert pulled.returncode == 0, pulled.stderr
         audit = audit_zoo(zoo)
         assert (audit.networks, audit.checked_by_others, audit.problems) == (12, 12, [])
         rows = open_zoo(zoo).table(None, ["recipe", "seed", "class", "weights_digest"]).to_pylist()

@@ -94,6 +94,11 @@ class CoordinatorStub:
                 request_serializer=protocol_dot_proto_dot_coordinator__pb2.DataRequest.SerializeToString,
                 response_deserializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
                 _registered_method=True)
+        self.GetZooFile = channel.unary_stream(
+                '/zooswarm.v1.Coordinator/GetZooFile',
+                request_serializer=protocol_dot_proto_dot_coordinator__pb2.ZooFileRequest.SerializeToString,
+                response_deserializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
+                _registered_method=True)
         self.WatchStatus = channel.unary_stream(
                 '/zooswarm.v1.Coordinator/WatchStatus',
                 request_serializer=protocol_dot_proto_dot_coordinator__pb2.StatusRequest.SerializeToString,
@@ -184,6 +189,13 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetZooFile(self, request, context):
+        """A file of the zoo from `offset` on; without a name its newest manifest. NOT_FOUND: `no-zoo` yet, or `no-file`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchStatus(self, request, context):
         """JSON status, now and whenever it changes.
         """
@@ -252,6 +264,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
             'GetData': grpc.unary_stream_rpc_method_handler(
                     servicer.GetData,
                     request_deserializer=protocol_dot_proto_dot_coordinator__pb2.DataRequest.FromString,
+                    response_serializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.SerializeToString,
+            ),
+            'GetZooFile': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetZooFile,
+                    request_deserializer=protocol_dot_proto_dot_coordinator__pb2.ZooFileRequest.FromString,
                     response_serializer=protocol_dot_proto_dot_coordinator__pb2.BlobChunk.SerializeToString,
             ),
             'WatchStatus': grpc.unary_stream_rpc_method_handler(
@@ -583,6 +600,33 @@ class Coordinator:
             target,
             '/zooswarm.v1.Coordinator/GetData',
             protocol_dot_proto_dot_coordinator__pb2.DataRequest.SerializeToString,
+            protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetZooFile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zooswarm.v1.Coordinator/GetZooFile',
+            protocol_dot_proto_dot_coordinator__pb2.ZooFileRequest.SerializeToString,
             protocol_dot_proto_dot_coordinator__pb2.BlobChunk.FromString,
             options,
             channel_credentials,
