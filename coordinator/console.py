@@ -88,6 +88,8 @@ class Console:
         if not states:
             self.say("start a campaign with:")
             self.say("  zooswarm seed campaign.toml")
+        self.say("analysts copy the zoo with:")
+        self.say(f"  zooswarm pull {join} --out zoo")
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
