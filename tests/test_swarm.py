@@ -107,15 +107,16 @@ def test_sigkill_of_volunteers_and_host_at_random_moments(stage):
     seed = int(os.environ.get("ZOOSWARM_TEST_SEED", random.randrange(10**6)))
     print(f"seed {seed} (ZOOSWARM_TEST_SEED={seed} repeats it)")
     rng = random.Random(seed)
-    campaign = stage.write_campaign(seeds=48, bundle=4, steps=20_000, segment=100)
+    campaign = stage.write_campaign(seeds=48, bundle=4, steps=24_000, segment=100)
     stage.host()
     stage.run("seed", str(campaign), "--dir", str(stage.path / "host"))
     for name in ("alice", "bob"):
         stage.volunteer(name)
-    killed, admitted = [], 0
+    killed, admitted, at_work = [], 0, 0
     for round_ in range(10):
         time.sleep(rng.uniform(1.0, 5.0))  # the moment *is* random: that is the test
         victim = rng.choice(["alice", "bob"]) if round_ % 2 == 0 else "host"
+        at_work += stage.campaign()["state"] != "complete"
         killed.append(victim)
         stage.kill(victim)
         time.sleep(rng.uniform(0.0, 1.0))
@@ -126,7 +127,7 @@ def test_sigkill_of_volunteers_and_host_at_random_moments(stage):
             admitted = now
         else:
             stage.volunteer(victim)
-    assert stage.campaign()["state"] != "complete", "too quick: no kill hit the work; make the campaign longer"
+    assert at_work >= 6, f"too quick: only {at_work} of ten kills hit the work; make the campaign longer"
     stage.wait_complete(300)
     rows = assert_sound(stage, campaign)
     assert stage.stop("host") == 0
