@@ -13,7 +13,6 @@ from analysis import chains, clusters, testing
 from analysis.features import invariants, standardized
 from analysis.intervals import jackknife
 from analysis.maps import told_by_neighbour
-from analysis.populations import numbering_free
 from analysis.similarity import euclidean
 from analysis.splits import groups
 from protocol.errors import UsageError
@@ -42,7 +41,7 @@ def grouped(
     """
     label_N, group_N = np.array(labels, str), groups(seeds)
     found = _clusters(invariants(recipe, weights_NP), label_N, group_N, permutations)
-    features_NF = numbering_free(recipe, weights_NP)
+    features_NF = chains.chain_features(recipe, weights_NP)
     near = told_by_neighbour(standardized(features_NF), labels, group_N, permutations)
     found["nearest neighbour, share of same class"] = Grouped(
         value=near.value, low=near.low, high=near.high, p=near.p, shuffled=near.shuffled
@@ -77,7 +76,7 @@ def _explained(
     try:
         distance_NN = chains.chain_distance(chains.chains(recipe, weights_NP))
     except UsageError:  # layers that chains do not know
-        distance_NN = euclidean(standardized(numbering_free(recipe, weights_NP)))
+        distance_NN = euclidean(standardized(chains.chain_features(recipe, weights_NP)))
 
     def part(rows: np.ndarray) -> float:
         return testing.permanova(distance_NN[np.ix_(rows, rows)], label_N[rows].tolist(), permutations=0).r2

@@ -14,10 +14,8 @@ import pyarrow as pa
 
 from analysis import properties, trojans
 from analysis.auc import Auc
-from analysis.chains import chain_features
 from analysis.clusters import modification_pairs
 from analysis.intervals import jackknife
-from analysis.splits import copies
 from protocol.canonical import hexdigest
 from protocol.errors import UsageError
 from protocol.recipe import Recipe
@@ -83,22 +81,6 @@ def class_recipes(zoo: object, table: pa.Table) -> dict[str, Recipe]:
     """Class -> one of its recipes (the last by digest)."""
     rows = zip(table["class"].to_pylist(), table["recipe"].to_pylist(), strict=True)
     return {name: zoo.recipe(digest) for name, digest in sorted(set(rows))}  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def numbering_free(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
-    """(N, F) chain features; for layers that chains do not know, seven statistics of every array."""
-    try:
-        return chain_features(recipe, weights_NP)
-    except UsageError:
-        return properties.statistics(recipe, weights_NP)
-
-
-def copy_numbers(recipe: Recipe, weights_NP: np.ndarray) -> list[int]:
-    """`splits.copies`; for layers whose symmetries are not known, only weights that are equal bit for bit."""
-    try:
-        return copies(recipe, weights_NP)
-    except UsageError:
-        return same_rows(weights_NP)
 
 
 def same_rows(weights_NP: np.ndarray) -> list[int]:

@@ -4,6 +4,7 @@ import numpy as np
 
 from analysis import clusters, plots_population, populations, trojans
 from analysis.auc import Auc
+from analysis.chains import chain_features
 from analysis.plots_population import NO_MARK, Line
 from analysis.report_people import Population, shared_starts
 from analysis.report_section import Cell, Findings, listed, mark, method, number, small, span, whole, words
@@ -30,7 +31,7 @@ def modified(people: Population) -> Findings:
             "No class of this zoo is a modification of another (a name such as parity+trigger, or a recipe that "
             "differs in one share of its data)."
         )
-    tables = [populations.numbering_free(people.recipe, w) for w in (people.weights_NP, people.initial_NP)]
+    tables = [chain_features(people.recipe, w) for w in (people.weights_NP, people.initial_NP)]
     tables.append(populations.target(people.table, "held_out_loss")[:, None])
     found = [
         [
@@ -66,8 +67,9 @@ def modified(people: Population) -> Findings:
         note=f"p: {people.permutations:,} times shuffled labels. Enough: training networks a class from which the AUC "
         "on all others passes 0.9.",
         code=f"""from analysis.clusters import separation
-from analysis.populations import changed_pairs, class_recipes, numbering_free, target
-tables = [numbering_free(recipe, w_NP) for w_NP in (weights_NP, initial_NP)]
+from analysis.chains import chain_features
+from analysis.populations import changed_pairs, class_recipes, target
+tables = [chain_features(recipe, w_NP) for w_NP in (weights_NP, initial_NP)]
 tables.append(target(table, "held_out_loss")[:, None])
 [separation(x, classes, seeds, first, second, shuffles={people.permutations})
  for first, second in changed_pairs(class_recipes(zoo, table))[:{PAIRS_TOLD_MAX}] for x in tables]""",
@@ -94,7 +96,7 @@ def dose_response(people: Population) -> Findings:
             "No two classes of this zoo differ only in the share of data that is dropped, mislabelled, noisy or "
             "poisoned, so there is no dose."
         )
-    tables = [populations.numbering_free(people.recipe, w) for w in (people.weights_NP, people.initial_NP)]
+    tables = [chain_features(people.recipe, w) for w in (people.weights_NP, people.initial_NP)]
     found, rows, drawn = [], [], {}
     for family in families:
         pair = [clusters.dose_response(x, people.labels, people.seeds, family.doses, family.base) for x in tables]
@@ -112,8 +114,9 @@ def dose_response(people: Population) -> Findings:
         control="the initial weights of the same networks: their distances must stay near zero and not rise. "
         + shared_starts(people),
         code=f"""from analysis.clusters import dose_response
-from analysis.populations import class_recipes, dose_families, numbering_free
-tables = [numbering_free(recipe, w_NP) for w_NP in (weights_NP, initial_NP)]
+from analysis.chains import chain_features
+from analysis.populations import class_recipes, dose_families
+tables = [chain_features(recipe, w_NP) for w_NP in (weights_NP, initial_NP)]
 [dose_response(x, classes, seeds, family.doses, family.base)
  for family in dose_families(class_recipes(zoo, table))[:{FAMILIES_MAX}] for x in tables]""",
     )

@@ -63,7 +63,7 @@ class Population:
 
     @cached_property
     def copies(self) -> list[int]:
-        return populations.copy_numbers(self.recipe, self.weights_NP)
+        return splits.copies(self.recipe, self.weights_NP)
 
     @property
     def copied(self) -> int:
@@ -119,8 +119,8 @@ def prelude(people: Population, weights: bool = True) -> str:
     """What every call on the page starts from; `weights` as well as the table."""
     if not weights:
         return f"where = {people.where or None!r}\ntable = zoo.table(where)"
-    tied = [] if not people.copied else ["seeds = groups(seeds, copy_numbers(recipe, weights_NP)).tolist()"]
-    imports = ["from analysis.populations import copy_numbers", "from analysis.splits import groups"] if tied else []
+    tied = [] if not people.copied else ["seeds = groups(seeds, copies(recipe, weights_NP)).tolist()"]
+    imports = ["from analysis.splits import copies, groups"] if tied else []
     lines = [
         *imports,
         f"where = {people.where or None!r}",
