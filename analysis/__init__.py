@@ -4,16 +4,13 @@
     zoo = open_zoo("zoo/")
     weights_NP = zoo.weights(where="class = 'parity'")
 
-Reading order: `zoo` (tables and matrices), `modules` (PyTorch modules), `features`, `geometry` (maps, distances),
-`classify` (is the class in the weights?), `curves` (training), `plots` (draws tables), `report` (the page).
-
-Methods on populations (docs/analyses.md): `splits` (what may not be on both sides), `symmetry_rules` (what may be
-changed), `symmetry`, `matching`, `chains`, `functions` (what networks compute), `similarity`, `testing`, `auc`,
-`clusters`, `properties`, `trojans`, `neighbours`, `shards` (Dask), `trajectories`; on whole populations: `cohorts`
-(trained here or read), `targets`, `probing`, `intervals`, `populations` (what classes are to each other), `maps`,
-`groupings`, `paths`. Their page: `report`, `report_section` (what a section is), `report_people` (which networks), the
-sections in `report_maps`, `report_classes`, `report_changes`, `report_training`, `report_paths`; pictures
-`plots_population`.
+- `pull`: copying a zoo; `audit`: is its evidence sound?
+- `zoo`: tables and matrices; `modules`: PyTorch modules
+- `weights`: numbers about weights
+- `statistics`: honest comparisons
+- `methods`: one question a file (docs/analyses.md)
+- `plots`: draw tables
+- `report`: the page
 """
 
 from typing import TYPE_CHECKING

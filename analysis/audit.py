@@ -1,8 +1,8 @@
 """Audit a zoo: nothing in it is believed. Files, evidence and, on request, whole networks are checked again.
 
 Three levels, each catching what the one before cannot:
-1. files: every shard, catalogue part and recipe hashes to its name, every row to its weights (protocol.zoo_verify);
-2. evidence: signatures, commitment, beacon, draw, answers and the decision, for every bundle (protocol.evidence);
+1. files: every shard, catalogue part and recipe hashes to its name, every row to its weights (protocol.zoo.verify);
+2. evidence: signatures, commitment, beacon, draw, answers and the decision, for every bundle (protocol.trust.evidence);
 3. replay: networks trained again from nothing but recipe and seed must give the same weights, bit for bit.
 """
 
@@ -14,9 +14,9 @@ import msgspec
 
 from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
-from protocol.evidence import Verified, evidence_from_bytes, verify_evidence
-from protocol.zoo import open_store
-from protocol.zoo_verify import verify
+from protocol.trust.evidence import Verified, evidence_from_bytes, verify_evidence
+from protocol.zoo.store import open_store
+from protocol.zoo.verify import verify
 
 COLUMNS = [
     "id",

@@ -27,9 +27,9 @@ def report(zoo: Path, out: Path, where: str | None, json_too: bool, permutations
     \b
     zooswarm report demo-run/zoo --out report
     """
-    from analysis.neighbours import cache_dir
-    from analysis.report import Settings, write_report
-    from analysis.report_progress import Watch
+    from analysis.report.page import Settings, write_report
+    from analysis.report.progress import Watch
+    from analysis.weights.neighbours import cache_dir
 
     with Watch() as watch:
         settings = Settings(
@@ -80,7 +80,7 @@ def pull(address: str, out: Path) -> None:
     \b
     zooswarm pull 203.0.113.7:7750/12D3KooW... --out zoo
     """
-    from analysis.pull import run_pull
+    from analysis.pull.command import run_pull
 
     run_pull(address, out)
 

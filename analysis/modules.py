@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from protocol.layers import (
+from protocol.recipes.layers import (
     AvgPool2d,
     Conv2d,
     Dropout,
@@ -25,7 +25,7 @@ from protocol.layers import (
     Tanh,
     size,
 )
-from protocol.recipe import Recipe
+from protocol.recipes.recipe import Recipe
 
 
 class LastStep(nn.Module):

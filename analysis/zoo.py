@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from protocol.engine import TaskData
 from protocol.errors import UsageError
-from protocol.recipe import Recipe
-from protocol.zoo import Store, open_store
-from protocol.zoo_catalogue import all_columns, catalogue_schema, read_part
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.data import TaskData
+from protocol.zoo.catalogue import all_columns, catalogue_schema, read_part
+from protocol.zoo.store import Store, open_store
 
 if TYPE_CHECKING:
     from analysis.modules import ZooNetwork
@@ -83,7 +83,7 @@ class Zoo:
 
     def initial_weights_of(self, rows: pa.Table) -> np.ndarray:
         """`initial_weights` for rows in hand (columns recipe, seed)."""
-        from protocol.engine.data import initial_state
+        from protocol.engine.initial import initial_state
 
         pairs = list(zip(rows["recipe"].to_pylist(), rows["seed"].to_pylist(), strict=True))
         if len({self.recipe(digest).parameter_count for digest, _ in pairs}) > 1:
@@ -119,7 +119,7 @@ class Zoo:
 
     def data(self, recipe: Recipe | str) -> TaskData:
         """The very sequences that a recipe (or its digest, or its name) trains and is judged on."""
-        from protocol.engine.data import task_data
+        from protocol.engine.streams import task_data
 
         return task_data(self.recipe(recipe), self.store.shelf)
 

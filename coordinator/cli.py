@@ -21,8 +21,8 @@ def host(
     directory: Path | None, listen: str, dht_port: int, announce: str | None, exit_when_done: bool, no_dht: bool
 ) -> None:
     """Start a swarm: coordinate campaigns, check results, fill DIR/zoo."""
-    from coordinator.host import run_host
-    from coordinator.places import default_directory
+    from coordinator.directories import default_directory
+    from coordinator.server.main import run_host
 
     run_host(directory or default_directory(), listen, dht_port, announce, exit_when_done, not no_dht)
 
@@ -32,16 +32,16 @@ def host(
 @click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
 def seed(campaign: Path, directory: Path | None) -> None:
     """Give a campaign file to the running coordinator. Twice is harmless."""
-    from protocol.campaign import load_campaign
+    from protocol.recipes.campaign import load_campaign
 
     loaded = load_campaign(campaign)
-    from coordinator import remote
-    from coordinator.data import upload_all
-    from coordinator.places import last_directory
-    from protocol.messages import SeedCampaign
+    from coordinator import client
+    from coordinator.dataset_verbs import upload_all
+    from coordinator.directories import last_directory
+    from protocol.trust.messages import SeedCampaign
 
     path = directory or last_directory()
-    with remote.Organizer(path) as organizer:
+    with client.Organizer(path) as organizer:
         upload_all(organizer, loaded, path)
         digest = organizer.seed(SeedCampaign(campaign=loaded.exact))
     click.echo(
@@ -56,10 +56,10 @@ def seed(campaign: Path, directory: Path | None) -> None:
 @click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
 def control(campaign: str, action: str, directory: Path | None) -> None:
     """Pause, resume or cancel CAMPAIGN, given by its name or the first digits of its digest."""
-    from coordinator import remote
-    from coordinator.places import last_directory
+    from coordinator import client
+    from coordinator.directories import last_directory
 
-    with remote.Organizer(directory or last_directory()) as organizer:
+    with client.Organizer(directory or last_directory()) as organizer:
         name, state = organizer.control(campaign, action)
     click.echo(f"{name}: {state}")
 
@@ -72,13 +72,13 @@ def control(campaign: str, action: str, directory: Path | None) -> None:
 @click.option("--until-done", is_flag=True, help="Watch until every campaign is complete.")
 def status(address: str | None, directory: Path | None, as_json: bool, watch: bool, until_done: bool) -> None:
     """Show campaigns, networks, hosts and refusals; of ADDRESS, or of the coordinator on this machine."""
-    from coordinator import remote
-    from coordinator.places import address_of, last_directory
-    from protocol.wire import parse_address
+    from coordinator import client
+    from coordinator.directories import address_of, last_directory
+    from protocol.rpc.wire import parse_address
 
     target = parse_address(address)[0] if address else address_of(directory or last_directory())
     try:
-        remote.show_status(target, as_json=as_json, watch=watch or until_done, until_done=until_done)
+        client.show_status(target, as_json=as_json, watch=watch or until_done, until_done=until_done)
     except KeyboardInterrupt:
         sys.exit(0)
 
@@ -96,7 +96,7 @@ def data() -> None:
 @click.option("--dir", "directory", type=DIR, help="Keep it in this coordinator's directory; default: yours.")
 def add(files: tuple[Path, ...], name: str, labels: Path | None, regression: bool, directory: Path | None) -> None:
     """Make a data set of IDX, CIFAR, CSV, .npy, .npz or safetensors files, and print how a recipe names it."""
-    from coordinator.data import add_data, data_folder
+    from coordinator.dataset_verbs import add_data, data_folder
 
     click.echo(add_data(data_folder(directory), list(files), name, labels, regression))
 
@@ -105,7 +105,7 @@ def add(files: tuple[Path, ...], name: str, labels: Path | None, regression: boo
 @click.option("--dir", "directory", type=DIR, help="Of this coordinator's directory; default: yours.")
 def list_data(directory: Path | None) -> None:
     """Show the data sets that are here."""
-    from coordinator.data import data_folder, data_lines
+    from coordinator.dataset_verbs import data_folder, data_lines
 
     for line in data_lines(data_folder(directory)):
         click.echo(line)

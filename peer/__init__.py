@@ -1,6 +1,10 @@
-"""The volunteer's daemon: join, claim, train, commit, open, check others, hand in.
+"""The volunteer: join, claim, train, commit, open, check others, hand in.
 
-Reading order: `home` (what is on disk), `bundle` (one assignment's files), `worker` (the training process), `crew`
-(its handle), `client` (gRPC), `duties` (what a heartbeat's reply asks of us), `daemon` (the loop), `progress` (what
-a person sees), `train` (a recipe tried without a swarm), `cli`.
+- `storage`: the volunteer's directory
+- `trainer`: the training process and its handle
+- `session`: talking to one coordinator
+- `state`: what a volunteer holds and what comes next
+- `daemon`: the loop; `join`: the verb; `progress`: what a person sees
+- `local_training`: a recipe tried without a swarm
+- `cli`: the verbs `join`, `train`
 """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from peer.train import BACKENDS, TRAIN, device_options
+from peer.local_training import BACKENDS, TRAIN, device_options
 
 
 @click.command("join")
@@ -53,7 +53,7 @@ def identity() -> None:
 def show(directory: Path | None) -> None:
     """Print this host's name and where its key is."""
     from peer.join import default_home
-    from protocol.identity import Identity
+    from protocol.trust.identity import Identity
 
     path = (directory or default_home()) / "identity"
     click.echo(f"{Identity.load_or_create(path).host}\n{path}")

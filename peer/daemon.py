@@ -1,7 +1,7 @@
 """The volunteer's loop: hear the worker, ask the coordinator, claim through the DHT, hand in. One thread, short ticks.
 
 Deciding lives in `holdings`, `duties` and protocol/; this file does what they say. Training runs in another process
-(`crew`), the DHT on its own thread (`protocol.swarm`).
+(`crew`), the DHT on its own thread (`protocol.swarm.node`).
 """
 
 import contextlib
@@ -13,20 +13,20 @@ from typing import Any
 
 import msgspec
 
-from peer.client import Away, Client
-from peer.crew import Crew
-from peer.desk import Desk, Options
-from peer.holdings import Event, Holding, Holdings, Phase, claims_wanted, restore
-from peer.home import Home, Known
 from peer.progress import View
-from peer.stock import Stock
-from protocol.campaign import Campaign
-from protocol.claiming import Claims
-from protocol.envelope import seal
+from peer.session.client import Away, Client
+from peer.session.dataset_fetcher import Stock
+from peer.session.session import Desk, Options
+from peer.state import Event, Holding, Holdings, Phase, claims_wanted, restore
+from peer.storage.home import Home, Known
+from peer.trainer.process import Crew
 from protocol.errors import Refused, UsageError
-from protocol.messages import Answer, Manifest
-from protocol.records import BARE, PRESENCE_TTL, Presence, presence_bucket, presence_key
-from protocol.swarm import SwarmNode
+from protocol.recipes.campaign import Campaign
+from protocol.swarm.claimer import Claims
+from protocol.swarm.node import SwarmNode
+from protocol.swarm.records import BARE, PRESENCE_TTL, Presence, presence_bucket, presence_key
+from protocol.trust.envelope import seal
+from protocol.trust.messages import Answer, Manifest
 
 POLL_SECONDS = 1.0
 TICK_SECONDS = 0.1

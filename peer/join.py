@@ -7,16 +7,16 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from peer.client import Away, Backoff, Client
-from peer.crew import Crew
 from peer.daemon import Daemon
-from peer.desk import Banned, Options
-from peer.home import Home, Known
 from peer.progress import Stats, View
+from peer.session.client import Away, Backoff, Client
+from peer.session.session import Banned, Options
+from peer.storage.home import Home, Known
+from peer.trainer.process import Crew
 from protocol.canonical import write_atomic
 from protocol.errors import Refused, UsageError
-from protocol.identity import Identity
-from protocol.wire import parse_address
+from protocol.rpc.wire import parse_address
+from protocol.trust.identity import Identity
 
 
 def default_home() -> Path:
@@ -128,7 +128,7 @@ def _find_coordinator(client: Client, home: Home, address: str, view: View, stop
 
 
 def _start_node(home: Home, known: Known, listen: str, port: int, view: View):
-    from protocol.swarm import SwarmNode  # takes seconds to import: hivemind brings torch
+    from protocol.swarm.node import SwarmNode  # takes seconds to import: hivemind brings torch
 
     view.say("joining the swarm's DHT ...")
     node = SwarmNode(

@@ -1,6 +1,12 @@
-"""The contract: everything that crosses a border or must be the same everywhere.
+"""The contract: everything that crosses a border or must be the same everywhere. Each room builds on those before it.
 
-Reading order: `recipe`, `tasks`, `machines`, `datasets`, `engine` (what is trained), `identity`, `envelope`,
-`messages`, `commitment`, `challenge`, `judgement`, `admission`, `evidence` (how it is trusted), `campaign`, `records`,
-`claims`, `swarm` (how hosts find work), `zoo` (where it ends up), `proto` (gRPC), `cli` (the one command).
+- `errors`, `canonical`: what a refusal is; JSON and digests that are the same on every machine
+- `tasks`: what networks learn from, parameters in, the same arrays everywhere
+- `recipes`: what is asked for, as data: layers, a recipe, a campaign
+- `engine`: weights = train(recipe, seed), bit for bit
+- `trust`: how a stranger's work is accepted: signatures, commitment, challenge, verdict, admission, evidence
+- `swarm`: how hosts find each other and share out the work
+- `zoo`: the store's layout, and how to read and verify it
+- `rpc`: the organizer's gRPC service
+- `cli`: the one command, `zooswarm`
 """

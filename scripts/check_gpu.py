@@ -17,14 +17,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "bench")]
 
 from networks import NETWORKS, recipe_of  # noqa: E402
 
-from peer.train import usable_cores  # noqa: E402
-from protocol.engine import Engine, TaskData  # noqa: E402
-from protocol.engine.card import open_cards  # noqa: E402
-from protocol.engine.cuda import CardError, CudaEngine  # noqa: E402
-from protocol.engine.data import initial_state, task_data  # noqa: E402
+from peer.local_training import usable_cores  # noqa: E402
+from protocol.engine import Engine  # noqa: E402
+from protocol.engine.cuda.driver import open_cards  # noqa: E402
+from protocol.engine.cuda.engine import CardError, CudaEngine  # noqa: E402
+from protocol.engine.initial import initial_state  # noqa: E402
 from protocol.engine.select import SELF_TEST_DIGEST, select_engine, self_test  # noqa: E402
+from protocol.engine.streams import task_data  # noqa: E402
 from protocol.errors import UsageError  # noqa: E402
-from protocol.recipe import Recipe, load_recipe  # noqa: E402
+from protocol.recipes.recipe import Recipe, load_recipe  # noqa: E402
+from protocol.tasks.data import TaskData  # noqa: E402
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ order), `initial` (parameters) and `schedule` (step sizes), which every backend 
 `training` (segments, stop rule, refill). Axes in names: K networks, N steps, P parameters.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -13,7 +12,8 @@ import numpy as np
 
 from protocol.canonical import sha256
 from protocol.errors import Refused
-from protocol.recipe import Recipe
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.data import TaskData
 
 ENGINE = "exact-1"
 
@@ -84,20 +84,6 @@ def check_values(params: np.ndarray, what: str) -> None:
         raise Refused(f"{what}-values", "NaN or infinite parameters")
     if np.abs(params).max(initial=0) > 1e3:
         raise Refused(f"{what}-values", "a parameter is larger than 1000")
-
-
-class TaskData(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's data: what `protocol.tasks.task_shape` says. N training and M held-out samples of T time steps.
-
-    Inputs are uint8 (times `TaskShape.scale`) or float32. Targets are uint8 pins or float32 values (N, T', width), or
-    uint8 or int32 class numbers (N, T'), with T' = `TaskShape.target_length`. Arrays are C-contiguous.
-    """
-
-    inputs: np.ndarray  # (N, T, features) or (N, 1, channels, height, width)
-    targets: np.ndarray
-    held_out_inputs: np.ndarray  # (M, ...)
-    held_out_targets: np.ndarray
-    for_seed: Callable[[int], "TaskData"] | None = None  # when the data vary: a network's own; the held-out ones do not
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,9 +3,9 @@
 import numpy as np
 
 from protocol.engine import State
-from protocol.layers import GroupNorm, LayerNorm, Recurrent, arrays_of, size
-from protocol.philox import Key, stream_key, uniform, words
-from protocol.recipe import Network, Recipe
+from protocol.recipes.layers import GroupNorm, LayerNorm, Recurrent, arrays_of, size
+from protocol.recipes.recipe import Network, Recipe
+from protocol.tasks.philox import Key, stream_key, uniform, words
 
 HALVES_MEAN = 8 * 32767.5  # of the sum of eight 16-bit numbers
 HALVES_SCALE = 1 / 53509.91992145008  # its standard deviation, sqrt(8 * (65536^2 - 1) / 12)

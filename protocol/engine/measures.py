@@ -3,12 +3,13 @@
 import msgspec
 import numpy as np
 
-from protocol.datasets import NO_SHELF, Shelf
-from protocol.engine import Engine, TaskData
-from protocol.engine.data import task_data
-from protocol.engine.sources import attack_data
-from protocol.recipe import Recipe
-from protocol.tasks import DatasetTask
+from protocol.engine import Engine
+from protocol.engine.streams import task_data
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.data import TaskData
+from protocol.tasks.datasets import NO_SHELF, Shelf
+from protocol.tasks.generate import attack_data
+from protocol.tasks.kinds import DatasetTask
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):

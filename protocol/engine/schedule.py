@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from protocol.recipe import Recipe, Training
+from protocol.recipes.recipe import Recipe, Training
 
 POWERS_BLOCK = 1024  # steps of Adam's recurrence that are computed and kept together
 PI = 3.141592653589793

@@ -9,11 +9,12 @@ import numpy as np
 
 from protocol.canonical import sha256
 from protocol.engine import Engine
-from protocol.engine.data import initial_state, task_data
+from protocol.engine.initial import initial_state
+from protocol.engine.streams import task_data
 from protocol.errors import UsageError
-from protocol.layers import Dropout, Gru, LayerNorm, LeakyRelu, Linear, Lstm, Relu, Rnn
-from protocol.recipe import Network, Recipe, Training
-from protocol.tasks import MachineTask
+from protocol.recipes.layers import Dropout, Gru, LayerNorm, LeakyRelu, Linear, Lstm, Relu, Rnn
+from protocol.recipes.recipe import Network, Recipe, Training
+from protocol.tasks.kinds import MachineTask
 
 # Small, and it meets every branch: a padded lane block, odd widths, a batch that straddles epochs, every kind of layer.
 SELF_TEST = Recipe(
@@ -87,11 +88,11 @@ def select_engine(
     if backend in ("auto", "cuda") and device != "cpu":
         return cuda_or(lambda: select_engine("c", threads, isa), device, gpu_memory, say)
     if backend in ("auto", "c"):
-        from protocol.engine.native import NativeEngine
+        from protocol.engine.native.engine import NativeEngine
 
         engine: Engine = NativeEngine(threads, isa)
     elif backend == "numpy":
-        from protocol.engine.reference import NumpyEngine
+        from protocol.engine.reference.engine import NumpyEngine
 
         engine = NumpyEngine()
     else:
@@ -108,8 +109,8 @@ def select_engine(
 
 def cuda_or(otherwise: Callable[[], Engine], device: str, memory: float, say: Callable[[str], None]) -> Engine:
     """The cards' engine, each card after the self-test; or `otherwise`, with one line that says why."""
-    from protocol.engine.card import NoCard, open_cards
-    from protocol.engine.cuda import CardError, CudaEngine, CudaOrElse
+    from protocol.engine.cuda.driver import NoCard, open_cards
+    from protocol.engine.cuda.engine import CardError, CudaEngine, CudaOrElse
 
     try:
         cards = open_cards(device, memory)

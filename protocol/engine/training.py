@@ -9,10 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 import numpy as np
 
-from protocol.datasets import NO_SHELF, Shelf
-from protocol.engine import Engine, State, TaskData
-from protocol.engine.data import initial_state, task_data
-from protocol.recipe import Recipe
+from protocol.engine import Engine, State
+from protocol.engine.initial import initial_state
+from protocol.engine.streams import task_data
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.data import TaskData
+from protocol.tasks.datasets import NO_SHELF, Shelf
 
 
 class Boundary(msgspec.Struct, frozen=True, kw_only=True):

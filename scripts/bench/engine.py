@@ -40,13 +40,14 @@ from networks import BATCH, NETWORKS, check_comparable, operations, recipe_of, s
 from peak import peak_flops
 from rivals_torch import PlainLoop, VmapLoop
 
-from peer.train import usable_cores
-from protocol.engine import Engine, TaskData
-from protocol.engine.data import initial_state
-from protocol.engine.programs import program_of
+from peer.local_training import usable_cores
+from protocol.engine import Engine
+from protocol.engine.initial import initial_state
+from protocol.engine.native.structs import program_of
 from protocol.engine.select import select_engine
 from protocol.errors import UsageError
-from protocol.recipe import Recipe
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.data import TaskData
 
 NO_JAX = "jax is not installed: pip install jax"
 GUARD_STEPS = 4  # the fourth loss is that of a network trained for three steps

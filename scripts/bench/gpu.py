@@ -19,13 +19,14 @@ import torch
 from networks import bytes_moved, operations, recipe_of  # beside this file
 from rivals_torch import PlainLoop, VmapLoop
 
-from peer.train import usable_cores
-from protocol.engine import Engine, TaskData
-from protocol.engine.card import CAPABILITY_MAJOR, CLOCK_KHZ, MULTIPROCESSORS, NvidiaCard, open_cards
-from protocol.engine.cuda import CardError, CudaEngine
-from protocol.engine.data import initial_state
+from peer.local_training import usable_cores
+from protocol.engine import Engine
+from protocol.engine.cuda.driver import CAPABILITY_MAJOR, CLOCK_KHZ, MULTIPROCESSORS, NvidiaCard, open_cards
+from protocol.engine.cuda.engine import CardError, CudaEngine
+from protocol.engine.initial import initial_state
 from protocol.engine.select import select_engine
-from protocol.recipe import Recipe
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.data import TaskData
 
 NETWORKS = ("DS1 eightbit", "DS3 LSTM", "DS3 GRU", "DS4 LeNet 28x28", "MLP 784-128-128-10")
 AT_ONCE = (1, 16, 64, 256, 1024, 4096, 16384)

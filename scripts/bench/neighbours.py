@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis import open_zoo
-from analysis.neighbours import neighbours, progress_bar
+from analysis.weights.neighbours import neighbours, progress_bar
 
 CHECKED = 20
 

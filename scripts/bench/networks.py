@@ -5,10 +5,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from protocol.engine import TaskData
-from protocol.engine.data import task_data
+from protocol.engine.streams import task_data
 from protocol.errors import UsageError
-from protocol.layers import (
+from protocol.recipes.layers import (
     Conv2d,
     Dropout,
     Gru,
@@ -23,8 +22,9 @@ from protocol.layers import (
     size,
     values_kept,
 )
-from protocol.recipe import Network, Recipe, Training, check_recipe, load_recipe
-from protocol.tasks import MachineTask, TaskShape
+from protocol.recipes.recipe import Network, Recipe, Training, check_recipe, load_recipe
+from protocol.tasks.data import TaskData
+from protocol.tasks.kinds import MachineTask, TaskShape
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 BATCH = 64

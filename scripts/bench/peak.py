@@ -6,9 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from protocol.engine.build import ISA_FLAGS, STRICT, find_compiler
+from protocol.engine.native.build import ISA_FLAGS, STRICT, find_compiler
 
-SOURCES = Path(__file__).parents[2] / "protocol" / "engine"
+SOURCES = Path(__file__).parents[2] / "protocol" / "engine" / "kernels" / "kernels"
 CHAINS = 12  # sums that do not wait for each other: enough to hide the latency of two operations
 ROUNDS = 4_000_000
 PEAK = """

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from protocol.engine import TaskData
-from protocol.engine.data import batch_order, initial_state
-from protocol.layers import (
+from protocol.engine.initial import initial_state
+from protocol.engine.streams import batch_order
+from protocol.recipes.layers import (
     AvgPool2d,
     Conv2d,
     Flatten,
@@ -34,7 +34,8 @@ from protocol.layers import (
     Tanh,
     size,
 )
-from protocol.recipe import Recipe
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.data import TaskData
 
 ORDER_STEPS = 1000  # batches prepared in advance; then the same ones again
 ACTIVATIONS = {Relu: jax.nn.relu, Tanh: jnp.tanh, Sigmoid: jax.nn.sigmoid}

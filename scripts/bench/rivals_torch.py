@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from analysis.modules import LastStep, torch_layer
-from protocol.engine import TaskData
-from protocol.engine.data import batch_order, initial_state
-from protocol.layers import Recurrent
-from protocol.recipe import Recipe
+from protocol.engine.initial import initial_state
+from protocol.engine.streams import batch_order
+from protocol.recipes.layers import Recurrent
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.data import TaskData
 
 ORDER_STEPS = 1000  # batches prepared in advance; then the same ones again
 LOSSES = {

@@ -1,0 +1,6 @@
+"""One question a file; docs/analyses.md names each question's source.
+
+- what is in the weights: `layer_tests`, `clusters`, `groupings`, `properties`, `targets`, `probing`, `trojans`, `maps`
+- how they came about: `curves`, `trajectories`, `paths`, `cohorts`
+- what classes are to each other: `families`
+"""

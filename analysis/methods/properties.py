@@ -1,0 +1,189 @@
+"""Predict what a network is like from its weights alone: its loss, its hyper-parameters, how long it trained.
+
+Per-layer statistics with boosted trees: Unterthiner et al. (2020), seven statistics an array as in the authors' code
+(their notebook stops training on its test set; here nothing is chosen on test networks). Kernel ridge on canonical
+features is OURS. Intervals are bootstrapped over groups of test networks. Axes: N networks, F features.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import kendalltau, rankdata
+
+from analysis.statistics.classify import RIDGES
+from analysis.statistics.splits import groups
+from analysis.weights.features import QUANTILES, split_layers
+from protocol.errors import UsageError
+from protocol.recipes.recipe import Recipe
+
+BOOTSTRAPS = 300
+FOLDS = 5
+TREES = 300
+Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def statistics(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
+    """(N, 7 a array): mean, deviation, and five quantiles of every array; any architecture, any numbering."""
+    rows = []
+    for array in split_layers(recipe, np.asarray(weights_NP, np.float64)).values():
+        flat = array.reshape(len(array), -1)
+        rows += [flat.mean(1, keepdims=True), flat.std(1, keepdims=True), np.quantile(flat, QUANTILES, axis=1).T]
+    return np.concatenate(rows, axis=1)
+
+
+def boosted(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray) -> np.ndarray:
+    """(T,) gradient-boosted trees (scikit-learn), of a fixed size: nothing is tuned."""
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    model = GradientBoostingRegressor(
+        n_estimators=TREES, learning_rate=0.05, max_depth=3, subsample=0.7, max_features="sqrt", random_state=0
+    )
+    return model.fit(train_MF, target_M).predict(test_TF)
+
+
+def ranked(predictor: Predictor) -> Predictor:
+    """Predict the target's rank among the training networks instead, and read the value of that rank off them.
+
+    What saturates (accuracy) or spans decades (loss) is ranked better so: OURS. Nothing of the test fold is used.
+    """
+
+    def predict_by_rank(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray) -> np.ndarray:
+        known_M = np.sort(target_M)
+        share_M = (rankdata(target_M) - 0.5) / len(target_M)
+        return np.interp(predictor(train_MF, share_M, test_TF), np.sort(share_M), known_M)
+
+    return predict_by_rank
+
+
+def kernel_ridge(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray, linear: bool = False) -> np.ndarray:
+    """(T,) ridge regression with a Gaussian kernel as wide as the median distance, or linear.
+
+    The penalty with the smallest leave-one-out error within the training rows, in closed form.
+    """
+    mean_F, scale_F = train_MF.mean(0), train_MF.std(0)
+    scale_F = np.where(scale_F > 0, scale_F, 1)
+    x, y = (np.clip((rows - mean_F) / scale_F, -5, 5) for rows in (train_MF, test_TF))
+    if linear:
+        inner_MM, inner_TM = x @ x.T, y @ x.T
+    else:
+        square_MM, square_TM = (np.maximum((a * a).sum(1)[:, None] + (x * x).sum(1) - 2 * a @ x.T, 0) for a in (x, y))
+        width = max(float(np.median(square_MM)), 1e-12)
+        inner_MM, inner_TM = np.exp(-square_MM / width), np.exp(-square_TM / width)
+    centre = target_M.mean()
+    value_M, vector_MM = np.linalg.eigh(inner_MM)
+    value_M, seen_M = np.maximum(value_M, 0), vector_MM.T @ (target_M - centre)
+    best, best_error = np.zeros(len(y)), np.inf
+    for ridge in RIDGES:
+        inverse_M = 1 / (value_M + ridge * value_M.mean() + 1e-12)
+        weight_M = vector_MM @ (inverse_M * seen_M)
+        left_out_M = weight_M / np.maximum((vector_MM**2) @ inverse_M, 1e-12)
+        if (error := float((left_out_M**2).mean())) < best_error:
+            best, best_error = inner_TM @ weight_M, error
+    return best + centre
+
+
+PREDICTORS: dict[str, Predictor] = {
+    "boosted trees": boosted,
+    "boosted trees on ranks": ranked(boosted),
+    "kernel ridge": kernel_ridge,
+    "linear ridge": lambda train, target, test: kernel_ridge(train, target, test, linear=True),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """How well a number was predicted for networks whose group was not trained on."""
+
+    predicted_N: np.ndarray
+    r2: float
+    r2_low: float  # 95%, bootstrap over groups
+    r2_high: float
+    tau: float  # Kendall's
+    tau_low: float
+    tau_high: float
+    shuffled_tau: float  # control: the target shuffled over groups, same folds
+    groups: int
+
+
+def predict(
+    features_NF: np.ndarray, target_N: np.ndarray, group_N: np.ndarray, predictor: Predictor = boosted, seed: int = 0
+) -> Prediction:
+    """Predict every network by a model that saw no network of its group (see `splits.groups`).
+
+    Raises UsageError: fewer than five groups, or a target that is not finite.
+    """
+    target_N, group_N = np.asarray(target_N, np.float64), groups(np.asarray(group_N).tolist())
+    if group_N.max(initial=-1) + 1 < FOLDS or not np.isfinite(target_N).all():
+        raise UsageError(f"predicting needs finite targets, and networks of at least {FOLDS} groups (such as seeds)")
+    rng = np.random.default_rng(seed)
+    fold_N = rng.permutation(np.arange(group_N.max() + 1) % FOLDS)[group_N]
+    predicted_N, shuffled_N = np.empty(len(target_N)), np.empty(len(target_N))
+    mixed_N = target_N[rng.permutation(len(target_N))]
+    for fold in range(FOLDS):
+        test = fold_N == fold
+        predicted_N[test] = predictor(features_NF[~test], target_N[~test], features_NF[test])
+        shuffled_N[test] = predictor(features_NF[~test], mixed_N[~test], features_NF[test])
+    rows_of = [np.flatnonzero(group_N == g) for g in range(group_N.max() + 1)]
+    draws = [
+        np.concatenate([rows_of[g] for g in rng.integers(0, len(rows_of), len(rows_of))]) for _ in range(BOOTSTRAPS)
+    ]
+    r2_low, r2_high = interval([r_squared(predicted_N[d], target_N[d]) for d in draws])
+    tau_low, tau_high = interval([tau(predicted_N[d], target_N[d]) for d in draws])
+    return Prediction(
+        predicted_N=predicted_N,
+        r2=r_squared(predicted_N, target_N),
+        r2_low=r2_low,
+        r2_high=r2_high,
+        tau=tau(predicted_N, target_N),
+        tau_low=tau_low,
+        tau_high=tau_high,
+        shuffled_tau=tau(shuffled_N, mixed_N),
+        groups=len(rows_of),
+    )
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """The middle 95% of bootstrapped values; NaN when none is defined."""
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def r_squared(predicted_N: np.ndarray, target_N: np.ndarray) -> float:
+    """1 - residual / variance; below 0 when the mean would have been better. NaN for a constant target."""
+    spread = ((target_N - target_N.mean()) ** 2).sum()
+    return float(1 - ((predicted_N - target_N) ** 2).sum() / spread) if spread > 0 else float("nan")
+
+
+def tau(predicted_N: np.ndarray, target_N: np.ndarray) -> float:
+    """Kendall's tau-b; 0 when either side is constant: a constant ranks nothing."""
+    found = float(kendalltau(predicted_N, target_N)[0])  # pyright: ignore[reportArgumentType]
+    return 0.0 if np.isnan(found) else found
+
+
+def transfer(
+    features_NF: np.ndarray,
+    target_N: np.ndarray,
+    domain_N: np.ndarray,
+    group_N: np.ndarray,
+    predictor: Predictor = boosted,
+) -> tuple[list[str], np.ndarray]:
+    """(domains, tau_KK): trained on the row's networks (a class, a recipe), tested on the column's.
+
+    On the diagonal, and wherever domains share groups, the tested groups are left out of training, by fold.
+    """
+    domains = sorted(set(np.asarray(domain_N).tolist()))
+    group_N = groups(np.asarray(group_N).tolist())
+    fold_N = np.random.default_rng(0).permutation(np.arange(group_N.max() + 1) % FOLDS)[group_N]
+    tau_KK = np.zeros((len(domains), len(domains)))
+    for i, source in enumerate(domains):
+        predicted_N = np.full(len(target_N), np.nan)
+        for fold in range(FOLDS):
+            train = (np.asarray(domain_N) == source) & (fold_N != fold)
+            predicted_N[fold_N == fold] = predictor(features_NF[train], target_N[train], features_NF[fold_N == fold])
+        for j, goal in enumerate(domains):
+            test = np.asarray(domain_N) == goal
+            tau_KK[i, j] = tau(predicted_N[test], target_N[test])
+    return domains, tau_KK

@@ -1,0 +1,95 @@
+"""How networks move while they train. A zoo keeps only where they end; the way there is trained again, bit for bit.
+
+OURS throughout (the questions are those of Schurholt et al. 2022 and of MLDS). Axes: N networks, S snapshots,
+P parameters. A network that stopped early keeps its last weights for the snapshots that follow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.statistics.classify import Accuracy, class_accuracy
+from analysis.weights.geometry import Map, pca
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.datasets import NO_SHELF, Shelf
+
+SNAPSHOTS_MAX = 60  # a network; a curve needs no more, and they are held in memory
+Features = Callable[[Recipe, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectories:
+    """Networks of one shape at common steps."""
+
+    steps_S: np.ndarray
+    weights_NSP: np.ndarray  # float32
+    held_out_NS: np.ndarray
+    last_N: np.ndarray  # the step at which each stopped
+
+
+def replay(
+    recipe: Recipe,
+    seeds: Sequence[int],
+    steps_S: Sequence[int] | None = None,
+    threads: int = 1,
+    shelf: Shelf = NO_SHELF,
+) -> Trajectories:
+    """Train `seeds` again and look at the ends of segments: all of them, thinned to 60, or the last up to each of
+    `steps_S`. Raises UsageError: a data set is not in `shelf`."""
+    from protocol.engine.select import select_engine
+    from protocol.engine.training import train_networks
+
+    seen: dict[int, list] = {seed: [] for seed in seeds}
+    engine = select_engine("auto", threads=threads)
+    for seed, boundary in train_networks(engine, recipe, seeds, len(seeds), shelf=shelf):
+        seen[seed].append((boundary.step, boundary.state.params, boundary.held_out_loss))
+    if steps_S is None:
+        ends = sorted({step for rows in seen.values() for step, _, _ in rows})
+        steps_S = [ends[round(i)] for i in np.linspace(0, len(ends) - 1, min(SNAPSHOTS_MAX, len(ends)))]
+    at_NS = [np.searchsorted([step for step, _, _ in rows], steps_S, side="right") - 1 for rows in seen.values()]
+    return Trajectories(
+        steps_S=np.asarray(steps_S),
+        weights_NSP=np.stack(
+            [np.stack([rows[i][1] for i in at]) for rows, at in zip(seen.values(), at_NS, strict=True)]
+        ),
+        held_out_NS=np.array([[rows[i][2] for i in at] for rows, at in zip(seen.values(), at_NS, strict=True)]),
+        last_N=np.array([rows[-1][0] for rows in seen.values()]),
+    )
+
+
+def at_step(recipe: Recipe, seeds: Sequence[int], step: int, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (N, P) float32 and held-out losses (N,) of `seeds` at the end of the segment that holds `step`, or where
+    they stopped before: networks at an age, so that none has merely trained for longer."""
+    from protocol.engine.select import select_engine
+    from protocol.engine.streams import task_data
+    from protocol.engine.training import advance, start
+
+    engine, data, seeds = select_engine("auto", threads=threads), task_data(recipe), list(seeds)
+    found = dict(zip(seeds, start(engine, recipe, data, seeds), strict=True))
+    while running := [seed for seed, one in found.items() if one.step < step and not one.final]:
+        found.update(
+            zip(running, advance(engine, recipe, data, running, [found[seed].state for seed in running]), strict=True)
+        )
+    return np.stack([one.state.params for one in found.values()]), np.array([o.held_out_loss for o in found.values()])
+
+
+def distance_to_ends(weights_NSP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Euclidean distances of every snapshot to the network's own first and last one: (N, S) each."""
+    first, last = (np.linalg.norm(weights_NSP - weights_NSP[:, [end]], axis=2) for end in (0, -1))
+    return first, last
+
+
+def path_map(weights_NSP: np.ndarray) -> Map:
+    """Principal axes of all snapshots of all networks together; scores (N * S, 2), network by network."""
+    return pca(weights_NSP.reshape(-1, weights_NSP.shape[2]))
+
+
+def when_classes_separate(
+    recipe: Recipe, weights_NSP: np.ndarray, labels: list[str], seeds: list[int], features: Features
+) -> list[Accuracy]:
+    """Class from weights at every snapshot. The first, at step 0, is the control: there it must be guessing."""
+    return [
+        class_accuracy(features(recipe, weights_NSP[:, s]), labels, seeds, shuffles=0)
+        for s in range(weights_NSP.shape[1])
+    ]

@@ -1,0 +1,1 @@
+"""Draw tables that they are given: `base` (curves, maps, matrices), `populations`."""

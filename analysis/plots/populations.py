@@ -1,0 +1,156 @@
+"""Pictures of the methods on populations; like `plots`, every function draws numbers that it is given."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from analysis.methods.clusters import Dose
+from analysis.methods.trajectories import Trajectories
+from analysis.plots.base import CLASSES_DRAWN_MAX, COLOURS, INK, REST, STYLE
+from analysis.statistics.classify import Accuracy
+from analysis.weights.similarity import Barrier
+
+Mark = tuple[float, float, float]  # a number and its interval; NaN: no interval
+NAN = float("nan")
+NO_MARK: Mark = (NAN, NAN, NAN)
+TRAINED_AND_INITIAL = ("trained weights", "control: initial weights")
+
+
+class Line(NamedTuple):
+    """One line of `draw_intervals`."""
+
+    name: str
+    marks: Sequence[Mark]  # one a series
+    band: tuple[float, float] | None = None  # what chance gives
+
+
+def draw_intervals(
+    lines: Sequence[Line],
+    series: Sequence[str] = TRAINED_AND_INITIAL,
+    label: str = "",
+    guess: float | None = None,
+    band: str = "",
+    percent: bool = False,
+) -> Figure:
+    """Dots with 95% intervals, a line a name and a colour a series, over grey bars of what chance gives."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 1.3 + (0.3 + 0.13 * len(series)) * len(lines)), layout="constrained")
+        axes = figure.subplots()
+        shifts = (np.arange(len(series)) - (len(series) - 1) / 2) * min(0.24, 0.7 / len(series))
+        for place, line in enumerate(lines):
+            if line.band:
+                text = None if place else band
+                axes.plot(line.band, [place] * 2, color=REST, lw=11, solid_capstyle="butt", alpha=0.6, label=text)
+            for (value, low, high), shift, colour, name in zip(line.marks, shifts, COLOURS, series, strict=False):
+                axes.plot([low, high], [place + shift] * 2, color=colour, lw=2.5, alpha=0.5)
+                axes.plot(value, place + shift, "o", color=colour, ms=5.5, label=None if place else name)
+        if guess is not None:
+            axes.axvline(guess, color=INK, lw=1, ls="--", label=f"guessing ({guess:.0%})" if percent else "guessing")
+        axes.set_yticks(range(len(lines)), [line.name for line in lines])
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        values = [x for line in lines for mark in line.marks for x in mark if np.isfinite(x)]
+        axes.set_xlim(min([0.0, *values]) - 0.02, max([1.0, *values]) + 0.02)
+        if percent:
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
+        axes.set_xlabel(label)
+        axes.grid(True, axis="x", lw=0.6)
+        axes.tick_params(axis="y", length=0)
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_doses(found: dict[str, tuple[list[Dose], list[Dose]]]) -> Figure:
+    """One panel a change: distance from the unchanged class against the size of the change, with its control."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 3.6), layout="constrained")
+        for axes, (title, pair) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+            for rows, colour, name in zip(pair, COLOURS, TRAINED_AND_INITIAL, strict=False):
+                at = [row.dose for row in rows]
+                axes.vlines(at, [row.low for row in rows], [row.high for row in rows], color=colour, lw=2.5, alpha=0.5)
+                axes.plot(at, [row.distance for row in rows], "o-", color=colour, ms=5.5, lw=1.2, label=name)
+            axes.set_title(title)
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g}%"))
+            axes.set_xlabel("share of the training data that is changed")
+            axes.set_ylabel("distance of the centres")
+            axes.grid(True, lw=0.6)
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2)
+    return figure
+
+
+def draw_barrier(found: Barrier) -> Figure:
+    """Loss along the line, every pair thin, the median thick; logarithmic."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for losses_JL, colour, name in (
+            (found.naive_JL, COLOURS[1], "as they are"),
+            (found.matched_JL, COLOURS[0], "matched"),
+        ):
+            axes.plot(found.at_L, losses_JL.T, color=colour, lw=0.8, alpha=0.35)
+            axes.plot(found.at_L, np.median(losses_JL, axis=0), color=colour, lw=2.4, label=name)
+        axes.set_yscale("log")
+        axes.set_xlabel("from the first network (0) to the second (1)")
+        axes.set_ylabel("held-out loss")
+        axes.grid(True, lw=0.6)
+        figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def draw_separating(found: dict[str, Trajectories], steps_S: np.ndarray, told: list[Accuracy]) -> Figure:
+    """Left: distance from the start by class. Right: how well the class is told at each step."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for (name, path), colour in zip(list(found.items())[:CLASSES_DRAWN_MAX], COLOURS, strict=False):
+            moved_NS = np.linalg.norm(path.weights_NSP - path.weights_NSP[:, :1], axis=2)
+            left.plot(path.steps_S, np.median(moved_NS, axis=0), color=colour, lw=1.8, label=name)
+        left.set_ylabel("distance from the start")
+        lows, highs = [one.low for one in told], [one.high for one in told]
+        right.fill_between(steps_S, lows, highs, color=COLOURS[0], alpha=0.2, lw=0)
+        right.plot(steps_S, [one.accuracy for one in told], "o-", color=COLOURS[0], lw=1.8, ms=4)
+        right.axhline(told[0].chance, color=INK, lw=1, ls="--")
+        right.set_ylim(0, 1.02)
+        right.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0%}"))
+        right.set_ylabel("class told right")
+        for axes in (left, right):
+            axes.set_xscale("symlog", linthresh=max(1, int(steps_S[1]) if len(steps_S) > 1 else 1))
+            axes.set_xlim(left=0)
+            axes.set_xlabel("optimizer steps")
+            axes.grid(True, lw=0.6)
+        figure.legend(loc="outside lower center", ncols=5)
+    return figure
+
+
+def draw_paths(panels: dict[str, tuple[np.ndarray, list[str]]]) -> Figure:
+    """One panel a title: paths (N, S, 2) in the plane by class, from a ring to a dot."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 4.3), layout="constrained")
+        for axes, (title, (places_NS2, labels)) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
+            _paths(axes, places_NS2, labels)
+            axes.set_title(title)
+            axes.set_xlabel("first component")
+            axes.set_ylabel("second component")
+            axes.grid(True, lw=0.6)
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=5)
+    return figure
+
+
+def _paths(axes: Axes, places_NS2: np.ndarray, labels: list[str]) -> None:
+    drawn = sorted(set(labels))[:CLASSES_DRAWN_MAX]
+    for name, colour in zip(drawn, COLOURS, strict=False):
+        of_class = [path_S2 for path_S2, label in zip(places_NS2, labels, strict=True) if label == name]
+        for i, path_S2 in enumerate(of_class):
+            axes.plot(*path_S2.T, color=colour, lw=0.9, alpha=0.7, label=None if i else name)
+            axes.plot(*path_S2[0], "o", mfc="white", mec=colour, ms=4)
+            axes.plot(*path_S2[-1], "o", color=colour, ms=4)

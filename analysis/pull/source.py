@@ -1,0 +1,75 @@
+"""A running host as a source of its zoo's files, over gRPC. What comes is another's bytes: `zoo_pull` checks them."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import grpc
+
+from protocol.errors import UsageError
+from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
+from protocol.rpc.wire import GRPC_OPTIONS, parse_address, refusal
+
+CALL_SECONDS = 15.0
+FILE_SECONDS = 300.0  # the host cuts a transfer off then; the rest is asked for again
+LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+LATER += (grpc.StatusCode.CANCELLED,)  # how the host cuts off
+
+
+class Away(Exception):
+    """The host does not answer now; or it is `busy` with others and will soon."""
+
+    def __init__(self, details: str, busy: bool = False):
+        super().__init__(details)
+        self.busy = busy
+
+
+class HostSource:
+    """One host's zoo. Methods raise Away, Refused (it has no such file now), UsageError (it never will have)."""
+
+    def __init__(self, address: str):
+        self.target, self.organizer = parse_address(address)
+        self.channel = grpc.insecure_channel(self.target, options=GRPC_OPTIONS)
+        self.stub = CoordinatorStub(self.channel)
+
+    def __enter__(self) -> "HostSource":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.channel.close()
+
+    def greet(self) -> None:
+        """Raises UsageError when nobody answers, or another organizer than the address names."""
+        try:
+            reply = self.stub.Join(pb.JoinRequest(version=version("zooswarm")), timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            said = f": {self._translate(error)}" if refusal(error) else ""
+            raise UsageError(
+                f"no host answers at {self.target}{said}; check the address, it is what `zooswarm host` prints"
+            ) from None
+        if self.organizer is not None and reply.organizer != self.organizer:
+            raise UsageError(
+                f"{self.target}: {reply.organizer[:64]} answers there, not {self.organizer}; ask for the new address"
+            )
+
+    def file(self, name: str, offset: int) -> Iterator[bytes]:
+        """A file's bytes from `offset` on, as they come; without a name, the newest manifest's."""
+        try:
+            for chunk in self.stub.GetZooFile(pb.ZooFileRequest(name=name, offset=offset), timeout=FILE_SECONDS):
+                yield chunk.data
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
+
+    def _translate(self, error: grpc.RpcError) -> Exception:
+        refused = refusal(error)
+        if refused is not None:
+            if refused.reason == "no-zoo":
+                return UsageError(f"{self.target}: no zoo is published yet; `zooswarm status {self.target}` shows when")
+            return refused
+        code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNAVAILABLE
+        details = str(error.details() if isinstance(error, grpc.Call) else error)[:200]
+        if code in LATER:
+            return Away(details, busy=code == grpc.StatusCode.RESOURCE_EXHAUSTED)
+        if code == grpc.StatusCode.UNIMPLEMENTED:
+            return UsageError(f"{self.target}: this host's version gives no zoo away; ask its organizer to update it")
+        return UsageError(f"{self.target}: the host fails: {details}; tell its organizer")

@@ -1,0 +1,4 @@
+"""Numbers about weights. Reading order: `features`, `geometry` (maps, distances), `symmetry_rules` (what may be changed
+without changing the function), `symmetry`, `matching`, `chains`, `forward` (what networks compute), `similarity`,
+`neighbours`, `dask_arrays` (more than one machine).
+"""

@@ -1,0 +1,166 @@
+"""Talking to a running coordinator: what `seed`, `control` and `status` do."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+
+from coordinator.directories import address_of
+from coordinator.server.console import duration, note_of
+from protocol.errors import UsageError
+from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
+from protocol.rpc.wire import CHUNK_BYTES, GRPC_OPTIONS, refusal, to_wire
+from protocol.trust.envelope import Envelope, Message, seal
+from protocol.trust.identity import Identity
+from protocol.trust.messages import ControlCampaign, SeedCampaign, UploadData
+
+CALL_SECONDS = 15.0
+DATA_SECONDS = 300.0  # the coordinator cuts a transfer off then
+STATES_SETTLED = ("complete", "cancelled")
+
+
+class Organizer:
+    """The organizer's own calls, signed with DIR's identity. Methods raise UsageError: refused, or nobody there."""
+
+    def __init__(self, path: Path):
+        self.path, self.target = path, address_of(path)
+        if not (path / "identity").exists():
+            raise UsageError(f"{path}: there is no organizer's identity; start it with `zooswarm host {path}`")
+        self.identity = Identity.load_or_create(path / "identity")
+        self.channel = grpc.insecure_channel(self.target, options=GRPC_OPTIONS)
+        self.stub = CoordinatorStub(self.channel)
+
+    def __enter__(self) -> "Organizer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.channel.close()
+
+    def upload_data(self, digest: str, file: Path) -> None:
+        """Give the coordinator a data set; it takes one that it has already without reading it. Raises UsageError."""
+        announced = seal(self.identity, UploadData(digest=digest, size=file.stat().st_size))
+        try:
+            self.stub.PutData(_data_chunks(announced, file), timeout=DATA_SECONDS)
+        except grpc.RpcError as error:
+            _explain(error, self.target, self.path)
+
+    def seed(self, message: SeedCampaign) -> str:
+        return self._call(self.stub.SubmitCampaign, message).digest
+
+    def control(self, which: str, action: str) -> tuple[str, str]:
+        """(name, new state) of the campaign with this name or digest prefix."""
+        campaigns = next(follow(self.stub, self.target, False, self.path))["campaigns"]
+        found = [c for c in campaigns if c["name"] == which or (len(which) >= 4 and c["digest"].startswith(which))]
+        if len(found) != 1:
+            names = ", ".join(f"{c['name']} ({c['digest'][:8]})" for c in found or campaigns) or "none"
+            raise UsageError(f"{which!r}: {'more than one' if found else 'no'} such campaign; there are: {names}")
+        digest = found[0]["digest"]
+        state = self._call(self.stub.ControlCampaign, ControlCampaign(campaign=digest, action=action)).state
+        return found[0]["name"], state
+
+    def _call(self, method: Any, message: Message) -> pb.CampaignReply:
+        try:
+            return method(to_wire(seal(self.identity, message)), timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            _explain(error, self.target, self.path)
+
+
+def _data_chunks(announced: Envelope, file: Path) -> Iterator[pb.BlobChunk]:
+    yield pb.BlobChunk(upload=to_wire(announced))
+    with file.open("rb") as f:
+        while data := f.read(CHUNK_BYTES):
+            yield pb.BlobChunk(data=data)
+
+
+def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:
+    refused = refusal(error)
+    if refused is not None:
+        raise UsageError(f"the coordinator at {target} refuses: {refused}") from None
+    code = error.code() if isinstance(error, grpc.Call) else None
+    details = str(error.details() if isinstance(error, grpc.Call) else error)
+    away = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    if away and "coordinator is in trouble" not in details:
+        mend = f"; start it with `zooswarm host {path}`" if path else ""
+        raise UsageError(f"no coordinator answers at {target}{mend}") from None
+    raise UsageError(f"{target}: {details}") from None
+
+
+def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | None = None) -> Iterator[dict[str, Any]]:
+    """Statuses as they come. Raises UsageError."""
+    try:
+        timeout = None if on_and_on else CALL_SECONDS
+        for reply in stub.WatchStatus(pb.StatusRequest(watch=on_and_on), timeout=timeout):
+            yield json.loads(reply.json)
+    except grpc.RpcError as error:
+        _explain(error, target, path)
+
+
+def show_status(target: str, *, as_json: bool, watch: bool, until_done: bool) -> None:
+    """Print one status, or one after another. Raises UsageError when nobody answers."""
+    with grpc.insecure_channel(target, options=GRPC_OPTIONS) as channel:
+        statuses = follow(CoordinatorStub(channel), target, watch)
+        if as_json:
+            for status in statuses:
+                print(json.dumps(status), flush=True)
+                if until_done and is_done(status):
+                    return
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console()
+        if not watch or not sys.stdout.isatty():
+            for status in statuses:
+                console.print(table(status))
+                if until_done and is_done(status):
+                    return
+            return
+        with Live(console=console, refresh_per_second=2) as live:
+            for status in statuses:
+                live.update(table(status))
+                if until_done and is_done(status):
+                    return
+
+
+def is_done(status: dict[str, Any]) -> bool:
+    """Every campaign is settled, and what was admitted is in the zoo."""
+    campaigns = status["campaigns"]
+    return bool(campaigns) and all(
+        c["state"] in STATES_SETTLED and c["networks_published"] == c["networks_admitted"] for c in campaigns
+    )
+
+
+def table(status: dict[str, Any]) -> Any:
+    """Everything as rich tables, one under another."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    campaigns = Table(
+        "campaign", "state", "networks", "assignments admitted", "", title="Campaigns", title_justify="left"
+    )
+    for c in status["campaigns"]:
+        networks = f"{c['networks_admitted']:,} / {c['networks']:,}"
+        assignments = f"{c['admitted']:,} / {c['assignments']:,}"
+        campaigns.add_row(c["name"], c["state"], networks, assignments, note_of(c, status))
+    hosts = Table(
+        "host", "device", "steps/s", "credit", "clean", "faults", "seen", "", title="Hosts", title_justify="left"
+    )
+    for h in status["hosts"]:
+        name = Text(f"{h['name']} {h['host'][-8:]}".strip())
+        remark = Text(f"banned: {h['banned']}" if h["banned"] else "")
+        numbers = (f"{h['steps_per_second']:,.0f}", f"{h['credit']:,}", str(h["clean_bundles"]), str(h["faults"]))
+        hosts.add_row(name, Text(h["device"]), *numbers, f"{duration(h['seconds_ago'])} ago", remark)
+    parts: list[Any] = [campaigns, hosts]
+    if status["refusals"]:
+        refusals = Table("refused", "host", "times", "the last one", title="Refusals", title_justify="left")
+        for r in status["refusals"][:20]:
+            refusals.add_row(Text(r["reason"]), r["host"][-8:] or "unknown", str(r["count"]), Text(r["detail"]))
+        parts.append(refusals)
+    classes = ", ".join(f"{name} {count:,}" for name, count in status["networks_by_class"].items() if count)
+    parts.append(Text(f"networks by class: {classes or 'none yet'}"))
+    return Group(*parts)

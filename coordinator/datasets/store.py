@@ -1,0 +1,83 @@
+"""The data sets that campaigns name: the organizer uploads them, everybody may fetch them. DIR/data/<digest>."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from protocol.errors import Refused, UsageError
+from protocol.recipes.campaign import Campaign
+from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.wire import CHUNK_BYTES
+from protocol.tasks.datasets import DATA_BYTES_MAX, Shelf
+from protocol.tasks.generate import check_data
+from protocol.trust.envelope import Envelope, unseal
+from protocol.trust.messages import UploadData
+
+
+class Library:
+    """Whole and verified files only; what a kill left half-written goes at the next start."""
+
+    def __init__(self, path: Path, organizer: str):
+        self.shelf, self.organizer = Shelf(path), organizer
+        path.mkdir(parents=True, exist_ok=True)
+        for partial in path.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
+
+    def open_upload(self, envelope: Envelope) -> tuple[UploadData, bool]:
+        """Judge an upload by its first message; True when we have the data set. Raises Refused."""
+        upload = unseal(envelope, UploadData, signer=self.organizer)
+        if upload.size > DATA_BYTES_MAX:
+            raise Refused("data-size", f"{upload.size:,} bytes; the limit is {DATA_BYTES_MAX:,}")
+        return upload, self.shelf.ensure(upload.digest) is not None
+
+    def receive(self, upload: UploadData, stream: Iterator[pb.BlobChunk]) -> None:
+        """Keep exactly the announced bytes. Raises Refused, OSError; then nothing is kept."""
+        path = self.shelf.path(upload.digest)
+        partial, got = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial"), 0
+        try:
+            with partial.open("wb") as f:
+                for chunk in stream:
+                    got += len(chunk.data)
+                    if got > upload.size:
+                        break
+                    f.write(chunk.data)
+                f.flush()
+                os.fsync(f.fileno())
+            if got != upload.size:
+                raise Refused("data-size", f"{got} bytes came, {upload.size} were announced")
+            self.shelf.adopt(partial, upload.digest)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def serve(self, digest: str, offset: int) -> Iterator[pb.BlobChunk]:
+        """From `offset` to the end, in chunks. Raises Refused when it is not here."""
+        path = self.shelf.ensure(digest) if digest else None
+        if path is None:
+            raise Refused("no-data", f"there is no data set {digest[:16]} here")
+        return _chunks(path, offset)
+
+    def check(self, campaign: Campaign) -> None:
+        """Raises Refused unless every data set is here and is what the recipes state."""
+        seen = set()
+        for recipe in campaign.recipes.values():
+            if recipe.data_set is None or recipe.task in seen:
+                continue
+            seen.add(recipe.task)
+            if self.shelf.ensure(recipe.data_set) is None:
+                raise Refused(
+                    "data-missing",
+                    f"recipe {recipe.name}: data set {recipe.data_set[:16]} is on neither side; `zooswarm data add` it",
+                )
+            try:
+                check_data(recipe.task, self.shelf)
+            except UsageError as error:
+                raise Refused("data-mismatch", f"recipe {recipe.name}: {error}") from None
+
+
+def _chunks(path: Path, offset: int) -> Iterator[pb.BlobChunk]:
+    with path.open("rb") as f:
+        f.seek(min(offset, path.stat().st_size))
+        while data := f.read(CHUNK_BYTES):
+            yield pb.BlobChunk(data=data)

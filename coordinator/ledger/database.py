@@ -1,0 +1,166 @@
+"""The ledger: what the coordinator knows and must not forget. SQLite by default, any SQLAlchemy URL if need be.
+
+One thread writes. Callers hand it functions; it runs those that have gathered in one transaction, each in its own
+savepoint, commits once, and only then answers all of them (several writers stall SQLite for seconds). Readers use
+connections of their own and see the last commit.
+"""
+
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+
+from coordinator.ledger.tables import LEDGER_VERSION, meta, metadata
+from protocol.errors import UsageError
+
+T = TypeVar("T")
+Change = Callable[[Connection], T]
+
+BATCH_MAX = 256  # changes in a transaction: a commit of these takes milliseconds
+QUEUE_MAX = 10_000  # waiting changes; beyond, callers wait, and so do their hosts
+
+log = logging.getLogger(__name__)
+
+
+class LedgerUnavailable(Exception):
+    """The disk refuses (full, read-only, gone). Nothing was changed; the same call may succeed later."""
+
+
+class Ledger:
+    """Open with a path (SQLite) or an SQLAlchemy URL. Raises UsageError when it cannot be opened."""
+
+    def __init__(self, where: Path | str):
+        self.url = str(where) if "://" in str(where) else f"sqlite:///{where}"
+        self.place = make_url(self.url).render_as_string(hide_password=True).removeprefix("sqlite:///")
+        self.version = 0  # counts commits, so that others know when to look again
+        self._queue: queue.Queue[tuple[Change[Any], Future[Any] | None] | None] = queue.Queue(QUEUE_MAX)
+        self._closed = False
+        self._writer = self._engine("BEGIN IMMEDIATE")
+        self._readers = self._engine("BEGIN")
+        try:
+            metadata.create_all(self._writer)
+            with self._writer.begin() as connection:
+                found = get_meta(connection, "version", "")
+                if not found:
+                    set_meta(connection, "version", LEDGER_VERSION)
+        except (OperationalError, DatabaseError) as error:
+            raise UsageError(f"{self.place}: cannot open the ledger: {error.orig}") from None
+        if found not in ("", LEDGER_VERSION):
+            raise UsageError(f"{self.place}: a ledger of version {found}; this program writes {LEDGER_VERSION}")
+        self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
+        self._thread.start()
+
+    def write(self, change: Change[T]) -> T:
+        """Run `change` in the writer; durable when this returns. Raises what it raises, or LedgerUnavailable."""
+        if self._closed:
+            raise LedgerUnavailable(f"{self.place}: the ledger is closed")
+        future: Future[T] = Future()
+        self._queue.put((change, future))
+        return future.result()
+
+    def post(self, change: Change[Any]) -> None:
+        """Like `write` for what may be lost in a crash (counters): not waited for, dropped when the queue is full."""
+        if not self._closed:
+            with contextlib.suppress(queue.Full):
+                self._queue.put_nowait((change, None))
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees the last commit, and one moment only."""
+        try:
+            with self._readers.connect() as connection:
+                yield connection
+        except OperationalError as error:
+            raise LedgerUnavailable(f"{self.place}: {error.orig}") from error
+
+    def close(self) -> None:
+        """Write what has gathered, then stop. Calling it again is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._thread.join()
+            self._readers.dispose()
+            self._writer.dispose()
+
+    def _engine(self, begin: str) -> Engine:
+        engine = create_engine(self.url)
+        if engine.dialect.name == "sqlite":
+
+            @event.listens_for(engine, "connect")
+            def _connect(connection: Any, _record: Any) -> None:
+                connection.isolation_level = None  # we say BEGIN ourselves; the driver would say it too late
+                for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+                    connection.execute(f"PRAGMA {pragma}")
+
+            @event.listens_for(engine, "begin")
+            def _begin(connection: Connection) -> None:
+                connection.exec_driver_sql(begin)
+
+        return engine
+
+    def _write_forever(self) -> None:
+        while True:
+            batch = [self._queue.get()]
+            while len(batch) < BATCH_MAX and batch[-1] is not None:
+                try:
+                    batch.append(self._queue.get_nowait())
+                except queue.Empty:
+                    break
+            work = [item for item in batch if item is not None]
+            if work:
+                self._commit(work)
+            if len(work) < len(batch):
+                break
+        while not self._queue.empty():  # handed in while we closed
+            item = self._queue.get()
+            if item is not None and item[1] is not None:
+                item[1].set_exception(LedgerUnavailable(f"{self.place}: the ledger is closed"))
+
+    def _commit(self, work: list[tuple[Change[Any], Future[Any] | None]]) -> None:
+        outcomes: list[tuple[Any, BaseException | None]] = []
+        try:
+            with self._writer.begin() as connection:
+                for change, _ in work:
+                    outcomes.append(self._apply(connection, change))
+        except DBAPIError as error:  # the disk, or the database server: none of the batch happened
+            away = LedgerUnavailable(f"{self.place}: cannot write the ledger: {error.orig}")
+            log.error("%s", away)
+            outcomes = [(None, away)] * len(work)
+        else:
+            self.version += 1
+        for (_, future), (value, raised) in zip(work, outcomes, strict=True):
+            if future is None:
+                if raised is not None:
+                    log.warning("a change of the ledger was dropped: %r", raised)
+            elif raised is not None:
+                future.set_exception(raised)
+            else:
+                future.set_result(value)
+
+    def _apply(self, connection: Connection, change: Change[Any]) -> tuple[Any, BaseException | None]:
+        try:
+            with connection.begin_nested():
+                return change(connection), None
+        except OperationalError:
+            raise  # not about this change: the whole batch is in doubt
+        except Exception as error:
+            return None, error
+
+
+def get_meta(connection: Connection, key: str, default: str) -> str:
+    found = connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar()
+    return default if found is None else found
+
+
+def set_meta(connection: Connection, key: str, value: str) -> None:
+    changed = connection.execute(update(meta).where(meta.c.key == key).values(value=value))
+    if not changed.rowcount:
+        connection.execute(insert(meta).values(key=key, value=value))

@@ -1,0 +1,4 @@
+"""What should happen, as functions of facts and time.
+
+`referee`: which result is checked by whom, and when that is over.
+"""

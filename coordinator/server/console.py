@@ -1,0 +1,153 @@
+"""What the organizer sees: one line an event, a summary every ten seconds, a bar on a terminal."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from coordinator.ledger.database import LedgerUnavailable
+from coordinator.ledger.settlement import News
+from coordinator.ledger.tables import hosts
+from coordinator.server.coordinator import Coordinator
+
+WORDS = {
+    "started": "campaign started",
+    "campaign": "campaign is now",
+    "committed": "result committed",
+    "handed in again": "result handed in again",
+    "duplicate": "duplicate, not needed",
+    "equivocation": "two different results for one assignment",
+    "admitted": "admitted",
+    "rejected": "rejected",
+    "banned": "host banned",
+    "refused": "refused",
+    "liar": "false accusation",
+    "dispute": "dispute",
+    "silent": "checker is silent",
+    "complete": "campaign complete",
+}
+
+
+class Console:
+    """Plain lines when it is not a terminal. May be told news from any thread."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.core: Coordinator | None = None
+        self.is_terminal = sys.stdout.isatty()
+        self._lock = threading.Lock()
+        self._progress: Any = None
+        self._bars: dict[str, Any] = {}
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            if self._progress is not None:
+                self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            else:
+                with contextlib.suppress(BrokenPipeError):
+                    print(text, flush=True)
+
+    def news(self, news: News) -> None:
+        """One line: when, about what, what, who."""
+        about = self._about(news)
+        line = f"{time.strftime('%H:%M:%S')} {about}{WORDS.get(news.kind, news.kind)}: {news.text}"
+        if news.host:
+            line += f"  [{self._name(news.host)}]"
+        self.say(line)
+
+    def _about(self, news: News) -> str:
+        if not news.campaign or self.core is None:
+            return ""
+        campaign, _ = self.core.book.get(news.campaign)
+        place = f" #{news.assignment}" if news.assignment >= 0 else ""
+        return f"[{campaign.name}{place}] "
+
+    def _name(self, host: str) -> str:
+        """The host's own name and the end of its key: names are not unique, and not proved."""
+        name = ""
+        if self.core is not None:
+            if host == self.core.identity.host:
+                return "organizer"
+            with contextlib.suppress(LedgerUnavailable), self.core.ledger.read() as connection:
+                name = connection.execute(select(hosts.c.name).where(hosts.c.host == host)).scalar() or ""
+        return f"{name} {host[-8:]}".strip()
+
+    def welcome(self, join: str) -> None:
+        assert self.core is not None
+        states = self.core.book.states()
+        names = [f"{self.core.book.get(digest)[0].name} ({state})" for digest, state in states.items()]
+        going_on = f", going on with {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if states else ""
+        self.say(f"coordinator ready on {self.path}{going_on}")
+        self.say("volunteers join with:")
+        self.say(f"  zooswarm join {join}")
+        if not states:
+            self.say("start a campaign with:")
+            self.say("  zooswarm seed campaign.toml")
+        self.say("analysts copy the zoo with:")
+        self.say(f"  zooswarm pull {join} --out zoo")
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[None]:
+        """A bar a campaign while this lasts, on a terminal."""
+        if not self.is_terminal:
+            yield
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, refresh_per_second=2) as progress:
+            self._progress = progress
+            try:
+                yield
+            finally:
+                self._progress = None
+
+    def summary(self, status: dict[str, Any]) -> None:
+        for campaign in status["campaigns"]:
+            if campaign["state"] in ("complete", "cancelled") and campaign["digest"] not in self._bars:
+                continue
+            note = note_of(campaign, status)
+            if self._progress is None:
+                if campaign["state"] == "running":
+                    done = f"{campaign['networks_admitted']}/{campaign['networks']} networks"
+                    self.say(f"{time.strftime('%H:%M:%S')} [{campaign['name']}] {done}, {note}")
+                continue
+            bar = self._bars.get(campaign["digest"])
+            if bar is None:
+                bar = self._progress.add_task(campaign["name"], total=campaign["networks"], note=note)
+                self._bars[campaign["digest"]] = bar
+            self._progress.update(bar, completed=campaign["networks_admitted"], note=note)
+
+    def farewell(self) -> None:
+        self.say(f"stopped; everything is saved in {self.path}, the zoo in {self.path / 'zoo'}")
+        self.say(f"go on with: zooswarm host {self.path}")
+
+
+def note_of(campaign: dict[str, Any], status: dict[str, Any]) -> str:
+    """`2 hosts, 1 committed, 3 checking, 12 s left`."""
+    present = sum(host["seconds_ago"] <= 30 and not host["banned"] for host in status["hosts"])
+    parts = [f"{present} host{'s' if present != 1 else ''}"]
+    parts += [f"{campaign[key]} {key}" for key in ("committed", "checking", "rejected") if campaign[key]]
+    if campaign["state"] != "running":
+        parts.append(campaign["state"])
+    if campaign["eta_seconds"] is not None:
+        parts.append(f"{duration(campaign['eta_seconds'])} left")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`, `2.1 d`."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86_400:.1f} d"

@@ -1,0 +1,239 @@
+"""`zooswarm host`: the coordinator with its sockets and threads, until somebody stops it."""
+
+import contextlib
+import ipaddress
+import logging
+import logging.handlers
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from coordinator.directories import read_settings, remember_directory, write_settings
+from coordinator.ledger.database import LedgerUnavailable
+from coordinator.server.console import Console
+from coordinator.server.coordinator import Coordinator
+from coordinator.server.service import serve, stop
+from protocol.errors import UsageError
+
+TICK_SECONDS = 0.2
+CURATE_SECONDS = 0.5
+GOSSIP_SECONDS = 2.0
+TROUBLE_SECONDS = 2.0  # after a full disk or the like, before the next try
+SUMMARY_SECONDS = 10.0
+FAREWELL_SECONDS = 4.0  # after the last campaign is complete, for hosts to fetch their outcomes
+BOOTSTRAP_SECONDS = 10.0  # how long the node's addresses are taken to stay the same
+
+log = logging.getLogger(__name__)
+
+
+def run_host(path: Path, listen: str, dht_port: int, announce: str | None, exit_when_done: bool, dht: bool) -> None:
+    """Serve until Ctrl-C, SIGTERM, or (`exit_when_done`) until every campaign is complete. Raises UsageError."""
+    name, port = split_listen(listen)
+    console = Console(path)
+    core = Coordinator(path, on_news=console.news)
+    console.core = core
+    log_to_file(path / "host.log")
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    with contextlib.ExitStack() as stack:
+        stack.callback(core.close)
+        server, service, port = serve(core, f"{name}:{port}")
+        stack.callback(stop, server, service)
+        public = announce or reachable_name(name)
+        join = f"{bracketed(public)}:{port}/{core.identity.host}"
+        settings = {"address": f"{bracketed(local_name(name))}:{port}", "join": join, **kept_port(path)}
+        write_settings(path, settings)
+        remember_directory(path)
+        node = None
+        if dht:
+            console.say("starting the swarm node ...")
+            node = start_node(path, name, dht_port, announce, settings, console.say)
+            stack.callback(node.close)
+            core.bootstrap = Remembered(node.visible_addresses)
+        threads = start_threads(core, node, f"{bracketed(public)}:{port}", stopping)
+        stack.callback(lambda: [thread.join(10) for thread in threads])
+        stack.callback(stopping.set)
+        console.welcome(join)
+        wait(core, console, stopping, exit_when_done)
+    console.farewell()
+
+
+def wait(core: Coordinator, console: Console, stopping: threading.Event, exit_when_done: bool) -> None:
+    said_at = time.monotonic()
+    with console.live():
+        while not stopping.wait(0.5):
+            if time.monotonic() - said_at >= SUMMARY_SECONDS or console.is_terminal:
+                said_at = time.monotonic()
+                with contextlib.suppress(LedgerUnavailable):
+                    console.summary(core.status())
+            with contextlib.suppress(LedgerUnavailable):
+                if exit_when_done and core.all_complete():
+                    stopping.wait(FAREWELL_SECONDS)
+                    return
+
+
+def start_threads(core: Coordinator, node, target: str, stopping: threading.Event) -> list[threading.Thread]:
+    loops = [
+        ("referee", core.tick, TICK_SECONDS, core.bench.kicked),
+        ("curator", core.curate, CURATE_SECONDS, None),
+    ]
+    if node is not None:
+        from coordinator.server.swarm_publisher import Gossip
+
+        loops.append(("gossip", Gossip(core, node, target).publish, GOSSIP_SECONDS, None))
+    threads = [
+        threading.Thread(target=repeat, args=(step, seconds, kicked, stopping), name=name, daemon=True)
+        for name, step, seconds, kicked in loops
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def repeat(
+    step: Callable[[], object], seconds: float, kicked: threading.Event | None, stopping: threading.Event
+) -> None:
+    """Do `step` every so often, or when kicked, whatever it raises: one trouble must not stop the rest for ever."""
+    said = ""
+    while not stopping.is_set():
+        try:
+            step()
+            said, pause = "", seconds
+        except (LedgerUnavailable, OSError, TimeoutError) as error:
+            if str(error) != said:
+                log.error("%s; trying again every %g s", error, TROUBLE_SECONDS)
+            said, pause = str(error), TROUBLE_SECONDS
+        except Exception:
+            log.exception("%s failed; this is a bug, please report it", getattr(step, "__qualname__", step))
+            pause = TROUBLE_SECONDS
+        if kicked is not None and pause == seconds:
+            kicked.wait(pause)
+        else:
+            stopping.wait(pause)
+
+
+# -- addresses -------------------------------------------------------------------------------------------------------
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """`host:port` -> (host, port). Raises UsageError."""
+    name, colon, port = listen.rpartition(":")
+    name = name.strip("[]")
+    if not colon or not name or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--listen {listen}: expected HOST:PORT, e.g. 127.0.0.1:7750 or 0.0.0.0:7750")
+    return name, int(port)
+
+
+def bracketed(name: str) -> str:
+    return f"[{name}]" if ":" in name else name
+
+
+def local_name(name: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
+
+
+def reachable_name(name: str) -> str:
+    """What others dial when we listen on every interface: the address of the default route, or this machine's name."""
+    if name not in ("0.0.0.0", "::"):
+        return name
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: nothing is sent
+            return probe.getsockname()[0]
+        except OSError:
+            return socket.gethostname()
+
+
+def free_port(name: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((name, 0))
+        return probe.getsockname()[1]
+
+
+def kept_port(path: Path) -> dict[str, int]:
+    port = read_settings(path).get("dht_port")
+    return {"dht_port": port} if isinstance(port, int) and 0 < port < 65536 else {}
+
+
+def start_node(path: Path, name: str, dht_port: int, announce: str | None, settings: dict, say: Callable[[str], None]):
+    """The swarm's first node, on the port of last time if it can be had. Raises UsageError."""
+    kept = dht_port or settings.get("dht_port", 0)
+    try:
+        ip = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]
+    except OSError:
+        raise UsageError(f"--listen {name}: no such address") from None
+    try:
+        node, port = _node(path, str(ip), kept or free_port(str(ip)), announce)
+    except UsageError as error:
+        if dht_port or not kept:
+            raise
+        node, port = _node(path, str(ip), free_port(str(ip)), announce)
+        say(f"the swarm's port {kept} is taken ({error}); using {port} from now on")
+    settings["dht_port"] = port
+    write_settings(path, settings)
+    return node
+
+
+def _node(path: Path, ip: str, port: int, announce: str | None):
+    from protocol.swarm.node import SwarmNode
+
+    if not _bindable(ip, port):
+        raise UsageError(f"port {port} is in use")
+    shown = []
+    if announce:
+        try:
+            kind = f"ip{ipaddress.ip_address(announce).version}"
+        except ValueError:
+            kind = "dns"
+        shown = [f"/{kind}/{announce}/tcp/{port}"]
+    node = SwarmNode(path / "identity", listen=ip, port=port, announce=shown, log_path=path / "swarm.log")
+    return node.start(), port
+
+
+def _bindable(ip: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of our own last run may be in TIME_WAIT
+        try:
+            probe.bind((ip, port))
+        except OSError:
+            return False
+        return True
+
+
+class Remembered:
+    """The node's addresses, asked for at most every BOOTSTRAP_SECONDS: every Join wants them."""
+
+    def __init__(self, ask: Callable[[], list[str]]):
+        self._ask, self._lock = ask, threading.Lock()
+        self._value: list[str] = []
+        self._asked_at = -BOOTSTRAP_SECONDS
+
+    def __call__(self) -> list[str]:
+        with self._lock:
+            if time.monotonic() - self._asked_at >= BOOTSTRAP_SECONDS:
+                try:
+                    self._value = self._ask()
+                except Exception as error:
+                    log.warning("the swarm node does not say where it is: %r", error)
+                self._asked_at = time.monotonic()
+            return self._value
+
+
+def log_to_file(path: Path) -> None:
+    """Everything to DIR/host.log, which is bounded; what a person must know also to stderr."""
+    logger = logging.getLogger("coordinator")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    with contextlib.suppress(OSError):
+        kept = logging.handlers.RotatingFileHandler(path, maxBytes=4 << 20, backupCount=2)
+        kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        logger.addHandler(kept)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(logging.WARNING)
+    shown.setFormatter(logging.Formatter("zooswarm: %(message)s"))
+    logger.addHandler(shown)

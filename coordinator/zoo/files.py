@@ -1,0 +1,116 @@
+"""The zoo's immutable files: exact bytes under their digest, whole or absent, and a manifest that one writer wins."""
+
+import contextlib
+import io
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from protocol.canonical import canonical_json, hexdigest, write_atomic
+from protocol.errors import Refused
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.datasets import check_file
+from protocol.zoo.store import Part, ShardRef, part_path, shard_arrays, shard_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_shard(zoo: Path, recipe: Recipe, seeds: list[int], weights_NP: np.ndarray) -> ShardRef:
+    """One safetensors file, one stacked array a layer; its header names the networks even without a catalogue.
+
+    Written here because the library orders metadata by chance, and equal networks must give equal bytes.
+    """
+    header: dict[str, Any] = {
+        "__metadata__": {
+            "format": "zooswarm-shard/1",
+            "recipe": recipe.digest,
+            "seeds": " ".join(map(str, seeds)),
+        }
+    }
+    blocks, column = [], 0
+    for name, shape, begin, end in shard_arrays(recipe, len(seeds)):
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+        width = (end - begin) // (4 * len(seeds))
+        blocks.append(np.ascontiguousarray(weights_NP[:, column : column + width], "<f4").tobytes())
+        column += width
+    text = canonical_json(header)
+    text += b" " * (-(8 + len(text)) % 64)  # aligned, so that a mapping can be used in place
+    data = b"".join([len(text).to_bytes(8, "little"), text, *blocks])
+    digest = hexdigest(data)
+    put(shard_path(zoo, recipe.digest, digest), data)
+    return ShardRef(digest=digest, bytes=len(data), rows=len(seeds), recipe=recipe.digest)
+
+
+def write_part(zoo: Path, table: "pa.Table") -> Part:
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", row_group_size=100_000, write_page_checksum=True)
+    data = sink.getvalue()
+    digest = hexdigest(data)
+    put(part_path(zoo, digest), data)
+    counts = {line["values"]: line["counts"] for line in table["class"].value_counts().to_pylist()}
+    return Part(digest=digest, bytes=len(data), rows=table.num_rows, classes=dict(sorted(counts.items())))
+
+
+def weights_digest(params: np.ndarray) -> str:
+    """SHA-256 of one network's parameters (P,), as a host commits to them."""
+    return hexdigest(np.asarray(params, "<f4").tobytes())
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write an immutable file; one that is there and damaged is written again."""
+    if not path.is_file() or path.stat().st_size != len(data) or path.read_bytes() != data:
+        write_atomic(path, data)
+
+
+def copy_data(source: Path, path: Path) -> int:
+    """Copy a data set under its digest, whole or not at all; its length. Raises ValueError: damaged on the way."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            shutil.copyfile(source, partial)
+            check_file(partial, path.name)
+            with partial.open("rb") as f:
+                os.fsync(f.fileno())
+            partial.replace(path)
+        except Refused as error:
+            raise ValueError(f"data set {path.name}: {error}") from None
+        finally:
+            partial.unlink(missing_ok=True)
+    return path.stat().st_size
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write `path` whole, durable, unless it exists; False when it does. One of many writers wins."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.partial")
+    write_atomic(partial, data)
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink()
+    sync_folder(path.parent)
+    return True
+
+
+def sync_folders(zoo: Path) -> None:
+    """A rename is durable once its folder is; the manifest must not outlive the files that it names."""
+    for folder in [zoo, *zoo.iterdir(), *(zoo / "weights").glob("*")]:
+        if folder.is_dir():
+            sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems cannot, and then there is nothing to do
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

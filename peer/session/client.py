@@ -1,0 +1,131 @@
+"""The coordinator as a volunteer sees it: gRPC calls that either answer, refuse, or find nobody there."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+
+from protocol.errors import Refused
+from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
+from protocol.rpc.wire import GRPC_OPTIONS, chunks, collect, from_wire, refusal, to_wire
+from protocol.trust.envelope import Envelope, Message, seal, unseal
+from protocol.trust.identity import Identity
+from protocol.trust.messages import Admission, Answer, Heartbeat, Inbox, Receipt, Upload
+
+CALL_SECONDS = 15.0
+BLOB_SECONDS = 120.0
+DATA_SECONDS = 300.0  # then the rest is asked for again, from where it stopped
+T = TypeVar("T")
+
+
+class Away(Exception):
+    """The coordinator does not answer now. Work goes on; what is finished waits on disk."""
+
+
+class Client:
+    """One coordinator. Methods raise Away when it is not there, Refused when it says no."""
+
+    def __init__(self, target: str, identity: Identity, organizer: str | None = None):
+        self.identity, self.organizer = identity, organizer
+        self.channel = grpc.insecure_channel(target, options=GRPC_OPTIONS)
+        self.stub = CoordinatorStub(self.channel)
+
+    def _call(self, method: Callable[..., T], request: Any, seconds: float = CALL_SECONDS) -> T:
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
+
+    def _translate(self, error: grpc.RpcError) -> Exception:
+        refused = refusal(error)
+        if refused is not None:
+            return refused
+        return Away(error.code().name.lower().replace("_", " ") if isinstance(error, grpc.Call) else "no answer")
+
+    def join(self, version: str) -> pb.JoinReply:
+        """Who is there; remembers the organizer's name on first use. Raises Refused when it is another organizer."""
+        reply = self._call(self.stub.Join, pb.JoinRequest(version=version))
+        if self.organizer is not None and reply.organizer != self.organizer:
+            raise Refused("organizer", f"{reply.organizer} answers there, not {self.organizer}")
+        self.organizer = reply.organizer
+        return reply
+
+    def campaign(self, digest: str) -> tuple[bytes, Envelope]:
+        """A campaign's exact bytes and its manifest, still to be checked."""
+        reply = self._call(self.stub.GetCampaign, pb.CampaignRequest(digest=digest))
+        return reply.campaign, from_wire(reply.manifest)
+
+    def poll(self, heartbeat: dict[str, Any]) -> Inbox:
+        """Say that we are here; returns what there is for us, signed by the organizer for this very heartbeat."""
+        nonce = secrets.token_bytes(16)
+        message = seal(self.identity, Heartbeat(nonce=nonce, **heartbeat))
+        reply = self._call(self.stub.Poll, to_wire(message))
+        inbox = unseal(from_wire(reply), Inbox, signer=self.organizer)
+        if inbox.nonce != nonce:
+            raise Refused("inbox", "an answer to another heartbeat")
+        return inbox
+
+    def submit_result(self, envelope: Envelope) -> Envelope:
+        """Hand in a signed result. Returns the signed Receipt, or an Admission that says `duplicate`."""
+        reply = from_wire(self._call(self.stub.SubmitResult, to_wire(envelope)))
+        if reply.kind == Admission.KIND:
+            about = unseal(reply, Admission, signer=self.organizer).result
+        else:
+            about = unseal(reply, Receipt, signer=self.organizer).result
+        if about != envelope.digest:
+            raise Refused("receipt", "an answer about another result")
+        return reply
+
+    def submit_answer(self, answer: Answer) -> None:
+        self._call(self.stub.SubmitAnswer, to_wire(self._seal(answer)))
+
+    def put(self, result: bytes, part: str, data: bytes) -> None:
+        upload = self._seal(Upload(result=result, part=part, size=len(data)))
+        self._call(self.stub.PutBlob, chunks(data, upload), BLOB_SECONDS)
+
+    def get(self, result: bytes, part: str, slot: int, size: int) -> bytes:
+        """Exactly `size` bytes of a blob, or Refused."""
+        stream = self._call(self.stub.GetBlob, pb.BlobRequest(result=result, part=part, slot=slot), BLOB_SECONDS)
+        try:
+            return collect(stream, size)
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
+
+    def data(self, digest: str, offset: int) -> Iterator[bytes]:
+        """A data set's bytes from `offset` on, as they come; still to be checked."""
+        try:
+            request = pb.DataRequest(digest=digest, offset=offset)
+            for chunk in self.stub.GetData(request, timeout=DATA_SECONDS):
+                yield chunk.data
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
+
+    def _seal(self, message: Message) -> Envelope:
+        return seal(self.identity, message)
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+def is_receipt(envelope: Envelope) -> bool:
+    return envelope.kind == Receipt.KIND
+
+
+class Backoff:
+    """Grows from 1 to `longest` seconds while the coordinator is away; the clock is an argument."""
+
+    def __init__(self, longest: float = 10.0):
+        self.longest, self.delay, self.until = longest, 0.0, 0.0
+
+    def failed(self, now: float) -> None:
+        self.delay = min(self.longest, max(1.0, 2 * self.delay))
+        self.until = now + self.delay
+
+    def worked(self) -> None:
+        self.delay = self.until = 0.0
+
+    def ready(self, now: float | None = None) -> bool:
+        return (time.monotonic() if now is None else now) >= self.until

@@ -1,0 +1,1 @@
+"""The volunteer's directory: `bundle` (one assignment's files), `home` (identity, campaigns, bundles)."""

@@ -1,0 +1,103 @@
+"""A volunteer's directory: identity, lock, cached campaigns, bundles. Everything in it survives a kill."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import msgspec
+
+from peer.storage.bundle import Bundle, bundle_name
+from protocol.canonical import write_atomic
+from protocol.errors import Refused, UsageError
+from protocol.recipes.campaign import Assignment, Campaign, campaign_from_bytes
+from protocol.tasks.datasets import Shelf
+from protocol.trust.envelope import Envelope, envelope_from_bytes, unseal
+from protocol.trust.identity import Identity
+from protocol.trust.messages import Manifest
+
+
+class Known(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the last successful join taught us, so that we can go on while the coordinator is away."""
+
+    address: str
+    organizer: str
+    bootstrap: list[str]
+    campaigns: list[str]
+    peers: list[str] = []  # addresses met in the DHT
+
+
+class Home:
+    """Opens and locks a volunteer's directory. Raises UsageError when it cannot be used, naming the path."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            (path / "bundles").mkdir(parents=True, exist_ok=True)
+            (path / "campaigns").mkdir(exist_ok=True)
+            self._lock = (path / "lock").open("a+")
+        except OSError as error:
+            raise UsageError(
+                f"{path}: cannot use this directory: {error.strerror}; choose another with --dir"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"{path}: another volunteer runs from this directory; give this one its own --dir"
+            ) from None
+        self.shelf = Shelf(path / "data")
+        self.identity_path = path / "identity"
+        self.identity = Identity.load_or_create(self.identity_path)
+
+    # -- what we know of the swarm --------------------------------------------------------------------------------
+    def known(self, address: str) -> Known | None:
+        try:
+            known = msgspec.json.decode((self.path / "known.json").read_bytes(), type=Known)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        return known if known.address == address else None
+
+    def remember(self, known: Known) -> None:
+        write_atomic(self.path / "known.json", msgspec.json.encode(known))
+
+    def add_campaign(self, data: bytes, manifest: Envelope, organizer: str) -> Campaign:
+        """Check and keep a campaign's bytes and manifest. Raises Refused."""
+        campaign = campaign_from_bytes(data)
+        if unseal(manifest, Manifest, signer=organizer).campaign != campaign.digest:
+            raise Refused("manifest", "the manifest is for another campaign")
+        folder = self.path / "campaigns"
+        write_atomic(folder / f"{campaign.digest}.json", data)
+        write_atomic(folder / f"{campaign.digest}.manifest", manifest.to_bytes())
+        return campaign
+
+    def campaign(self, digest: str, organizer: str) -> tuple[Campaign, Manifest] | None:
+        """A cached campaign and its manifest, checked again; None when it is not here."""
+        folder = self.path / "campaigns"
+        try:
+            campaign = campaign_from_bytes((folder / f"{digest}.json").read_bytes())
+            envelope = envelope_from_bytes((folder / f"{digest}.manifest").read_bytes())
+            return campaign, unseal(envelope, Manifest, signer=organizer)
+        except (FileNotFoundError, Refused):
+            return None
+
+    # -- bundles --------------------------------------------------------------------------------------------------
+    def bundle(self, assignment: Assignment) -> Bundle:
+        path = self.path / "bundles" / bundle_name(assignment.campaign, assignment.index)
+        return Bundle.create(path, assignment)
+
+    def bundles(self, campaigns: dict[str, Campaign]) -> list[Bundle]:
+        """Bundles on disk that belong to campaigns we know."""
+        found = []
+        for path in sorted((self.path / "bundles").iterdir()):
+            try:
+                about = json.loads((path / "assignment.json").read_bytes())
+                campaign = campaigns[about["campaign"]]
+                found.append(Bundle(path, campaign.assignments[about["index"]]))
+            except (OSError, ValueError, KeyError, IndexError, TypeError):
+                continue  # another swarm's, or cut short before it began
+        return found
+
+    def free_bytes(self) -> int:
+        stat = os.statvfs(self.path)
+        return stat.f_bavail * stat.f_frsize

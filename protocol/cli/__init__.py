@@ -1,0 +1,1 @@
+"""The one command: `main` (verbs come from each package's entry point, so that no package imports another)."""

@@ -1,0 +1,152 @@
+"""Compile exact.c on this machine, once: the library's name is the digest of everything that determines it."""
+
+import contextlib
+import functools
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from protocol.canonical import hexdigest
+from protocol.errors import UsageError
+
+SOURCE = Path(__file__).parents[1] / "kernels" / "exact.c"
+# No fused multiply-add: the one licence that compilers take by default (gcc everywhere, clang on aarch64) and that
+# changes bits. errno and floating-point traps are of no use here and would keep loops from becoming vectors.
+STRICT = ("-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math")
+ISA_FLAGS = {
+    "baseline": (),
+    "v3": ("-march=x86-64-v3",),
+    "v4": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+    "native": ("-march=native",),
+}
+V3_FLAGS = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
+V4_FLAGS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+COMPILE_SECONDS_MAX = 300
+
+
+class CompilerError(UsageError):
+    """The compiler runs, but does not accept the engine or a flag."""
+
+
+def library(isa: str = "auto", optimize: str = "-O3") -> tuple[Path, str]:
+    """The compiled engine for an instruction set: (path, the set's name). Compiles if it is not in the cache.
+
+    `auto` is the best that both the processor and the compiler know. Raises UsageError: unknown `isa`, no C compiler,
+    compiler fails, cache not writable.
+    """
+    isas = supported_isas()
+    if isa != "auto":
+        if isa not in isas:
+            raise UsageError(f"--isa {isa}: this processor offers {', '.join(isas)}")
+        return compiled(isa, optimize), isa
+    for better in reversed(isas[1:-1]):
+        with contextlib.suppress(CompilerError):  # a compiler older than the processor
+            return compiled(better, optimize), better
+    return compiled("baseline", optimize), "baseline"
+
+
+def compiled(isa: str, optimize: str) -> Path:
+    compiler = find_compiler()
+    flags = (optimize, *STRICT, *ISA_FLAGS[isa], "-shared", "-fPIC")
+    source = b"".join(path.read_bytes() for path in [SOURCE, *sorted(SOURCE.parent.glob("*.h"))])
+    what = "\0".join([*flags, *compiler, compiler_version(tuple(compiler)), platform.machine(), cpu_model(isa)])
+    path = cache_folder() / f"exact-{hexdigest(source + what.encode())[:32]}.so"
+    if not path.exists():
+        compile_to(path, [*compiler, *flags, "-o", "{output}", str(SOURCE), "-lm"])
+    return path
+
+
+def supported_isas() -> list[str]:
+    """Instruction sets that this machine can run: baseline, what is better, then native."""
+    flags = cpu_flags()
+    isas = ["baseline"]
+    if flags >= V3_FLAGS:
+        isas.append("v3")
+    if flags >= V3_FLAGS | V4_FLAGS:
+        isas.append("v4")
+    return [*isas, "native"]
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """Linux's processor flags on x86-64; empty elsewhere, where the compiler's default is the only choice."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return frozenset()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("flags"):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
+
+
+def cpu_model(isa: str) -> str:
+    """`native` means another thing on another processor, also when both share a home folder."""
+    return " ".join(sorted(cpu_flags())) + platform.processor() if isa == "native" else ""
+
+
+def find_compiler() -> list[str]:
+    """$CC, else cc, gcc or clang. Raises UsageError."""
+    if os.environ.get("CC"):
+        command = shlex.split(os.environ["CC"])
+        if command and shutil.which(command[0]):
+            return command
+        raise UsageError(f"$CC names {os.environ['CC']!r}, which is not a program; unset it or name a C compiler")
+    for name in ("cc", "gcc", "clang"):
+        if path := shutil.which(name):
+            return [path]
+    raise UsageError(
+        "no C compiler found; install one (`apt install gcc`, `dnf install gcc`, `xcode-select --install`), "
+        "or use --backend numpy, which is some hundred times slower"
+    )
+
+
+@functools.cache
+def compiler_version(compiler: tuple[str, ...]) -> str:
+    try:
+        done = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"{compiler[0]}: this C compiler does not run: {error}") from None
+    return done.stdout
+
+
+def cache_folder() -> Path:
+    """The user's own cache folder for compiled engines. Raises UsageError if it cannot be made."""
+    path = platformdirs.user_cache_path("zooswarm") / "engine"
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot keep the compiled engine here ({error.strerror}); "
+            "set XDG_CACHE_HOME to a folder that you can write"
+        ) from None
+    return path
+
+
+def compile_to(path: Path, command: list[str]) -> None:
+    """Compile beside `path`, then rename: two processes that race both end with a whole library."""
+    try:
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".exact-", suffix=".so")
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent}: cannot write the compiled engine ({error.strerror}); "
+            "free some space, or set XDG_CACHE_HOME to another folder"
+        ) from None
+    os.close(handle)
+    try:
+        arguments = [partial if a == "{output}" else a for a in command]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=COMPILE_SECONDS_MAX, check=False)
+        if done.returncode:
+            first = next(iter(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
+            raise CompilerError(f"{command[0]} cannot compile the engine: {first}; set CC to another C compiler")
+        Path(partial).replace(path)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"{command[0]} cannot compile the engine: {error}; set CC to another C compiler") from None
+    finally:
+        with contextlib.suppress(OSError):
+            Path(partial).unlink()

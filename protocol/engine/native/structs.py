@@ -1,0 +1,192 @@
+"""A recipe as exact.c reads it: structs with the fields of program.h and optimizers.h, in their order."""
+
+import ctypes
+
+import numpy as np
+
+from protocol.engine.streams import dropout_draw, dropout_key
+from protocol.recipes.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Flow,
+    GlobalAvgPool,
+    GroupNorm,
+    Gru,
+    Last,
+    Layer,
+    LayerNorm,
+    LeakyRelu,
+    Linear,
+    Lstm,
+    MaxPool2d,
+    Relu,
+    Rnn,
+    Sigmoid,
+    Tanh,
+    arrays_of,
+    size,
+    values_kept,
+)
+from protocol.recipes.recipe import Recipe
+
+KINDS = {
+    Gru: 1,
+    Linear: 2,
+    Relu: 3,
+    Lstm: 4,
+    Rnn: 5,
+    Last: 6,
+    Conv2d: 7,
+    MaxPool2d: 8,
+    AvgPool2d: 9,
+    GlobalAvgPool: 9,
+    LeakyRelu: 10,
+    Tanh: 11,
+    Sigmoid: 12,
+    Dropout: 13,
+    LayerNorm: 14,
+    GroupNorm: 14,
+}
+LOSSES = {"mse": 1, "bce": 2, "cross_entropy": 3}
+TARGETS = {"pins": 1, "values": 2, "classes": 3}
+BYTES, FLOATS = 1, 2
+RULES = {"adam": 1, "adamw": 2, "sgd": 3, "rmsprop": 4}
+
+LANES, LANES_MAX = 16, 64
+CACHE_BYTES = 1 << 20  # second-level cache: what a group works on should fit, unless its weights fill it anyway
+WEIGHT_BYTES = 1 << 17
+
+
+class CLayer(ctypes.Structure):
+    _fields_ = [
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                *("kind", "inputs", "outputs", "offset", "length", "length_out"),
+                *("channels", "height", "width", "out_channels", "out_height", "out_width"),
+                *("kernel_height", "kernel_width", "stride", "padding", "groups", "spatial"),
+            )
+        ),
+        ("number", ctypes.c_float),
+        ("threshold", ctypes.c_uint32),
+    ]
+
+
+class CProgram(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("layers", "parameters", "lanes")),
+        *((name, ctypes.c_int32) for name in ("input_kind", "target_kind", "loss", "target_length", "target_width")),
+        ("scale", ctypes.c_float),
+        ("layer", ctypes.POINTER(CLayer)),
+    ]
+
+
+class CSamples(ctypes.Structure):
+    _fields_ = [("inputs", ctypes.c_void_p), ("targets", ctypes.c_void_p)]
+
+
+class COptimizer(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("rule", "nesterov")),
+        *(
+            (name, ctypes.c_float)
+            for name in ("beta1", "rest1", "beta2", "rest2", "epsilon", "momentum", "decay", "clip")
+        ),
+    ]
+
+
+def program_of(recipe: Recipe, input_dtype: np.dtype, samples: int) -> CProgram:
+    """`samples` is how many go through at once: a batch, or the held-out set."""
+    layers = []
+    offset = 0
+    for layer, before, after in zip(recipe.network.layers, recipe.flows, recipe.flows[1:], strict=False):
+        if not isinstance(layer, Flatten):  # features of an image are in order already
+            layers.append(_layer(layer, before, after, offset))
+        offset += sum(size(shape) for _, shape in arrays_of(layer, before))
+    shape = recipe.task_shape
+    return CProgram(
+        layers=len(layers),
+        parameters=offset,
+        lanes=_lanes(recipe, samples),
+        input_kind=BYTES if input_dtype == np.uint8 else FLOATS,
+        target_kind=TARGETS[shape.target],
+        loss=LOSSES[recipe.training.loss],
+        target_length=shape.target_length,
+        target_width=shape.width,
+        scale=shape.scale,
+        layer=(CLayer * len(layers))(*layers),
+    )
+
+
+def _layer(layer: Layer, before: Flow, after: Flow, offset: int) -> CLayer:
+    made = CLayer(
+        kind=KINDS[type(layer)],
+        inputs=before.features,
+        outputs=after.features,
+        offset=offset,
+        length=before.length,
+        length_out=after.length,
+        groups=1,
+        spatial=1,
+    )
+    if isinstance(layer, Conv2d | MaxPool2d | AvgPool2d | GlobalAvgPool):
+        made.channels, made.height, made.width = before.shape
+        made.stride = 1
+    if isinstance(layer, Conv2d | MaxPool2d | AvgPool2d):
+        made.out_channels, made.out_height, made.out_width = after.shape
+        made.kernel_height = made.kernel_width = layer.kernel
+        made.stride = layer.stride or layer.kernel
+    if isinstance(layer, Conv2d):
+        made.padding = layer.padding
+    if isinstance(layer, GlobalAvgPool):
+        made.out_channels, made.out_height, made.out_width = before.shape[0], 1, 1
+        made.kernel_height, made.kernel_width = before.shape[1:]
+    if isinstance(layer, LeakyRelu):
+        made.number = layer.slope
+    if isinstance(layer, Dropout):
+        made.threshold, made.number = dropout_draw(layer)
+    if isinstance(layer, LayerNorm | GroupNorm):
+        made.number = layer.epsilon
+    if isinstance(layer, GroupNorm):
+        made.groups, made.spatial = layer.groups, size(before.shape[1:])
+    return made
+
+
+def _lanes(recipe: Recipe, samples: int) -> int:
+    """Samples that go through together: as many as fit the cache, or where weights are large, as share their loads."""
+    kept = sum(values_kept(layer, flow) for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False))
+    lanes = LANES
+    while lanes < min(samples, LANES_MAX) and (
+        4 * kept * 2 * lanes <= CACHE_BYTES or 4 * recipe.parameter_count > WEIGHT_BYTES
+    ):
+        lanes *= 2
+    return lanes
+
+
+def dropout_keys(recipe: Recipe, seed: int) -> np.ndarray:
+    """(layers, 2) uint32: the key of each dropout layer's stream."""
+    places = [i for i, layer in enumerate(recipe.network.layers) if not isinstance(layer, Flatten)]
+    keys = np.zeros((len(places), 2), np.uint32)
+    for row, i in enumerate(places):
+        if isinstance(recipe.network.layers[i], Dropout):
+            keys[row] = dropout_key(recipe, seed, i)
+    return keys
+
+
+def optimizer_of(recipe: Recipe) -> COptimizer:
+    t = recipe.training
+    beta2 = t.alpha if t.optimizer == "rmsprop" else t.beta2
+    return COptimizer(
+        rule=RULES[t.optimizer],
+        nesterov=t.nesterov,
+        beta1=t.beta1,
+        rest1=1.0 - t.beta1,
+        beta2=beta2,
+        rest2=1.0 - beta2,
+        epsilon=t.epsilon,
+        momentum=t.momentum,
+        decay=t.weight_decay,
+        clip=t.clip_norm,
+    )

@@ -1,0 +1,222 @@
+"""The NumPy backend: slow, readable, and with docs/exact_arithmetic.md the specification of `exact-1`.
+
+Arithmetic is IEEE-754 binary32 by float32 ufuncs, one rounding an operation, only + - * / sqrt and comparisons. Every
+sum is written out in its order: no np.sum, no matmul. Reading order: `arithmetic`, `passes`, `passes_image`, `losses`.
+"""
+
+import numpy as np
+
+from protocol.engine import Evaluation, State
+from protocol.engine.reference.arithmetic import LANES, F
+from protocol.engine.reference.losses import count_correct, loss_and_delta
+from protocol.engine.reference.passes import (
+    DropoutPass,
+    GruPass,
+    LastPass,
+    LeakyReluPass,
+    LinearPass,
+    LstmPass,
+    NormPass,
+    ReluPass,
+    RnnPass,
+    SigmoidPass,
+    TanhPass,
+)
+from protocol.engine.reference.passes_image import ConvPass, PoolPass
+from protocol.engine.schedule import step_sizes
+from protocol.engine.streams import batch_order, dropout_draw, dropout_key
+from protocol.recipes.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Flow,
+    GlobalAvgPool,
+    GroupNorm,
+    Gru,
+    Last,
+    Layer,
+    LayerNorm,
+    LeakyRelu,
+    Linear,
+    Lstm,
+    MaxPool2d,
+    Relu,
+    Rnn,
+    Tanh,
+    arrays_of,
+    size,
+)
+from protocol.recipes.recipe import Recipe, Training
+from protocol.tasks.data import TaskData
+
+Pass = (
+    LinearPass
+    | GruPass
+    | LstmPass
+    | RnnPass
+    | LastPass
+    | ReluPass
+    | LeakyReluPass
+    | TanhPass
+    | SigmoidPass
+    | DropoutPass
+    | NormPass
+    | ConvPass
+    | PoolPass
+)
+
+
+class NumpyEngine:
+    """The reference backend."""
+
+    name = "numpy"
+
+    def train(
+        self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
+    ) -> tuple[list[State], np.ndarray]:
+        results = [train_one(recipe, data, seed, state, steps) for seed, state in zip(seeds, states, strict=True)]
+        losses = np.array([losses for _, losses in results], F).reshape(len(seeds), steps)
+        return [state for state, _ in results], losses
+
+    def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
+        return self.evaluate(recipe, data, params).loss
+
+    def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
+        rows, loss = np.arange(len(data.held_out_inputs)), recipe.training.loss
+        inputs, targets = load(recipe, data.held_out_inputs, data.held_out_targets, rows)
+        losses, correct = [], []
+        for flat in params:
+            outputs = forward(network_passes(recipe, flat, 0), inputs, None)
+            losses.append(loss_and_delta(loss, outputs, targets, len(rows))[0])
+            correct.append(count_correct(loss, outputs, targets, len(rows)))
+        return Evaluation.of(recipe, np.array(losses, F), np.array(correct, np.int64))
+
+
+def train_one(recipe: Recipe, data: TaskData, seed: int, state: State, steps: int) -> tuple[State, list[np.float32]]:
+    """`steps` steps of one network: (new state, the loss of each step's batch before the step)."""
+    params, moments = state.params.copy(), state.moments.copy()
+    order, sizes = batch_order(recipe, seed, state.step, steps), step_sizes(recipe, state.step, steps)
+    losses = []
+    for s in range(steps):
+        loss, gradient = loss_and_gradient(recipe, params, data, order[s], seed, state.step + s)
+        params, moments = optimize(recipe.training, sizes[s], params, moments, gradient)
+        losses.append(loss)
+    return State(step=state.step + steps, params=params, moments=moments), losses
+
+
+def loss_and_gradient(
+    recipe: Recipe, params: np.ndarray, data: TaskData, rows: np.ndarray, seed: int = 0, step: int = 0
+) -> tuple[np.float32, np.ndarray]:
+    """Mean loss over every sample and target of a batch, and its gradient (P,)."""
+    passes = network_passes(recipe, params, seed)
+    inputs, targets = load(recipe, data.inputs, data.targets, rows)
+    outputs = forward(passes, inputs, step)
+    loss, delta = loss_and_delta(recipe.training.loss, outputs, targets, len(rows))
+    gradients: list[np.ndarray] = []
+    for layer in reversed(passes):
+        delta, arrays = layer.backward(delta)
+        gradients = arrays + gradients
+    return loss, np.concatenate([g.reshape(-1) for g in gradients])
+
+
+def optimize(
+    t: Training, sizes: np.ndarray, params: np.ndarray, moments: np.ndarray, gradient: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One step: (params, moments) -> (params, moments). `sizes` is a row of `schedule.step_sizes`."""
+    first, second = moments
+    rate, correction, shrink = sizes
+    decay, momentum, epsilon = F(t.weight_decay), F(t.momentum), F(t.epsilon)
+    if t.clip_norm > 0:
+        gradient = clip(gradient, F(t.clip_norm))
+    if t.weight_decay > 0 and t.optimizer == "adamw":
+        params = params - params * shrink
+    elif t.weight_decay > 0:
+        gradient = gradient + params * decay
+    if t.optimizer == "sgd" and not t.momentum:
+        params = params - gradient * rate
+    elif t.optimizer == "sgd":
+        first = first * momentum + gradient
+        params = params - (gradient + first * momentum if t.nesterov else first) * rate
+    elif t.optimizer == "rmsprop":
+        second = second * F(t.alpha) + (gradient * gradient) * F(1.0 - t.alpha)
+        move = gradient / (np.sqrt(second) + epsilon)
+        if t.momentum:
+            move = first = first * momentum + move
+        params = params - move * rate
+    else:
+        first = first * F(t.beta1) + gradient * F(1.0 - t.beta1)
+        second = second * F(t.beta2) + (gradient * gradient) * F(1.0 - t.beta2)
+        params = params - (first * rate) / (np.sqrt(second) * correction + epsilon)
+    return params, np.stack([first, second])
+
+
+def clip(gradient: np.ndarray, limit: np.float32) -> np.ndarray:
+    """Scaled so that the norm is at most `limit`: squares go to 16 sums in turn, then the tree over lanes."""
+    padded = np.zeros(-(-len(gradient) // LANES) * LANES, F)
+    padded[: len(gradient)] = gradient
+    total = np.zeros(LANES, F)
+    for row in padded.reshape(-1, LANES):
+        total = total + row * row
+    while len(total) > 1:
+        total = total[: len(total) // 2] + total[len(total) // 2 :]
+    scale = limit / (np.sqrt(total[0]) + F(1e-6))
+    return gradient * scale if scale < F(1) else gradient
+
+
+def load(recipe: Recipe, inputs: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples -> inputs (T, features, C, L) float32; targets likewise, or class numbers (T, C, L) int32."""
+    values = lanes(inputs[rows].reshape(len(rows), recipe.task_shape.length, -1))
+    if inputs.dtype == np.uint8:
+        values = values * F(recipe.task_shape.scale)
+    if recipe.task_shape.target == "classes":
+        return values, lanes(targets[rows][..., None])[:, 0].astype(np.int32)
+    return values, lanes(targets[rows])
+
+
+def lanes(values: np.ndarray) -> np.ndarray:
+    """(B, T, width) -> (T, width, C, L) float32; lanes past the last row are zero."""
+    blocks = -(-len(values) // LANES)
+    padded = np.zeros((blocks * LANES, *values.shape[1:]), F)
+    padded[: len(values)] = values
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(blocks, LANES, *values.shape[1:]), (0, 1), (2, 3)))
+
+
+def network_passes(recipe: Recipe, params: np.ndarray, seed: int) -> list[Pass]:
+    """The recipe's layers over views of the flat parameters (P,)."""
+    passes: list[Pass] = []
+    offset = 0
+    for index, (layer, flow) in enumerate(zip(recipe.network.layers, recipe.flows, strict=False)):
+        arrays = []
+        for _, shape in arrays_of(layer, flow):
+            arrays.append(params[offset : offset + size(shape)].reshape(shape))
+            offset += size(shape)
+        if isinstance(layer, Dropout):
+            passes.append(DropoutPass(*dropout_draw(layer), dropout_key(recipe, seed, index)))
+        elif not isinstance(layer, Flatten):  # features of an image are in order already
+            passes.append(_layer_pass(layer, flow, arrays))
+    return passes
+
+
+def _layer_pass(layer: Layer, flow: Flow, arrays: list[np.ndarray]) -> Pass:
+    if isinstance(layer, Conv2d):
+        return ConvPass(arrays[0], arrays[1], flow.shape, layer.stride, layer.padding)
+    if isinstance(layer, MaxPool2d | AvgPool2d):
+        kernel = layer.kernel, layer.kernel
+        return PoolPass(isinstance(layer, MaxPool2d), flow.shape, kernel, layer.stride or layer.kernel)
+    if isinstance(layer, GlobalAvgPool):
+        return PoolPass(False, flow.shape, (flow.shape[1], flow.shape[2]), 1)
+    if isinstance(layer, LayerNorm):
+        return NormPass(arrays[0], arrays[1], 1, 1, F(layer.epsilon))
+    if isinstance(layer, GroupNorm):
+        return NormPass(arrays[0], arrays[1], layer.groups, size(flow.shape[1:]), F(layer.epsilon))
+    if isinstance(layer, LeakyRelu):
+        return LeakyReluPass(F(layer.slope))
+    simple = {Linear: LinearPass, Gru: GruPass, Lstm: LstmPass, Rnn: RnnPass, Last: LastPass, Relu: ReluPass}
+    return (simple | {Tanh: TanhPass}).get(type(layer), SigmoidPass)(*arrays)
+
+
+def forward(passes: list[Pass], inputs: np.ndarray, step: int | None) -> np.ndarray:
+    for layer in passes:
+        inputs = layer.forward(inputs, step)
+    return inputs

@@ -1,0 +1,188 @@
+"""A campaign: recipes x seed ranges, the trust policy, licence and citation. TOML in, exact bytes and digest out.
+
+Expansion into assignments is a pure function: every host that holds the same bytes lists the same assignments.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited
+from protocol.errors import UsageError
+from protocol.recipes.recipe import RECIPE_BYTES_MAX, Recipe, check_recipe, from_canonical_bytes, parse_recipe
+from protocol.recipes.sweep import expand
+from protocol.tasks.fields import Name, Record
+
+CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
+BUNDLE_BYTES_MAX = 64 * 1024 * 1024  # final weights of one bundle, as one upload
+DATA_SETS_MAX = 32  # a volunteer fetches them all
+SEED_MAX = 2**31
+ASSIGNMENTS_MAX = 1_000_000  # listed in memory by every host: 16,000 keys in the DHT
+
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Count = Annotated[int, Meta(ge=0, le=10000)]
+
+
+class Policy(Record, frozen=True, kw_only=True):
+    """How results are checked and how long hosts may take (docs/trust.md has the formulas and what each costs)."""
+
+    probation_bundles: Count = 20  # a host's first admitted bundles are checked harder
+    probation_checkers: Annotated[int, Meta(ge=1, le=64)] = 8
+    probation_cells: Count = 4  # cells drawn for each checker, over the whole bundle
+    checkers: Annotated[int, Meta(ge=1, le=64)] = 4
+    cells: Count = 4
+    cells_per_network: Annotated[int, Meta(ge=0, le=64)] = 0  # drawn in every single network, on top
+    final_cell: bool = True  # the segment that ends in the published weights, of every network
+    epoch_seconds: Seconds = 5.0  # the beacon reveals at most one link in this time
+    opening_seconds: Seconds = 600.0  # a worker that opens nothing for so long voids its bundle
+    answer_seconds: Seconds = 300.0  # then the next checker in the draw's order takes the place
+    lease_seconds: Annotated[float, Meta(ge=5, le=300)] = 90.0
+    settle_seconds: Annotated[float, Meta(ge=0.1, le=30)] = 1.0
+    faults_before_ban: Annotated[int, Meta(ge=1, le=1000)] = 3
+
+
+class Population(Record, frozen=True, kw_only=True):
+    """One recipe trained from many seeds. Seeds are first_seed .. first_seed + count - 1, `bundle` to an assignment."""
+
+    recipe: Recipe
+    first_seed: Annotated[int, Meta(ge=0, lt=SEED_MAX)] = 0
+    count: Annotated[int, Meta(ge=1, le=1_000_000)]
+    bundle: Annotated[int, Meta(ge=1, le=256)] = 16
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a peer claims: one recipe and a block of seeds, named by (campaign digest, index)."""
+
+    campaign: str
+    index: int
+    recipe: Recipe
+    seeds: tuple[int, ...]
+
+
+class Campaign(Record, frozen=True, kw_only=True, dict=True):
+    name: Name
+    description: Annotated[str, Meta(max_length=2000)] = ""
+    licence: Annotated[str, Meta(min_length=1, max_length=100)] = "CC-BY-4.0"
+    citation: Annotated[str, Meta(max_length=2000)] = ""
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    populations: Annotated[tuple[Population, ...], Meta(min_length=1, max_length=1000)]
+    policy: Policy = Policy()
+
+    @cached_property
+    def exact(self) -> bytes:
+        return canonical_json(self)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of `exact`, 64 hex digits: the campaign's name."""
+        return hexdigest(self.exact)
+
+    @cached_property
+    def assignments(self) -> tuple[Assignment, ...]:
+        """All assignments in order; their index is what bitmaps in the DHT stand for."""
+        found: list[Assignment] = []
+        for population in self.populations:
+            end = population.first_seed + population.count
+            for first in range(population.first_seed, end, population.bundle):
+                seeds = tuple(range(first, min(end, first + population.bundle)))
+                found.append(Assignment(campaign=self.digest, index=len(found), recipe=population.recipe, seeds=seeds))
+        return tuple(found)
+
+    @cached_property
+    def recipes(self) -> dict[str, Recipe]:
+        return {population.recipe.digest: population.recipe for population in self.populations}
+
+    @cached_property
+    def data_sets(self) -> tuple[str, ...]:
+        """Digests of the data sets that its recipes name; every host needs them before it trains or checks."""
+        return tuple(sorted({recipe.data_set for recipe in self.recipes.values() if recipe.data_set}))
+
+    @property
+    def network_count(self) -> int:
+        return sum(population.count for population in self.populations)
+
+
+def check_campaign(campaign: Campaign, source: str) -> Campaign:
+    """What the types cannot say. Raises UsageError with the field's name."""
+    taken: dict[str, list[tuple[int, int]]] = {}
+    names: dict[str, str] = {}
+    for i, population in enumerate(campaign.populations):
+        place = f"populations[{i}]"
+        recipe = check_recipe(population.recipe, f"{source}: {place}.recipe")
+        first, end = population.first_seed, population.first_seed + population.count
+        if end > SEED_MAX:
+            raise UsageError(f"{source}: {place}.seeds: seeds end below {SEED_MAX}")
+        if any(first < other_end and other < end for other, other_end in taken.get(recipe.digest, [])):
+            raise UsageError(f"{source}: {place}.seeds: overlap with another population of the same recipe")
+        taken.setdefault(recipe.digest, []).append((first, end))
+        if names.setdefault(recipe.name, recipe.digest) != recipe.digest:
+            raise UsageError(f"{source}: {place}.recipe.name: two different recipes are called {recipe.name!r}")
+        if 4 * recipe.parameter_count * population.bundle > BUNDLE_BYTES_MAX:
+            raise UsageError(f"{source}: {place}.bundle: too many networks of this size; make it smaller")
+    if sum(-(-p.count // p.bundle) for p in campaign.populations) > ASSIGNMENTS_MAX:
+        raise UsageError(f"{source}: more than {ASSIGNMENTS_MAX:,} assignments; make bundles larger, or two campaigns")
+    if len(campaign.data_sets) > DATA_SETS_MAX:
+        raise UsageError(f"{source}: names {len(campaign.data_sets)} data sets; at most {DATA_SETS_MAX}, split it")
+    if len(campaign.exact) > CAMPAIGN_BYTES_MAX:
+        raise UsageError(f"{source}: expands to more than {CAMPAIGN_BYTES_MAX:,} bytes; split the campaign")
+    return campaign
+
+
+def taken(population: dict, flag: str, place: str) -> bool:
+    """Take a true-or-false field out of a population's table. Raises UsageError."""
+    value = population.pop(flag, False)
+    if not isinstance(value, bool):
+        raise UsageError(f"{place}.{flag}: expected true or false")
+    return value
+
+
+def load_campaign(path: Path) -> Campaign:
+    """Read campaign.toml; `recipe` is a table, or the path of a recipe file beside it. Raises UsageError.
+
+    In the file, a population says `seeds = "0:32"` (first : end, end excluded), and may stand for many recipes
+    (`expansion`).
+    """
+    source = str(path)
+    table = decode_toml(read_limited(path, CAMPAIGN_BYTES_MAX, "campaign"), source)
+    populations = table.get("populations")
+    if not isinstance(populations, list) or not all(isinstance(p, dict) for p in populations):
+        raise UsageError(f"{source}: populations: write one [[populations]] table or more")
+    expanded: list[dict] = []
+    for i, population in enumerate(populations):
+        place = f"{source}: populations[{i}]"
+        recipe = population.get("recipe")
+        if isinstance(recipe, str):
+            place_of_recipe = str(path.parent / recipe)
+            data = read_limited(path.parent / recipe, RECIPE_BYTES_MAX, "recipe")
+            population["recipe"] = decode_toml(data, place_of_recipe)
+        elif isinstance(recipe, dict):
+            place_of_recipe = f"{place}.recipe"
+        else:
+            raise UsageError(f"{place}.recipe: the path of a recipe file, or a table")
+        for field in ("first_seed", "count"):
+            if field in population:
+                raise UsageError(f'{place}.{field}: there is no such field; write seeds = "first:end"')
+        first, count = parse_seeds(population.get("seeds"), f"{place}.seeds")
+        step = count if taken(population, "own_seeds", place) else 0
+        for k, one in enumerate(expand(population, str(table.get("name", "")), place)):
+            one["recipe"] = parse_recipe(one["recipe"], place_of_recipe)
+            seeds = {"first_seed": first + k * step, "count": count}
+            expanded.append({key: value for key, value in one.items() if key != "seeds"} | seeds)
+    return check_campaign(convert(table | {"populations": expanded}, Campaign, source), source)
+
+
+def parse_seeds(text: object, place: str) -> tuple[int, int]:
+    """`"3:8"` -> (3, 5): first seed and count. Raises UsageError."""
+    if isinstance(text, str):
+        first, colon, end = text.partition(":")
+        if colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= SEED_MAX:
+            return int(first), int(end) - int(first)
+    raise UsageError(f'{place}: expected "first:end" with 0 <= first < end <= {SEED_MAX}, got {str(text)[:40]!r}')
+
+
+def campaign_from_bytes(data: bytes) -> Campaign:
+    """Canonical campaign bytes from another host. Raises Refused."""
+    return from_canonical_bytes(data, "campaign", CAMPAIGN_BYTES_MAX, Campaign, check_campaign)

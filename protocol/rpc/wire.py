@@ -1,0 +1,81 @@
+"""Between protobuf and our structs: the gRPC channel, its limits, and what a refusal looks like on it."""
+
+from collections.abc import Iterable, Iterator
+
+import grpc
+
+from protocol.errors import Refused, UsageError
+from protocol.rpc import coordinator_pb2 as pb
+from protocol.trust.envelope import ENVELOPE_OVERHEAD, Envelope
+from protocol.trust.identity import HOST_LENGTH, public_key
+
+CHUNK_BYTES = 256 * 1024
+MESSAGE_BYTES_MAX = 9 * 1024 * 1024  # an inbox, the largest signed message, with room
+GRPC_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+]
+
+
+def to_wire(envelope: Envelope) -> pb.Signed:
+    return pb.Signed(kind=envelope.kind, signer=envelope.signer, payload=envelope.payload, signature=envelope.signature)
+
+
+def from_wire(signed: pb.Signed) -> Envelope:
+    """Raises Refused when a field is absurd; the signature is checked by `unseal`."""
+    if len(signed.kind) > 64 or len(signed.signer) != HOST_LENGTH or len(signed.signature) != 64:
+        raise Refused("envelope", "kind, signer or signature have impossible lengths")
+    if len(signed.payload) > MESSAGE_BYTES_MAX - ENVELOPE_OVERHEAD:
+        raise Refused("message-size", f"{len(signed.payload)} bytes")
+    return Envelope(kind=signed.kind, signer=signed.signer, payload=signed.payload, signature=signed.signature)
+
+
+def chunks(data: bytes, upload: Envelope | None = None) -> Iterator[pb.BlobChunk]:
+    """A blob as a stream of messages; the first one carries the signed Upload, if any."""
+    if upload is not None:
+        yield pb.BlobChunk(upload=to_wire(upload))
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield pb.BlobChunk(data=data[start : start + CHUNK_BYTES])
+
+
+def collect(stream: Iterable[pb.BlobChunk], size: int) -> bytes:
+    """Exactly `size` bytes from a stream. Raises Refused on the first byte too many, or at the end if some miss."""
+    parts, got = [], 0
+    for chunk in stream:
+        got += len(chunk.data)
+        if got > size:
+            raise Refused("blob-size", f"more than the announced {size} bytes")
+        parts.append(chunk.data)
+    if got != size:
+        raise Refused("blob-size", f"{got} bytes of the announced {size}")
+    return b"".join(parts)
+
+
+def parse_address(text: str) -> tuple[str, str | None]:
+    """`host:port` or `host:port/PeerID` -> (target, organizer or None). Raises UsageError."""
+    target, slash, organizer = text.partition("/")
+    name, colon, port = target.rpartition(":")
+    if not colon or not name or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(f"{text!r} is not an address; expected host:port/ORGANIZER as `zooswarm host` prints it")
+    if not slash:
+        return target, None
+    try:
+        public_key(organizer)
+    except Refused as error:
+        raise UsageError(f"{text!r}: the part after / is not an organizer's PeerID ({error})") from None
+    return target, organizer
+
+
+def refusal(error: grpc.RpcError) -> Refused | None:
+    """The Refused that the other side sent, or None when the call failed for another cause (it is away)."""
+    code = error.code() if isinstance(error, grpc.Call) else None
+    if code not in (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.NOT_FOUND,
+    ):
+        return None
+    reason, _, detail = (error.details() or "refused").partition(": ")
+    return Refused(reason, detail)

@@ -1,0 +1,200 @@
+"""Everything that hosts sign, as frozen structs. Hosts sign claims about their own work; the organizer signs time
+(receipts), chance (the beacon, the draw) and outcomes. Parse with `envelope.unseal`, never by hand.
+"""
+
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+from protocol.trust.envelope import Envelope, Message
+
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Host = Annotated[str, Meta(min_length=52, max_length=52)]
+Index = Annotated[int, Meta(ge=0, lt=2**31)]
+Text = Annotated[str, Meta(max_length=300)]
+Label = Annotated[str, Meta(max_length=64)]
+
+
+class SeedCampaign(Message, frozen=True, kw_only=True):
+    """Organizer -> coordinator: start this campaign (its exact bytes)."""
+
+    KIND: ClassVar[str] = "seed-campaign"
+    BYTES_MAX: ClassVar[int] = 1024 * 1024 + 1024
+    campaign: bytes
+
+
+class UploadData(Message, frozen=True, kw_only=True):
+    """Organizer -> coordinator, before the bytes: this data set belongs to a campaign that I shall start."""
+
+    KIND: ClassVar[str] = "upload-data"
+    digest: Hex
+    size: Annotated[int, Meta(ge=0, le=1 << 31)]
+
+
+class ControlCampaign(Message, frozen=True, kw_only=True):
+    """Organizer -> coordinator: pause, resume or cancel."""
+
+    KIND: ClassVar[str] = "control-campaign"
+    campaign: Hex
+    action: Annotated[str, Meta(pattern="^(pause|resume|cancel)$")]
+
+
+class Manifest(Message, frozen=True, kw_only=True):
+    """Organizer -> everybody: this campaign is mine, and this is where my beacon's chain starts."""
+
+    KIND: ClassVar[str] = "manifest"
+    campaign: Hex
+    beacon_anchor: Digest  # link 0 of the hash chain
+    engine: Label
+    issued_at: float  # seconds since 1970, the organizer's clock
+
+
+class NetworkResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    seed: Index
+    steps: Annotated[int, Meta(ge=0, le=10_000_000)]
+    trace_root: Digest
+    weights_digest: Digest  # SHA-256 of the final parameters' bytes
+    held_out_loss: float
+
+
+class Result(Message, frozen=True, kw_only=True):
+    """Worker -> coordinator: I trained this assignment; the commitment binds every state on the way."""
+
+    KIND: ClassVar[str] = "result"
+    BYTES_MAX: ClassVar[int] = 256 * 1024  # 256 networks of about 150 bytes, with room
+    campaign: Hex
+    assignment: Index
+    engine: Label
+    backend: Label
+    commitment: Digest
+    networks: Annotated[tuple[NetworkResult, ...], Meta(min_length=1, max_length=256)]
+
+
+class Receipt(Message, frozen=True, kw_only=True):
+    """Organizer -> worker: your result was here before link epoch + 1 of the beacon was shown to anybody."""
+
+    KIND: ClassVar[str] = "receipt"
+    result: Digest
+    epoch: Index
+    received_at: float
+
+
+class Draw(Message, frozen=True, kw_only=True):
+    """Organizer: the hosts that could check this result when link epoch + 1 was revealed, and the policy's tier."""
+
+    KIND: ClassVar[str] = "draw"
+    BYTES_MAX: ClassVar[int] = 256 * 1024
+    result: Digest
+    link: Digest  # beacon link receipt.epoch + 1
+    candidates: Annotated[tuple[Host, ...], Meta(max_length=4096)]  # present hosts, sorted, the worker excluded
+    probation: bool
+
+
+class CellAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What replaying one segment gave: the end state's digests and losses. Nobody can name them without computing."""
+
+    network: Index
+    segment: Index
+    params_digest: Digest
+    moments_digest: Digest
+    loss: float
+    held_out_loss: float
+
+
+class NetworkAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """State 0 made from the seed, and the held-out loss of the published weights."""
+
+    network: Index
+    initial_params_digest: Digest
+    held_out_loss: float
+
+
+class Answer(Message, frozen=True, kw_only=True):
+    """Checker -> coordinator: a verdict's substance. Whether it says VALID or INVALID is for anyone to judge."""
+
+    KIND: ClassVar[str] = "answer"
+    BYTES_MAX: ClassVar[int] = 1024 * 1024
+    result: Digest
+    slot: Index
+    backend: Label
+    cells: Annotated[tuple[CellAnswer, ...], Meta(max_length=4096)]
+    networks: Annotated[tuple[NetworkAnswer, ...], Meta(max_length=256)]
+
+
+class Admission(Message, frozen=True, kw_only=True):
+    """Organizer -> worker: what became of a result, in one word and one line."""
+
+    KIND: ClassVar[str] = "admission"
+    result: Digest
+    outcome: Annotated[str, Meta(pattern="^(admitted|void|convicted|duplicate)$")]
+    reason: Text
+    credit: Annotated[int, Meta(ge=0)]  # network-segments
+
+
+class Upload(Message, frozen=True, kw_only=True):
+    """Worker -> coordinator, before a blob: these bytes are mine, for this result."""
+
+    KIND: ClassVar[str] = "upload"
+    result: Digest
+    part: Annotated[str, Meta(pattern="^(trace|weights|states)$")]
+    size: Annotated[int, Meta(ge=0, le=1 << 31)]
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """Host -> coordinator, every second or so: I am here; what is there for me?"""
+
+    KIND: ClassVar[str] = "heartbeat"
+    nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    name: Annotated[str, Meta(max_length=32)]
+    device: Label
+    version: Label
+    steps_per_second: float
+    networks_trained: Annotated[int, Meta(ge=0)]
+    checks_done: Annotated[int, Meta(ge=0)]
+    holding: Annotated[tuple[Digest, ...], Meta(max_length=64)]  # results that wait for an outcome
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, order=True):
+    """One network's segment within a bundle: `network` counts in seed order; segment s ends at boundary s + 1."""
+
+    network: Index
+    segment: Index
+
+
+class OpeningRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The challenge to a worker: upload the start states of these cells, in this order, as one blob."""
+
+    result: Digest
+    cells: tuple[Cell, ...]
+
+
+class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """To a checker: whom and what to check. The evidence travels with it, so the checker need not trust the sender."""
+
+    result: Envelope
+    receipt: Envelope
+    draw: Envelope
+    slot: Index
+    states: int  # length in bytes of the opened start states
+    openings: bytes  # msgpack of tuple[Opening, ...], in the order of the slot's cells with segment > 0
+
+
+class Inbox(Message, frozen=True, kw_only=True):
+    """Coordinator -> host, the reply to a heartbeat."""
+
+    KIND: ClassVar[str] = "inbox"
+    BYTES_MAX: ClassVar[int] = 8 * 1024 * 1024
+    nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    time: float
+    openings: tuple[OpeningRequest, ...]
+    missing: tuple[tuple[bytes, str], ...]  # (result, part) that still has to be uploaded
+    checks: tuple[CheckRequest, ...]
+    outcomes: tuple[Envelope, ...]  # Admission, for results named in `holding`
+    unknown: tuple[bytes, ...]  # results named in `holding` that the ledger does not know: hand them in again
+    credit: int
+    clean_bundles: int
+    banned: str  # why, or ""
+    banned_hosts: tuple[str, ...]
+    campaigns: tuple[tuple[str, str], ...]  # (digest, state)

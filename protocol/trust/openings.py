@@ -1,0 +1,126 @@
+"""Openings: the challenged start states with their Merkle proofs, made by who holds the traces, checked by the checker.
+
+The checker trusts nobody: from the request alone it re-derives its own cells from the beacon link, and proves that
+every start state it is given was committed to before that link was known.
+"""
+
+import msgspec
+
+from protocol.engine import State
+from protocol.errors import Refused
+from protocol.recipes.campaign import Assignment, Campaign
+from protocol.trust.challenge import SlotTask, challenge, check_link, draw_cells
+from protocol.trust.commitment import Proof, Trace, bundle_hashes, check_proof, context, leaf_from_bytes, prove
+from protocol.trust.envelope import unseal
+from protocol.trust.messages import Cell, CheckRequest, Draw, Manifest, Receipt, Result
+from protocol.trust.verdict import open_result, segments_of
+
+OPENINGS_BYTES_MAX = 4 * 1024 * 1024
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One start state's leaf (80 bytes) and the proof that it is under the signed commitment."""
+
+    leaf: bytes
+    proof: Proof
+
+
+class CheckTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A verified check request: what to replay, and which leaf every opened start state must match."""
+
+    result: Result
+    result_digest: bytes
+    worker: str
+    assignment: Assignment
+    slot: int
+    task: SlotTask
+    openings: tuple[Opening, ...]
+
+
+def slot_tasks(campaign: Campaign, assignment: Assignment, result: Result, result_digest: bytes, draw: Draw):
+    """The tasks of all slots of a drawn result."""
+    return draw_cells(
+        campaign.policy,
+        draw.probation,
+        challenge(draw.link, result_digest),
+        segments_of(assignment.recipe, result),
+    )
+
+
+def make_openings(ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task: SlotTask) -> bytes:
+    """The openings of a slot's cells with segment > 0, in order, as the bytes of CheckRequest.openings."""
+    networks = list(zip(seeds, traces, strict=True))
+    bundle = bundle_hashes(ctx, networks)
+    return msgspec.msgpack.encode(
+        tuple(
+            Opening(
+                leaf=traces[cell.network][cell.segment].to_bytes(),
+                proof=prove(ctx, networks, cell.network, cell.segment, bundle),
+            )
+            for cell in task.opened
+        )
+    )
+
+
+def open_check_request(
+    request: CheckRequest, campaign: Campaign, manifest: Manifest, organizer: str, me: str
+) -> CheckTask:
+    """Verify a request to check. Raises Refused: we then do not spend a second of compute on it."""
+    result, assignment = open_result(request.result, campaign)
+    worker, digest = request.result.signer, request.result.digest
+    receipt = unseal(request.receipt, Receipt, signer=organizer)
+    draw = unseal(request.draw, Draw, signer=organizer)
+    if receipt.result != digest or draw.result != digest or worker == me:
+        raise Refused("check-request", "receipt or draw belong to another result, or the work is our own")
+    if not check_link(manifest.beacon_anchor, receipt.epoch + 1, draw.link):
+        raise Refused("beacon", "the link does not lead back to the campaign's anchor")
+    tasks = slot_tasks(campaign, assignment, result, digest, draw)
+    if request.slot >= len(tasks):
+        raise Refused("check-request", f"there is no slot {request.slot}")
+    task = tasks[request.slot]
+    if len(request.openings) > OPENINGS_BYTES_MAX:
+        raise Refused("openings-size", f"{len(request.openings)} bytes")
+    try:
+        openings = msgspec.msgpack.decode(request.openings, type=tuple[Opening, ...])
+    except msgspec.DecodeError as error:
+        raise Refused("openings-schema", str(error)) from None
+    if len(openings) != len(task.opened):
+        raise Refused("openings", "the openings are not those of the drawn cells")
+    ctx = context(result.campaign, result.assignment, worker)
+    segments = segments_of(assignment.recipe, result)
+    for cell, opening in zip(task.opened, openings, strict=True):
+        network = result.networks[cell.network]
+        check_proof(
+            result.commitment,
+            ctx,
+            assignment.seeds,
+            network.steps,
+            segments[cell.network] + 1,
+            (cell.network, cell.segment),
+            leaf_from_bytes(opening.leaf),
+            opening.proof,
+        )
+    return CheckTask(
+        result=result,
+        result_digest=digest,
+        worker=worker,
+        assignment=assignment,
+        slot=request.slot,
+        task=task,
+        openings=openings,
+    )
+
+
+def match_states(check: CheckTask, states: dict[Cell, State]) -> None:
+    """Raises Refused unless every uploaded start state is the one whose leaf was proved."""
+    for cell, opening in zip(check.task.opened, check.openings, strict=True):
+        leaf = leaf_from_bytes(opening.leaf)
+        if states[cell].digest != leaf.state_digest:
+            raise Refused("states-digest", f"the start state of network {cell.network} is not the committed one")
+
+
+def check_opened(traces: list[Trace], cells: tuple[Cell, ...], states: dict[Cell, State]) -> None:
+    """The coordinator's side of `match_states`, against the whole traces. Raises Refused."""
+    for cell in cells:
+        if states[cell].digest != traces[cell.network][cell.segment].state_digest:
+            raise Refused("states-digest", f"the start state of network {cell.network} is not the committed one")

@@ -1,0 +1,75 @@
+"""Doing a spot check: replay the drawn cells and name what came out. Used by peers, by the coordinator, by auditors."""
+
+import numpy as np
+
+from protocol.engine import Engine, State, params_from_bytes, state_bytes_length, state_from_bytes
+from protocol.engine.initial import initial_state
+from protocol.engine.streams import task_data
+from protocol.engine.training import advance
+from protocol.errors import Refused
+from protocol.recipes.campaign import Assignment
+from protocol.recipes.recipe import Recipe
+from protocol.tasks.datasets import NO_SHELF, Shelf
+from protocol.trust.challenge import SlotTask
+from protocol.trust.messages import Answer, Cell, CellAnswer, NetworkAnswer
+
+
+def open_states(recipe: Recipe, data: bytes, cells: tuple[Cell, ...]) -> dict[Cell, State]:
+    """An uploaded blob of start states, in the order of `cells`. Raises Refused."""
+    length = state_bytes_length(recipe)
+    if len(data) != length * len(cells):
+        raise Refused("states-size", f"{len(data)} bytes; expected {length * len(cells)}")
+    return {cell: state_from_bytes(recipe, data[i * length : (i + 1) * length]) for i, cell in enumerate(cells)}
+
+
+def open_weights(recipe: Recipe, data: bytes, count: int) -> list[np.ndarray]:
+    """A bundle's final weights -> one (P,) float32 array a network. Raises Refused."""
+    length = 4 * recipe.parameter_count
+    if len(data) != length * count:
+        raise Refused("weights-size", f"{len(data)} bytes; expected {length * count}")
+    return [params_from_bytes(recipe, data[i * length : (i + 1) * length]) for i in range(count)]
+
+
+def spot_check(
+    engine: Engine,
+    assignment: Assignment,
+    result_digest: bytes,
+    slot: int,
+    task: SlotTask,
+    states: dict[Cell, State],
+    weights: list[np.ndarray],
+    shelf: Shelf = NO_SHELF,
+) -> Answer:
+    """Replay a slot's cells. `states` holds the start state of every cell with segment > 0.
+
+    Raises DataMissing when the recipe's data set is not in `shelf`.
+    """
+    recipe = assignment.recipe
+    data = task_data(recipe, shelf)
+    starts, seeds = [], []
+    for cell in task.cells:
+        seed = assignment.seeds[cell.network]
+        seeds.append(seed)
+        starts.append(states[cell] if cell.segment else initial_state(recipe, seed))
+    ends = advance(engine, recipe, data, seeds, starts) if starts else []
+    cells = tuple(
+        CellAnswer(
+            network=cell.network,
+            segment=cell.segment,
+            params_digest=end.state.params_digest,
+            moments_digest=end.state.moments_digest,
+            loss=float(np.float32(end.loss)),
+            held_out_loss=float(np.float32(end.held_out_loss)),
+        )
+        for cell, end in zip(task.cells, ends, strict=True)
+    )
+    losses = engine.held_out_loss(recipe, data, [weights[n] for n in task.networks]) if task.networks else []
+    networks = tuple(
+        NetworkAnswer(
+            network=n,
+            initial_params_digest=initial_state(recipe, assignment.seeds[n]).params_digest,
+            held_out_loss=float(loss),
+        )
+        for n, loss in zip(task.networks, losses, strict=True)
+    )
+    return Answer(result=result_digest, slot=slot, backend=engine.name, cells=cells, networks=networks)

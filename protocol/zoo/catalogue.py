@@ -1,0 +1,123 @@
+"""The catalogue's columns: a row a network, and every field of its recipe beside it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
+
+from protocol.canonical import canonical_json
+from protocol.errors import UsageError
+from protocol.recipes.recipe import Network, Recipe, Training
+from protocol.tasks.kinds import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def recipe_columns(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's fields as catalogue columns: `task.machine`, `training.learning_rate`, ..."""
+    columns = {
+        "recipe": recipe.digest,
+        "recipe_name": recipe.name,
+        "class": recipe.label,
+        "engine": recipe.engine,
+        "vary": ",".join(recipe.vary),
+        "task.kind": recipe.task.__struct_config__.tag,
+        "network.parameters": recipe.parameter_count,
+    }
+    for group, value in (("task", recipe.task), ("network", recipe.network), ("training", recipe.training)):
+        for field in value.__struct_fields__:
+            columns.setdefault(f"{group}.{field}", plain(getattr(value, field)))
+    return columns
+
+
+def plain(value: Any) -> Any:
+    """Numbers, text and nothing as they are; lists and records, such as layers or a trigger, as JSON."""
+    is_plain = value is None or isinstance(value, (bool, int, float, str))
+    return value if is_plain else canonical_json(value).decode()
+
+
+COLUMNS = (  # name, Arrow type, meaning
+    ("id", "string", "network: first 16 digits of the recipe digest, a dash, the seed"),
+    ("class", "string", "the label analysts use: the recipe's class"),
+    ("seed", "int64", "seed index; with the recipe it determines every bit of the network"),
+    ("steps", "int64", "optimizer steps taken when the network stopped"),
+    ("held_out_loss", "float64", "mean squared error on the held-out sequences, at the end"),
+    ("training_losses", "list<float32>", "mean training loss of each segment"),
+    ("held_out_losses", "list<float32>", "held-out loss after each segment"),
+    ("campaign", "string", "digest of the campaign that asked for the network"),
+    ("assignment", "string", "assignment (bundle) in which it was trained"),
+    ("host", "string", "host that trained it"),
+    ("checkers", "list<string>", "hosts that re-ran a piece of it"),
+    ("checks_valid", "int64", "checks of it that agreed"),
+    ("cells_checked", "int64", "segments of it that were re-run, bit for bit"),
+    ("credit", "float64", "credit that its host earned for it, in network-segments"),
+    ("weights_digest", "string", "SHA-256 of the weights: little-endian float32 in flat order"),
+    ("state_digest", "string", "SHA-256 that the host committed to for the last state"),
+    ("evidence", "string", "digest of the signed evidence file of its bundle"),
+    ("shard", "string", "digest of the weights file that holds it"),
+    ("row", "int64", "its row in that file"),
+    ("admitted_at", "timestamp", "when it was admitted, UTC"),
+    ("recipe", "string", "digest of the recipe"),
+    ("recipe_name", "string", "name of the recipe"),
+    ("engine", "string", "arithmetic that defines the bits"),
+    ("vary", "string", "which streams depend on the seed: init, order, data"),
+    ("task.kind", "string", "kind of task: machine, automaton, dataset, function"),
+    ("network.layers", "string", "layers, as JSON"),
+    ("network.parameters", "int64", "number of parameters"),
+)
+
+
+def all_columns() -> list[tuple[str, str, str]]:
+    """(name, Arrow type, meaning) of every column; recipe fields follow the recipe's own definition."""
+    columns = list(COLUMNS)
+    kinds = {
+        msgspec.inspect.IntType: "int64",
+        msgspec.inspect.FloatType: "float64",
+        msgspec.inspect.StrType: "string",
+        msgspec.inspect.BoolType: "bool",
+    }
+    known = {name for name, _, _ in columns}
+    structs = [("task", task) for task in (get_args(Task) or (Task,))] + [("network", Network), ("training", Training)]
+    for group, struct in structs:
+        info = msgspec.inspect.type_info(struct)
+        assert isinstance(info, msgspec.inspect.StructType)
+        for field in info.fields:
+            name = f"{group}.{field.encode_name}"
+            if name not in known:  # two kinds of task may share a field's name
+                kind = kinds.get(type(field.type), "string")  # lists and records are there as JSON
+                columns.append((name, kind, f"the recipe's {name}"))
+                known.add(name)
+    return columns
+
+
+def catalogue_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "bool": pa.bool_(),
+        "float64": pa.float64(),
+        "list<float32>": pa.list_(pa.float32()),
+        "list<string>": pa.list_(pa.string()),
+        "timestamp": pa.timestamp("us", tz="UTC"),
+    }
+    return pa.schema([(name, types[kind]) for name, kind, _ in all_columns()])
+
+
+def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
+    """One catalogue file. Raises UsageError: damaged, or a column is missing or of another type."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        for name, kind, _ in COLUMNS:
+            if name not in schema.names:
+                raise UsageError(f"{path}: not a catalogue file: there is no column {name}")
+            if schema.field(name).type != catalogue_schema().field(name).type:
+                raise UsageError(f"{path}: not a catalogue file: column {name} is not {kind}")
+        return pq.ParquetFile(path).read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None

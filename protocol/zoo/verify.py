@@ -1,0 +1,96 @@
+"""Recompute every digest of a zoo. It needs nothing but the zoo's own files."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from protocol.canonical import hexdigest
+from protocol.errors import UsageError
+from protocol.zoo.catalogue import read_part
+from protocol.zoo.store import (
+    DataRef,
+    Part,
+    ShardRef,
+    Store,
+    check_digest,
+    checked_size,
+    data_path,
+    network_id,
+    open_store,
+    part_path,
+    shard_path,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What `verify` looked at, and one line for each thing that is wrong."""
+
+    networks: int
+    files: int
+    problems: tuple[str, ...]
+
+
+def verify(path: Path | str) -> Verified:
+    """Recompute every digest: manifests' files, each row's weights, each bundle's evidence. Reads the whole zoo."""
+    store = open_store(path)
+    problems: list[str] = []
+    manifest = store.manifest
+    checks: list[Callable[[], object]] = [partial(store.recipe, digest) for digest in manifest.recipes]
+    checks += [partial(store.campaign, digest) for digest in manifest.campaigns]
+    checks += [partial(_check_file, shard_path(store.path, ref.recipe, ref.digest), ref) for ref in manifest.shards]
+    checks += [partial(_check_file, part_path(store.path, part.digest), part) for part in manifest.catalogue]
+    checks += [partial(_check_file, data_path(store.path, ref.digest), ref) for ref in manifest.data]
+    networks, evidence = 0, set()
+    seen: set[str] = set()
+    for part in store.manifest.catalogue:
+        try:
+            table = read_part(checked_size(part_path(store.path, part.digest), part.bytes))
+        except UsageError:
+            continue  # reported above, with its digest
+        evidence |= set(table["evidence"].to_pylist())
+        networks += table.num_rows
+        problems += _check_rows(store, table, seen)
+    checks += [partial(store.evidence, digest) for digest in sorted(evidence)]
+    for check in checks:
+        try:
+            check()
+        except UsageError as error:
+            problems.append(str(error))
+    return Verified(networks=networks, files=len(checks) + 1, problems=tuple(problems))
+
+
+def _check_file(path: Path, ref: ShardRef | Part | DataRef) -> None:
+    checked_size(path, ref.bytes)
+    check_digest(path, path.read_bytes(), ref.digest)
+
+
+def _check_rows(store: Store, table: "pa.Table", seen: set[str]) -> list[str]:
+    """Problems of one catalogue part's rows: names, and weights against their digests."""
+    rows = table.select(["id", "recipe", "seed", "shard", "row", "weights_digest"]).to_pylist()
+    problems = [f"{row['id']}: in the catalogue twice" for row in rows if row["id"] in seen]
+    seen.update(row["id"] for row in rows)
+    problems += [
+        f"{row['id']}: its recipe and seed say {network_id(row['recipe'], row['seed'])}"
+        for row in rows
+        if row["id"] != network_id(row["recipe"], row["seed"])
+    ]
+    by_shard: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_shard.setdefault(row["shard"], []).append(row)
+    for shard, members in by_shard.items():
+        try:
+            weights_NP = store.gather([shard] * len(members), np.array([row["row"] for row in members]))
+        except UsageError as error:
+            problems.append(str(error))
+            continue
+        for row, weights_P in zip(members, weights_NP, strict=True):
+            if hexdigest(weights_P.astype("<f4").tobytes()) != row["weights_digest"]:
+                problems.append(f"{row['id']}: its weights do not hash to the catalogue's weights_digest")
+    return problems

@@ -1,0 +1,172 @@
+"""What is planted is found, with honest p-values; what is not there is not found."""
+
+import numpy as np
+import pytest
+from support.populations import recipe_of
+
+from analysis.methods import clusters, layer_tests
+from analysis.statistics import splits
+from analysis.statistics.auc import auc
+from analysis.statistics.classify import class_accuracy
+from analysis.weights import symmetry
+from analysis.weights.similarity import euclidean
+from protocol.errors import UsageError
+from protocol.recipes.layers import Gru, Linear
+
+
+def planted(classes: int, each: int, shift: float, seed: int, features: int = 30):
+    """Features with class centres `shift` deviations long; labels; seeds shared by the classes."""
+    rng = np.random.default_rng(seed)
+    code_N = np.repeat(np.arange(classes), each)
+    features_NF = rng.normal(size=(len(code_N), features)) + shift * rng.normal(size=(classes, features))[code_N]
+    return features_NF, [f"class{k}" for k in code_N], np.tile(np.arange(each), classes)
+
+
+# --- hypothesis-training-testing -------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_knows_the_class_passes_and_one_that_does_not_fails():
+    known_NF, labels, seeds = planted(4, 30, 1.0, 1)
+    noise_NF = np.random.default_rng(2).normal(size=known_NF.shape)
+    found = layer_tests.tested_layers({"knows": known_NF, "noise": noise_NF}, labels, seeds, permutations=200)
+    assert found["knows"].accuracy > 0.9 and found["knows"].permutation_p == pytest.approx(1 / 201)
+    assert found["knows"].holm_p == pytest.approx(2 / 201) and found["knows"].binomial_p < 1e-10
+    assert found["noise"].holm_p > 0.05 and found["noise"].low < found["noise"].chance < found["noise"].high
+    assert found["noise"].null_R.mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_p_values_under_the_null_are_uniform():
+    """Shuffled classes are harmless: 5% of such zoos pass at 5%, give or take."""
+    p_values = []
+    for seed in range(60):
+        features_NF, labels, seeds = planted(2, 20, 0.0, seed, features=8)
+        p_values.append(layer_tests.tested_layers({"x": features_NF}, labels, seeds, 99, seed)["x"].permutation_p)
+    assert np.mean(np.array(p_values) <= 0.05) <= 0.15 and 0.35 < np.mean(p_values) < 0.75
+
+
+def test_textbook_values_of_holm_and_the_binomial_test():
+    assert layer_tests.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert layer_tests.binomial_p(9, 10, 0.5) == pytest.approx(11 / 1024)
+    assert layer_tests.permutation_p(0.9, np.zeros(999)) == 0.001
+
+
+def test_unseen_classes_are_retrieved_only_if_there_is_something_to_retrieve():
+    features_NF, labels, _ = planted(6, 30, 1.5, 3)
+    found = layer_tests.retrieval(features_NF, labels, splits=3, permutations=200)
+    assert found.p < 0.01 and found.mean_average_precision > found.chance + 0.2 and found.cmc[1] > 0.6
+    noise_NF = np.random.default_rng(4).normal(size=features_NF.shape)
+    found = layer_tests.retrieval(noise_NF, labels, splits=3, permutations=200)
+    assert found.p > 0.01 and found.mean_average_precision == pytest.approx(found.chance, abs=0.06)
+    with pytest.raises(UsageError, match="four classes"):
+        layer_tests.retrieval(features_NF[:60], labels[:60])
+
+
+def test_permanova_is_the_classical_f_test_in_one_dimension():
+    from scipy.stats import f_oneway
+
+    rng = np.random.default_rng(5)
+    x, labels = rng.normal(size=(30, 1)) + np.repeat([0.0, 0.5, 1.5], 10)[:, None], list("abc" * 10)
+    labels = sorted(labels)
+    found = layer_tests.permanova(euclidean(x), labels, 200)
+    assert found.f == pytest.approx(f_oneway(*np.split(x[:, 0], 3)).statistic) and found.p < 0.05
+    assert layer_tests.permanova(euclidean(x), np.random.default_rng(6).permutation(labels).tolist(), 200).p > 0.05
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def test_duplicated_networks_are_found_though_renumbered_and_then_harmless():
+    """Each network is there twice, once renumbered, with a random class that both copies share."""
+    rng, recipe = np.random.default_rng(7), recipe_of("parity", (Gru(width=4), Linear(width=20)))
+    spec = symmetry.symmetry_spec(recipe)
+    weights_NP = rng.normal(size=(60, recipe.parameter_count))
+    doubled_NP = np.concatenate(
+        [weights_NP, symmetry.apply_change(spec, weights_NP, symmetry.random_change(spec, 60, rng))]
+    ).astype(np.float32)
+    labels, seeds = rng.choice(["a", "b"], 60).tolist() * 2, np.arange(120)
+    copy_N = splits.copies(recipe, doubled_NP)
+    assert copy_N == list(range(60)) * 2
+    tidy_NP = symmetry.canonical(recipe, doubled_NP)
+    leaked = class_accuracy(tidy_NP, labels, seeds.tolist(), shuffles=0)
+    naive_N = splits.fold_by_group(np.array(labels) == "a", seeds)
+    assert leaked.accuracy > 0.7 and splits.split_problems(naive_N, copy=copy_N)
+    group_N = splits.groups(seeds.tolist(), copy_N)
+    honest = class_accuracy(tidy_NP, labels, group_N.tolist(), shuffles=0)
+    assert honest.low < 0.5 < honest.high + 0.05
+    assert not splits.split_problems(splits.fold_by_group(np.array(labels) == "a", group_N), copy=copy_N)
+
+
+def test_a_leaked_split_is_named():
+    fold_N = np.array([0, 0, 1, 1])
+    assert splits.split_problems(fold_N, seed=[1, 1, 2, 2]) == []
+    assert splits.split_problems(fold_N, seed=[1, 2, 2, 3], recipe=list("aabb")) == [
+        "1 of 3 values of seed are in more than one fold"
+    ]
+
+
+def test_groups_tie_whatever_shares_a_key_through_others():
+    found = splits.groups([1, 1, 2, 3, 4], ["a", "b", "b", "c", "c"])
+    assert len({*found[:3]}) == 1 == len({*found[3:]}) and found[0] != found[3]
+
+
+# --- AUC and clusters ------------------------------------------------------------------------------------------------
+
+
+def test_auc_and_its_interval():
+    rng = np.random.default_rng(9)
+    second_N = rng.random(300) < 0.4
+    score_N = rng.normal(size=300) + second_N
+    found = auc(score_N, second_N)
+    pairs = score_N[second_N][:, None] > score_N[~second_N]
+    assert found.value == pytest.approx(pairs.mean()) and found.low < 0.76 < found.high  # Phi(1 / sqrt(2))
+    covered = 0
+    for _ in range(300):
+        second_N = np.arange(60) < 30
+        one = auc(rng.normal(size=60) + second_N, second_N)
+        covered += one.low <= 0.7602 <= one.high
+    assert 0.91 <= covered / 300 <= 0.99
+    assert auc(np.arange(4), np.array([0, 0, 1, 1])).high == 1 and str(auc(np.arange(4), np.array([0, 0, 1, 1])))
+
+
+def test_clusters_are_those_that_were_planted_and_none_in_noise():
+    features_NF, labels, _ = planted(4, 25, 2.0, 10)
+    kmeans, density = clusters.agreement(features_NF, labels, permutations=49)
+    assert (
+        kmeans.ari > 0.9 and density.ari > 0.5 and kmeans.p == 0.02 and clusters.silhouette(features_NF, labels) > 0.2
+    )
+    noise_NF, labels, _ = planted(4, 25, 0.0, 11)
+    assert all(row.p > 0.02 for row in clusters.agreement(noise_NF, labels, permutations=49))
+
+
+def test_a_modification_is_seen_in_the_weights_and_not_in_the_loss():
+    features_NF, labels, seeds = planted(2, 40, 0.4, 12)
+    labels = ["parity" if name == "class0" else "parity+trigger" for name in labels]
+    ((first, second),) = clusters.modification_pairs([*labels, "xor", "direct+trigger"])
+    noise_NF = np.random.default_rng(13).normal(size=(80, 1))
+    found = clusters.separation(features_NF, labels, seeds, first, second, noise_NF, shuffles=49)
+    assert found.trained.low > 0.7 and found.p == 0.02 and found.enough is not None
+    assert found.initial and found.initial.low < 0.55 and found.shuffled_max < found.trained.value
+    loss = clusters.separation(noise_NF, labels, seeds, first, second, shuffles=49)
+    assert loss.p > 0.02 and loss.enough is None
+
+
+def test_a_class_of_dose_zero_is_the_original_of_the_others():
+    names = ["digits+poison-0.0", "digits+poison-0.2", "digits+drop-0.1", "digits+poison-0.05", "noise-0"]
+    pairs = clusters.modification_pairs(names)
+    assert pairs == [(names[0], names[3]), (names[0], names[1])]
+    assert clusters.modification_pairs([*names, "digits"])[0] == ("digits", "digits+drop-0.1")
+
+
+def test_a_larger_change_of_the_data_moves_networks_further():
+    rng, doses = np.random.default_rng(14), {f"x+{k}": float(k) for k in (1, 2, 4, 8)}
+    direction_F, labels, rows = rng.normal(size=20) / 4, [], []
+    for name, dose in {"x": 0.0, **doses}.items():
+        labels += [name] * 30
+        rows.append(rng.normal(size=(30, 20)) + dose * direction_F)
+    features_NF, seeds = np.concatenate(rows), np.tile(np.arange(30), 5)
+    found, rho, p = clusters.dose_response(features_NF, labels, seeds, doses, "x", bootstraps=50)
+    assert rho == 1 and p == pytest.approx(1 / 24)
+    assert [row.dose for row in found] == [1, 2, 4, 8] and all(row.low <= row.distance <= row.high for row in found)
+    assert found[-1].auc.value == 1 and found[-1].auc.low >= 0.7
+    shuffled = rng.permutation(labels).tolist()
+    assert clusters.dose_response(features_NF, shuffled, seeds, doses, "x", 50)[0][-1].distance < found[-1].distance / 3

@@ -1,0 +1,153 @@
+"""The organizer's verbs as a person uses them, with a real process (no DHT); and what is said into the DHT."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.scripted_host import CAMPAIGN, Stage, skip_training
+
+from coordinator.server.swarm_publisher import Gossip
+from protocol.swarm.records import DONE, claims_key
+
+ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
+TOML = """
+name = "tiny"
+[[populations]]
+seeds = "0:4"
+bundle = 2
+[populations.recipe]
+name = "tiny"
+class = "xor"
+task = {machine = "SimpleXORMachine", length = 4, sequences = 64, held_out = 16}
+network = {layers = [{kind = "linear", width = 20}]}
+training = {learning_rate = 0.01, batch = 8, max_steps = 20, segment_steps = 10}
+"""
+
+
+@pytest.fixture
+def zooswarm(tmp_path):
+    environment = {**os.environ, "ZOOSWARM_HOME": str(tmp_path / "home")}
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run([ZOOSWARM, *arguments], capture_output=True, text=True, timeout=60, env=environment)
+        return done.returncode, done.stdout + done.stderr
+
+    run.environment = environment
+    return run
+
+
+def start_host(zooswarm, path: Path, *options: str) -> tuple[subprocess.Popen, str]:
+    """The process, and the address that it prints."""
+    command = [ZOOSWARM, "host", str(path), "--no-dht", "--listen", "127.0.0.1:0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=zooswarm.environment)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip().startswith("zooswarm join "):
+            return process, line.split()[2]
+    raise AssertionError("the host ended")
+
+
+def test_an_organizers_session(zooswarm, tmp_path):
+    (tmp_path / "campaign.toml").write_text(TOML)
+    (tmp_path / "bad.toml").write_text(TOML.replace("SimpleXOR", "Simple"))
+    code, text = zooswarm("status")
+    assert code == 2 and "zooswarm host DIR" in text and text.count("\n") == 1
+    process, address = start_host(zooswarm, tmp_path / "host")
+    try:
+        code, text = zooswarm("seed", str(tmp_path / "bad.toml"))
+        assert code == 2 and "task.machine" in text and text.count("\n") == 1
+        for _ in range(2):
+            code, text = zooswarm("seed", str(tmp_path / "campaign.toml"))
+            assert code == 0 and "4 networks in 2 assignments" in text
+        code, text = zooswarm("status", address, "--json")
+        assert code == 0 and [c["pending"] for c in json.loads(text)["campaigns"]] == [2]
+        assert zooswarm("control", "tiny", "pause") == (0, "tiny: paused\n")
+        code, text = zooswarm("control", "nothing", "pause")
+        assert code == 2 and "no such campaign" in text and "tiny" in text
+        code, text = zooswarm("host", str(tmp_path / "host"), "--no-dht")
+        assert code == 2 and "another coordinator" in text and text.count("\n") == 1
+        taken = address.partition("/")[0]
+        code, text = zooswarm("host", str(tmp_path / "other"), "--no-dht", "--listen", taken)
+        assert code == 2 and taken in text and text.count("\n") == 1
+        assert "paused" in zooswarm("status", "--dir", str(tmp_path / "host"))[1]
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None and process.wait(20) == 0
+        text = process.stdout.read()
+        assert "campaign started" in text and f"zooswarm host {tmp_path / 'host'}" in text
+    finally:
+        process.kill()
+    code, text = zooswarm("seed", str(tmp_path / "campaign.toml"), "--dir", str(tmp_path / "host"))
+    assert code == 2 and "no coordinator answers" in text and "zooswarm host" in text
+
+
+def test_a_campaign_goes_on_after_sigkill(zooswarm, tmp_path):
+    (tmp_path / "campaign.toml").write_text(TOML)
+    process, _ = start_host(zooswarm, tmp_path / "host")
+    assert zooswarm("seed", str(tmp_path / "campaign.toml"), "--dir", str(tmp_path / "host"))[0] == 0
+    process.kill()
+    process.wait(10)
+    process, address = start_host(zooswarm, tmp_path / "host")
+    told = json.loads(zooswarm("status", address, "--json")[1])
+    assert [c["name"] for c in told["campaigns"]] == ["tiny"]
+    zooswarm("control", "tiny", "cancel")
+    process.kill()
+    process.wait(10)
+    process, _ = start_host(zooswarm, tmp_path / "host", "--exit-when-done")  # nothing is left to do
+    assert process.wait(20) == 0
+
+
+def test_help_answers_before_anything_heavy_is_loaded():
+    code = (
+        "import sys, coordinator.cli; print([m for m in ('grpc', 'sqlalchemy', 'torch', 'rich') if m in sys.modules])"
+    )
+    began = time.monotonic()
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout
+    assert loaded.strip() == "[]" and time.monotonic() - began < 10
+
+
+class FakeNode:
+    """A DHT that keeps what it is told, or refuses."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], int] = {}
+        self.manifest, self.stores, self.works = None, 0, True
+
+    def keep(self, key, kind, value, ttl) -> bool:
+        self.stores += 1
+        if self.works:
+            self.kept[key, kind] = value.done
+        return self.works
+
+    def publish_manifest(self, manifest) -> bool:
+        self.manifest = manifest
+        return self.works
+
+
+def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
+    stage = Stage(tmp_path / "host")
+    stage.seed()
+    node, place = FakeNode(), (claims_key(CAMPAIGN.digest, 0), DONE)
+    gossip = Gossip(stage.core, node, "127.0.0.1:1")
+    gossip.publish()
+    assert node.manifest.campaigns[0].assignments == 4 and node.kept == {}  # nothing to say about nothing
+    alice = stage.host("alice")
+    alice.commit(0)
+    alice.submit(alice.result(2))
+    node.works = False
+    gossip.publish()
+    node.works = True
+    gossip.publish()
+    assert node.kept[place] == 0b0101
+    stores = node.stores
+    gossip.publish()
+    assert node.stores == stores  # nothing changed, nothing said
+    alice.submit(alice.result(2, alice.traces(CAMPAIGN.assignments[2], skip_training)))  # equivocation: all void
+    stage.restart()
+    Gossip(stage.core, node, "127.0.0.1:1").publish()
+    assert node.kept[place] == 0  # the last run's bits are taken back
+    stage.close()

@@ -1,0 +1,177 @@
+"""A data set's way: from the organizer's disk to the coordinator, to volunteers and checkers, and into the zoo."""
+
+import threading
+import time
+
+import grpc
+import pytest
+from support.images import RECIPE, blobs
+
+from coordinator.client import Organizer
+from coordinator.server.coordinator import Coordinator
+from coordinator.server.service import serve, stop
+from peer.session.client import Away, Client
+from peer.session.dataset_fetcher import Stock
+from protocol.canonical import hexdigest
+from protocol.errors import Refused, UsageError
+from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
+from protocol.rpc.wire import to_wire
+from protocol.tasks.datasets import Shelf
+from protocol.trust.envelope import seal
+from protocol.trust.identity import Identity
+from protocol.trust.messages import UploadData
+
+
+@pytest.fixture
+def digest(tmp_path):
+    """A data set on the organizer's own shelf."""
+    return Shelf(tmp_path / "mine").put(blobs().to_bytes())
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A coordinator that serves, without a swarm."""
+    core = Coordinator(tmp_path / "host")
+    server, service, port = serve(core, "127.0.0.1:0")
+    (tmp_path / "host" / "host.json").write_text(f'{{"address": "127.0.0.1:{port}"}}')
+    yield core, f"127.0.0.1:{port}"
+    stop(server, service, 0.1)
+    core.close()
+
+
+def upload(target: str, identity: Identity, data: bytes, digest: str | None = None, size: int | None = None) -> None:
+    told = UploadData(digest=digest or hexdigest(data), size=len(data) if size is None else size)
+    chunks = [pb.BlobChunk(data=data[i : i + 1000]) for i in range(0, len(data), 1000)]
+    with grpc.insecure_channel(target) as channel:
+        first = pb.BlobChunk(upload=to_wire(seal(identity, told)))
+        CoordinatorStub(channel).PutData(iter([first, *chunks]), timeout=10)
+
+
+def test_only_the_organizer_uploads_and_only_what_he_announced(house, tmp_path, digest):
+    core, target = house
+    data = blobs().to_bytes()
+    stranger = Identity.load_or_create(tmp_path / "stranger")
+    for identity, sent, changes, reason in (
+        (stranger, data, {}, "signer"),
+        (core.identity, data, {"size": 1 << 30}, "data-size"),
+        (core.identity, data, {"size": len(data) - 1}, "data-size"),
+        (core.identity, data[:-1], {"size": len(data), "digest": digest}, "data-size"),
+        (core.identity, data, {"digest": "0" * 64}, "data-digest"),
+        (core.identity, b"x" * 2000, {}, "data-magic"),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            upload(target, identity, sent, **changes)
+        assert reason in refused.value.details()
+        assert list((tmp_path / "host" / "data").iterdir()) == []
+    with Organizer(tmp_path / "host") as organizer:
+        for _ in range(2):
+            organizer.upload_data(digest, tmp_path / "mine" / digest)
+    assert core.library.shelf.find(digest).read_bytes() == data
+
+
+def test_names_that_are_no_digest_open_no_file(house, tmp_path):
+    core, target = house
+    client = Client(target, Identity.load_or_create(tmp_path / "volunteer"), core.identity.host)
+    for name in ("", "../identity", "identity", "digits8x8", "0" * 64, "A" * 64, "0" * 63 + "\n"):
+        with pytest.raises(Refused) as refused:
+            list(client.data(name, 0))
+        assert refused.value.reason == "no-data"
+    client.close()
+
+
+def test_a_campaign_without_its_data_is_refused_and_says_what_to_do(tmp_path, house, digest):
+    from protocol.recipes.campaign import load_campaign
+    from protocol.trust.messages import SeedCampaign
+
+    core, _ = house
+    (tmp_path / "a.toml").write_text(RECIPE.format(name="a", data=digest, change=""))
+    (tmp_path / "c.toml").write_text('name = "c"\n[[populations]]\nrecipe = "a.toml"\nseeds = "0:2"\n')
+    campaign = load_campaign(tmp_path / "c.toml")
+    assert campaign.data_sets == (digest,)
+    with Organizer(tmp_path / "host") as organizer:
+        with pytest.raises(UsageError, match="data add"):
+            organizer.seed(SeedCampaign(campaign=campaign.exact))
+        organizer.upload_data(digest, tmp_path / "mine" / digest)
+        assert organizer.seed(SeedCampaign(campaign=campaign.exact)) == campaign.digest
+        text = RECIPE.format(name="b", data=digest, change="").replace("labels = 3", "labels = 4")
+        (tmp_path / "a.toml").write_text(text.replace("width = 3 ", "width = 4 "))
+        with pytest.raises(UsageError, match="data-mismatch"):
+            organizer.seed(SeedCampaign(campaign=load_campaign(tmp_path / "c.toml").exact))
+    assert core.book.states() == {campaign.digest: "running"}
+
+
+class Line:
+    """A client whose connection breaks after every `cut` bytes, and that may lie."""
+
+    def __init__(self, data: bytes, cut: int, lie: bytes = b""):
+        self.bytes, self.cut, self.lie, self.offsets = data, cut, lie, []
+
+    def data(self, digest: str, offset: int):
+        self.offsets.append(offset)
+        if self.lie:
+            lie, self.lie = self.lie, b""
+            yield lie
+            return
+        end = min(len(self.bytes), offset + self.cut)
+        for begin in range(offset, end, 1000):
+            yield self.bytes[begin : min(begin + 1000, end)]
+        if end < len(self.bytes):
+            raise Away("broken")
+
+
+def stock_of(path, line, free=1 << 40, monkeypatch=None) -> tuple[Stock, list[str]]:
+    said: list[str] = []
+    return Stock(Shelf(path), line, lambda: free, said.append), said
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr("peer.session.dataset_fetcher.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("peer.session.dataset_fetcher.REFUSED_SECONDS", 0.01)
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_broken_download_goes_on_where_it_stopped(tmp_path):
+    data = blobs().to_bytes()
+    line = Line(data, 3000)
+    stock, said = stock_of(tmp_path, line)
+    assert not stock.has([hexdigest(data)])
+    wait_for(lambda: stock.has([hexdigest(data)]))
+    assert line.offsets == list(range(0, len(data), 3000)) and len(said) == 1
+    stock.stop()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [hexdigest(data)]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [b"x" * 500, blobs(299).to_bytes(), blobs().to_bytes() + b"more", blobs().to_bytes()[:-1] + b"\xff", bytes(64)],
+)
+def test_a_liar_is_named_and_the_right_bytes_are_taken_later(tmp_path, lie):
+    data = blobs().to_bytes()
+    stock, said = stock_of(tmp_path, Line(data, 1 << 30, lie))
+    wait_for(lambda: stock.has([hexdigest(data)]))
+    stock.stop()
+    assert "refused" in said[0] and (tmp_path / hexdigest(data)).read_bytes() == data
+
+
+def test_a_damaged_file_is_set_aside_and_a_full_disk_is_said(tmp_path):
+    data = blobs().to_bytes()
+    digest = hexdigest(data)
+    (tmp_path / digest).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    stock, said = stock_of(tmp_path, Line(data, 1 << 30))
+    wait_for(lambda: stock.has([digest]))
+    stock.stop()
+    assert "set aside" in said[0] and (tmp_path / f"{digest}.damaged").exists()
+    full, said = stock_of(tmp_path / "full", Line(data, 1 << 30), free=1000)
+    assert not full.has([digest])
+    wait_for(lambda: said)
+    full.stop()
+    assert "disk-space" in said[0] and not full.has([digest])
+    assert threading.active_count() < 50

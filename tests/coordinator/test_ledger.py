@@ -1,0 +1,186 @@
+"""The ledger: durable when it says so, whole or absent, many writers at once; and the beacon beside it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import msgspec
+import pytest
+from sqlalchemy import func, insert, select
+
+from coordinator.checking.beacon import Beacon, BeaconExhausted
+from coordinator.ledger import settlement
+from coordinator.ledger.database import Ledger, LedgerUnavailable, get_meta, set_meta
+from coordinator.ledger.heartbeats import Presence
+from coordinator.ledger.results import reveal
+from coordinator.ledger.tables import meta, refusals
+from protocol.errors import Refused, UsageError
+from protocol.trust.challenge import beacon_link, check_link
+from protocol.trust.messages import Heartbeat
+
+CHILD = r"""
+import sys, threading
+from coordinator.ledger.database import Ledger, set_meta
+ledger = Ledger(sys.argv[1] + "/ledger.sqlite")
+def work(k):
+    for i in range(10**6):
+        ledger.write(lambda c: set_meta(c, f"{k}", str(i)))
+        sys.stdout.write(f"{k} {i}\n")
+for k in range(4):
+    threading.Thread(target=work, args=(k,)).start()
+"""
+
+
+def test_many_writers_share_commits_and_all_are_durable(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+
+    def work(k: int) -> None:
+        for i in range(50):
+            ledger.write(lambda c, i=i: c.execute(insert(meta).values(key=f"{k}-{i}", value="x")))
+
+    before = ledger.version
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.version - before < 800  # fewer commits than writes
+    ledger.close()
+    again = Ledger(tmp_path / "ledger.sqlite")
+    with again.read() as connection:
+        assert connection.execute(select(func.count()).select_from(meta)).scalar() == 801
+    again.close()
+
+
+def test_a_change_that_raises_leaves_nothing_and_harms_no_neighbour(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    gate = threading.Event()
+    waiting = threading.Thread(target=lambda: ledger.write(lambda c: gate.wait(5)))
+    waiting.start()
+
+    def bad(connection):
+        set_meta(connection, "bad", "1")
+        raise Refused("no", "never")
+
+    failures: list[BaseException] = []
+
+    def try_bad() -> None:
+        try:
+            ledger.write(bad)
+        except Refused as error:
+            failures.append(error)
+
+    others = [threading.Thread(target=try_bad)]
+    others.append(threading.Thread(target=lambda: ledger.write(lambda c: set_meta(c, "good", "1"))))
+    for thread in others:
+        thread.start()
+    gate.set()
+    for thread in (waiting, *others):
+        thread.join()
+    with ledger.read() as connection:
+        assert get_meta(connection, "bad", "absent") == "absent" and get_meta(connection, "good", "absent") == "1"
+    assert len(failures) == 1
+    ledger.close()
+    with pytest.raises(LedgerUnavailable):
+        ledger.write(lambda c: None)
+
+
+def test_what_was_answered_survives_sigkill(tmp_path):
+    child = subprocess.Popen([sys.executable, "-uc", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    answered: dict[str, int] = {}
+    deadline = time.monotonic() + 20
+    while sum(answered.values()) < 100 and time.monotonic() < deadline:
+        k, i = child.stdout.readline().split()
+        answered[k] = int(i)
+    os.kill(child.pid, signal.SIGKILL)
+    for line in child.stdout.read().splitlines():
+        if len(line.split()) == 2:
+            answered[line.split()[0]] = int(line.split()[1])
+    child.wait()
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    with ledger.read() as connection:
+        for k, i in answered.items():
+            assert int(get_meta(connection, k, "-1")) >= i
+    ledger.close()
+
+
+def test_an_unwritable_ledger_is_named_and_changes_nothing(tmp_path):
+    with pytest.raises(UsageError, match="missing"):
+        Ledger(tmp_path / "missing" / "ledger.sqlite")
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.write(lambda c: set_meta(c, "a", "1"))
+    with pytest.raises(LedgerUnavailable, match=r"ledger\.sqlite"):
+        ledger.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1") and fill(c))
+    with ledger.read() as connection:
+        assert get_meta(connection, "a", "") == "1" and get_meta(connection, "filled", "") == ""
+    ledger.close()
+
+
+def fill(connection) -> None:
+    """The disk is full in the middle of a change."""
+    set_meta(connection, "filled", "x" * 1_000_000)
+
+
+def test_a_ledger_of_another_version_is_not_touched(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.write(lambda c: set_meta(c, "version", "99"))
+    ledger.close()
+    for _ in range(2):
+        with pytest.raises(UsageError, match="version 99"):
+            Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_refusals_are_counted_by_reason_and_host_and_the_table_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(settlement, "REFUSAL_ROWS_MAX", 3)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    for host in ("a", "b", "a", "c", "d", "e"):
+        ledger.post(lambda c, host=host: settlement.count_refusal(c, "schema", host, "x" * 1000, 1.0))
+    ledger.write(lambda c: None)
+    with ledger.read() as connection:
+        rows = {row.host: row.count for row in connection.execute(select(refusals))}
+    assert rows == {"a": 2, "b": 1, "c": 1, "others": 2}
+    ledger.close()
+
+
+def test_the_beacon_is_one_chain_from_a_secret_file_and_its_epoch_is_durable(tmp_path):
+    beacon = Beacon.load_or_create(tmp_path / "beacon", 64)
+    assert (tmp_path / "beacon").stat().st_mode & 0o777 == 0o600
+    assert Beacon.load_or_create(tmp_path / "beacon", 64).link(9) == beacon.link(9)
+    secret = (tmp_path / "beacon").read_bytes()
+    assert all(beacon.link(e) == beacon_link(secret, 64, e) for e in range(65))
+    assert check_link(beacon.anchor, 9, beacon.link(9)) and not check_link(beacon.anchor, 8, beacon.link(9))
+    with pytest.raises(BeaconExhausted):
+        beacon.link(65)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    assert [ledger.write(lambda c: reveal(c, 5.0)) for _ in range(2)] == [1, 2]
+    ledger.close()
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    assert ledger.write(lambda c: reveal(c, 6.0)) == 3
+    ledger.close()
+
+
+def test_presence_stands_still_while_the_coordinator_is_away(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    presence = Presence(ledger, 1000.0)
+    beat = Heartbeat(
+        nonce=b"n" * 16,
+        name="a",
+        device="",
+        version="",
+        steps_per_second=1.0,
+        networks_trained=0,
+        checks_done=0,
+        holding=(),
+    )
+    presence.see("a", beat, 1000.0)
+    presence.see("b", beat, 1007.0)
+    with pytest.raises(Refused):
+        presence.see("c", msgspec.structs.replace(beat, steps_per_second=float("nan")), 1.0)
+    presence.flush(1007.0, force=True)
+    ledger.write(lambda c: None)
+    assert Presence(ledger, 9000.0).last_seen() == {"a": 8993.0, "b": 9000.0}
+    ledger.close()

@@ -1,0 +1,221 @@
+"""The CUDA engine without a card: its kernels run on emulated threads, and NVRTC accepts them for real ones."""
+
+import ctypes
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.emulated_gpu import EmulatedCard
+from support.engine_recipes import Made, made
+from support.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
+
+from peer.state import Holding, Holdings, Phase, claims_wanted
+from protocol.engine.cuda.driver import NoCard
+from protocol.engine.cuda.engine import CardError, CudaEngine, CudaOrElse
+from protocol.engine.cuda.nvrtc import find_compiler, kernels, libraries
+from protocol.engine.initial import initial_state
+from protocol.engine.reference.engine import NumpyEngine
+from protocol.engine.select import SELF_TEST_DIGEST, select_engine, self_test
+from protocol.errors import UsageError
+from protocol.recipes.layers import (
+    Dropout,
+    Gru,
+    Linear,
+    Relu,
+)
+
+THREADS = st.sampled_from([1, 7, 8, 32])
+
+
+def story(engine, m: Made, steps: int = 3, seeds: tuple[int, ...] = (5, 6)) -> tuple:
+    states = [initial_state(m.recipe, seed) for seed in seeds]
+    states, losses = engine.train(m.recipe, m.data, list(seeds), states, steps)
+    found = engine.evaluate(m.recipe, m.data, [state.params for state in states])
+    correct = None if found.correct is None else found.correct.tolist()
+    return [state.to_bytes() for state in states], losses.tobytes(), found.loss.tobytes(), correct
+
+
+def same(m: Made, threads: int = 8, steps: int = 2) -> None:
+    expected = story(NumpyEngine(), m, steps)
+    assert np.isfinite(np.frombuffer(expected[1], np.float32)).all()
+    assert story(CudaEngine([EmulatedCard(threads)]), m, steps) == expected
+
+
+@pytest.mark.parametrize("threads", [1, 8, 32])
+def test_the_emulated_card_passes_the_self_test(threads):
+    assert self_test(CudaEngine([EmulatedCard(threads)])) == SELF_TEST_DIGEST
+
+
+@settings(max_examples=40, **ANY)
+@given(sequences(), THREADS)
+def test_sequences(m, threads):
+    same(m, threads)
+
+
+@settings(max_examples=40, **ANY)
+@given(images(), THREADS)
+def test_images(m, threads):
+    same(m, threads)
+
+
+@pytest.mark.parametrize("training", [*OPTIMIZERS, *SCHEDULES], ids=str)
+def test_optimizers(training):
+    same(made(Linear(width=7), Relu(), Linear(width=3), batch=20, **training), steps=6)
+
+
+# ---- the work around the kernels
+
+
+def a_recipe(**more) -> Made:
+    return made(Gru(width=5), Dropout(rate=0.2), Linear(width=3), length=4, batch=20, **more)
+
+
+def test_turns_cards_and_blocks_change_no_bit():
+    m, seeds = a_recipe(), tuple(range(11))
+    expected = story(NumpyEngine(), m, 3, seeds)
+    small = EmulatedCard(blocks=1)
+    assert story(CudaEngine([small]), m, 3, seeds) == expected  # three turns
+    assert story(CudaEngine([EmulatedCard(blocks=3), EmulatedCard(16, blocks=1)]), m, 3, seeds) == expected
+    assert story(CudaEngine([EmulatedCard(blocks=40)]), m, 3, seeds) == expected
+
+
+def test_long_work_is_cut_into_short_launches(monkeypatch):
+    m, card = a_recipe(), EmulatedCard()
+    expected = story(NumpyEngine(), m, 5)
+    monkeypatch.setattr("protocol.engine.cuda.engine.LAUNCH_SECONDS", 1e-9)
+    assert story(CudaEngine([card]), m, 5) == expected
+    assert card.launches >= 5
+
+
+def test_networks_stand_at_different_steps():
+    m, engines = a_recipe(), (NumpyEngine(), CudaEngine([EmulatedCard()]))
+    found = []
+    for engine in engines:
+        states = [initial_state(m.recipe, seed) for seed in (0, 1)]
+        states[:1] = engine.train(m.recipe, m.data, [0], states[:1], 2)[0]
+        states, losses = engine.train(m.recipe, m.data, [0, 1], states, 3)
+        found.append(([state.to_bytes() for state in states], losses.tobytes()))
+    assert found[0] == found[1]
+
+
+def test_memory_is_given_back():
+    m, card = a_recipe(), EmulatedCard()
+    engine = CudaEngine([card])
+    story(engine, m)
+    held = card.in_use
+    for _ in range(3):
+        story(engine, m)
+    assert card.in_use == held
+
+
+def test_a_card_that_fails_is_given_up_with_one_line():
+    m, said = a_recipe(), []
+    engine = CudaOrElse(CudaEngine([EmulatedCard(memory_bytes=10_000)]), NumpyEngine, said.append)
+    assert story(engine, m) == story(NumpyEngine(), m)
+    assert len(said) == 1 and "does not fit" in said[0] and engine.name == "numpy"
+
+
+# ---- choosing
+
+
+def test_without_a_card_the_processor_trains_and_one_line_says_why(monkeypatch):
+    said: list[str] = []
+    no_driver(monkeypatch)
+    assert select_engine("auto", device="auto", say=said.append).name.startswith("c-")
+    assert said == []  # nobody asked for a card
+    assert select_engine("auto", device="cuda", say=said.append).name.startswith("c-")
+    assert select_engine("cuda", say=said.append).name.startswith("c-")
+    assert said == ["no GPU is used: no NVIDIA driver; training on the processor"] * 2
+
+
+def no_driver(monkeypatch) -> None:
+    def refuse(device: str, memory: float):
+        raise NoCard("no NVIDIA driver")
+
+    monkeypatch.setattr("protocol.engine.cuda.driver.open_cards", refuse)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_card_trains_only_if_it_passes_the_self_test(monkeypatch, right):
+    card, said = EmulatedCard(), []
+    monkeypatch.setattr("protocol.engine.cuda.driver.open_cards", lambda device, memory: [card])
+    if not right:
+        launch = card.launch
+
+        def one_bit_off(kernel, job, blocks):
+            launch(kernel, job, blocks)
+            if kernel == "exact_train":
+                ctypes.c_uint32.from_address(job.params).value ^= 1
+
+        card.launch = one_bit_off
+    engine = select_engine(device="all", say=said.append)
+    assert engine.name.startswith("cuda-emulated" if right else "c-")
+    assert bool(said) is not right and all("self-test" in line for line in said)
+
+
+def test_devices_that_do_not_exist_are_refused():
+    with pytest.raises(UsageError, match="--device gpu"):
+        select_engine(device="gpu")
+
+
+# ---- the compiler
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    if not libraries():
+        pytest.skip("no NVRTC: pip install nvidia-cuda-nvrtc")
+    return find_compiler()
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
+def test_nvrtc_compiles_the_kernels_and_fuses_nothing(compiler, architecture):
+    text = compiler.compile(architecture, portable=True).decode()
+    used = {name for name in re.findall(r"^\s*(?:@\S+\s+)?([a-z]\w*(?:\.\w+)+)", text, re.M) if name.endswith(".f32")}
+    assert {"mul.rn.f32", "add.rn.f32", "div.rn.f32", "sqrt.rn.f32"} <= used
+    arithmetic = re.compile(r"(fma|mad|mul|add|sub|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos|tanh)\.")
+    assert all(name.split(".")[1] == "rn" for name in used if arithmetic.match(name)), used
+    assert not any(name.startswith(("fma", "mad")) or ".ftz" in name or ".approx" in name for name in used)
+    for kernel in ("exact_train", "exact_measure", "exact_scratch"):
+        assert f".entry {kernel}" in text
+
+
+def test_machine_code_is_kept(compiler, monkeypatch, tmp_path):
+    monkeypatch.setattr("protocol.engine.cuda.nvrtc.cache_folder", lambda: tmp_path)
+    built: list[str] = []
+    monkeypatch.setattr(type(compiler), "compile", lambda self, target, portable=False: built.append(target) or b"code")
+    assert [kernels(80), kernels(80), kernels(999)] == [b"code"] * 3
+    assert built == ["sm_80", f"compute_{compiler.architectures()[-1]}"]
+    with pytest.raises(CardError, match="older"):
+        kernels(20)
+
+
+# ---- claims
+
+
+class Stub:
+    """A bundle that is not trained at all."""
+
+    def __init__(self, index: int, max_steps: int):
+        recipe = a_recipe(max_steps=max_steps).recipe
+        self.path, self.assignment = index, SimpleNamespace(campaign="c", index=index, seeds=range(32), recipe=recipe)
+
+    def is_trained(self, seed: int) -> bool:
+        return False
+
+
+def test_a_gpu_claims_what_its_measured_speed_trains():
+    def wanted(bundles: int, width: int, speed: float, free: int = 1 << 40) -> int:
+        holdings = Holdings()
+        for index in range(bundles):
+            holdings.add(Holding(Stub(index, 1000), Phase.TRAINING))  # type: ignore[arg-type]
+        return claims_wanted(holdings, 2, width, speed, free)
+
+    assert [wanted(k, 0, 1e4) for k in (0, 1, 2)] == [1, 0, 0]  # processors, two threads
+    assert [wanted(k, 4096, 0.0) for k in (0, 1, 2)] == [2, 1, 0]  # nothing measured yet
+    assert wanted(2, 4096, 1e6) == 16 and wanted(40, 4096, 1e6) == 8  # fast: many at once, up to what a host may hold
+    assert wanted(2, 4096, 200.0) == 1 and wanted(4, 4096, 200.0) == 0  # slow: ten minutes ahead and no more
+    assert wanted(2, 64, 1e6) == 0 and wanted(2, 4096, 1e6, free=0) == 0

@@ -1,0 +1,310 @@
+"""Every layer, loss, optimizer, initialization and schedule: C equals NumPy bit for bit, NumPy agrees with PyTorch."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from support.engine_recipes import Made, made
+from support.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
+
+from analysis.modules import network_module
+from protocol.canonical import sha256
+from protocol.engine.initial import initial_state
+from protocol.engine.native.build import supported_isas
+from protocol.engine.native.engine import NativeEngine
+from protocol.engine.reference.engine import NumpyEngine, loss_and_gradient
+from protocol.engine.streams import batch_order
+from protocol.recipes.layers import (
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    GroupNorm,
+    Gru,
+    Last,
+    LayerNorm,
+    LeakyRelu,
+    Linear,
+    Lstm,
+    MaxPool2d,
+    Relu,
+    Rnn,
+    Sigmoid,
+    Tanh,
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> NativeEngine:
+    return NativeEngine()
+
+
+def story(engine, m: Made, steps: int = 3, seed: int = 5) -> tuple:
+    states, losses = engine.train(m.recipe, m.data, [seed], [initial_state(m.recipe, seed)], steps)
+    found = engine.evaluate(m.recipe, m.data, [states[0].params])
+    correct = None if found.correct is None else found.correct.tolist()
+    return states[0].params.tobytes(), states[0].moments.tobytes(), losses.tobytes(), found.loss.tobytes(), correct
+
+
+def same(engine, m: Made, steps: int = 3) -> None:
+    expected = story(NumpyEngine(), m, steps)
+    assert np.isfinite(np.frombuffer(expected[0], np.float32)).all()
+    assert story(engine, m, steps) == expected
+
+
+@settings(max_examples=40, **ANY)
+@given(sequences())
+def test_sequences(engine, m):
+    same(engine, m)
+
+
+@settings(max_examples=40, **ANY)
+@given(images())
+def test_images(engine, m):
+    same(engine, m, 2)
+
+
+INITS = [
+    {},
+    {"init": "xavier"},
+    {"init": "he", "init_draw": "normal"},
+    {"init": "orthogonal", "init_gain": 1.5},
+    {"init": "constant", "init_value": 0.1},
+]
+
+
+@pytest.mark.parametrize("training", [*OPTIMIZERS, *SCHEDULES], ids=str)
+def test_optimizers_and_schedules(engine, training):
+    same(engine, made(Linear(width=7), Relu(), Linear(width=3), batch=20, **training), 6)
+
+
+# ---- PyTorch in binary64 is the oracle ----
+
+IMAGE, SEQUENCE = {"inputs": (2, 9, 8)}, {"inputs": (5,), "length": 6}
+CLASSES = {"target": "classes", "width": 4, "loss": "cross_entropy"}
+NETWORKS = {
+    "lstm": ((Lstm(width=7), Lstm(width=5), Linear(width=3)), SEQUENCE),
+    "rnn": ((Rnn(width=7), Linear(width=3)), SEQUENCE),
+    "classifier": ((Gru(width=7), LayerNorm(), Last(), Linear(width=4)), SEQUENCE | CLASSES | {"target_length": 1}),
+    "tagger": ((Lstm(width=7), Linear(width=4)), SEQUENCE | CLASSES),
+    "bce": ((Linear(width=9), Tanh(), Linear(width=6), Sigmoid(), Linear(width=3)), {"target": "pins", "loss": "bce"}),
+    "mlp": ((Linear(width=20), LeakyRelu(), LayerNorm(), Linear(width=4)), CLASSES),
+    "features": ((Linear(width=12), GroupNorm(groups=2), Linear(width=3)), {}),
+    "convolution": (
+        (
+            *(Conv2d(channels=5, kernel=3, padding=1), GroupNorm(groups=5), Relu(), MaxPool2d(kernel=2)),
+            *(Conv2d(channels=4, kernel=3, stride=2, padding=2), Tanh(), AvgPool2d(kernel=2, stride=1)),
+            *(Flatten(), Linear(width=4)),
+        ),
+        IMAGE | CLASSES,
+    ),
+    "globalpool": ((Conv2d(channels=4, kernel=2), LayerNorm(), GlobalAvgPool()), IMAGE | CLASSES),
+    "overlap": ((MaxPool2d(kernel=3, stride=2), Conv2d(channels=3, kernel=2), Flatten(), Linear(width=3)), IMAGE),
+}
+
+
+def torch_loss(m: Made, module: torch.nn.Module, inputs: np.ndarray, targets: np.ndarray) -> torch.Tensor:
+    outputs = module(torch.tensor(inputs, dtype=torch.float64))
+    if m.recipe.training.loss == "cross_entropy":
+        return torch.nn.functional.cross_entropy(outputs.flatten(0, 1), torch.tensor(targets).long().flatten())
+    loss = torch.nn.functional.mse_loss
+    if m.recipe.training.loss == "bce":
+        loss = torch.nn.functional.binary_cross_entropy_with_logits
+    return loss(outputs, torch.tensor(targets, dtype=torch.float64).reshape(outputs.shape))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_and_losses_agree_with_autograd(engine, name):
+    layers, task = NETWORKS[name]
+    m = made(*layers, batch=20, **task)
+    params = initial_state(m.recipe, 3).params
+    rows = batch_order(m.recipe, 3, 0, 1)[0]
+    module = network_module(m.recipe, params).double()
+    expected = torch_loss(m, module, m.data.inputs[rows], m.data.targets[rows])
+    expected.backward()
+    oracle = np.concatenate([p.grad.numpy().reshape(-1) for p in module.parameters()])  # type: ignore[union-attr]
+    for loss, gradient in (
+        loss_and_gradient(m.recipe, params, m.data, rows),
+        engine.loss_and_gradient(m.recipe, params, m.data, rows),
+    ):
+        assert abs(float(loss) - expected.item()) < 1e-5 * expected.item()
+        assert np.linalg.norm(gradient - oracle) < 1e-5 * np.linalg.norm(oracle)
+    assert [n for n, _ in module.named_parameters()] == [n for n, _ in m.recipe.shapes]
+    held_out = torch_loss(m, module, m.data.held_out_inputs, m.data.held_out_targets).item()
+    assert engine.held_out_loss(m.recipe, m.data, [params])[0] == pytest.approx(held_out, rel=1e-5)
+
+
+def test_held_out_accuracy_is_an_exact_count(engine):
+    for layers, task in (NETWORKS["classifier"], NETWORKS["bce"]):
+        m = made(*layers, **task)
+        params = initial_state(m.recipe, 3).params
+        outputs = network_module(m.recipe, params).double()(torch.tensor(m.data.held_out_inputs).double())
+        if m.recipe.training.loss == "bce":
+            met = (outputs > 0).numpy() == (m.data.held_out_targets > 0)
+        else:
+            met = outputs.argmax(-1).numpy() == m.data.held_out_targets
+        found = engine.evaluate(m.recipe, m.data, [params, params])
+        assert found.correct.tolist() == [met.sum()] * 2
+        assert found.accuracy.tolist() == [met.mean()] * 2
+    m = made(Linear(width=3))
+    assert engine.evaluate(m.recipe, m.data, [initial_state(m.recipe, 0).params]).accuracy is None
+
+
+TORCH_OPTIMIZERS = {
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.02),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.02),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.8, nesterov=True, weight_decay=0.02),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.8, weight_decay=0.02),
+}
+
+
+@pytest.mark.parametrize("name", TORCH_OPTIMIZERS)
+def test_optimizers_agree_with_torch(engine, name):
+    extra = {"momentum": 0.8} if name in ("sgd", "rmsprop") else {}
+    extra |= {"nesterov": True} if name == "sgd" else {}
+    m = made(
+        Linear(width=6),
+        Tanh(),
+        Linear(width=3),
+        optimizer=name,
+        learning_rate=0.01,
+        weight_decay=0.02,
+        clip_norm=0.5,
+        **extra,
+    )
+    start = initial_state(m.recipe, 1)
+    module = network_module(m.recipe, start.params).double()
+    optimizer = TORCH_OPTIMIZERS[name](module.parameters())
+    for rows in batch_order(m.recipe, 1, 0, 12):
+        optimizer.zero_grad()
+        torch_loss(m, module, m.data.inputs[rows], m.data.targets[rows]).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 0.5)
+        optimizer.step()
+    oracle = np.concatenate([p.detach().numpy().reshape(-1) for p in module.parameters()])
+    states, _ = engine.train(m.recipe, m.data, [1], [start], 12)
+    assert np.linalg.norm(states[0].params - oracle) < 2e-5 * np.linalg.norm(oracle)
+
+
+# ---- independence ----
+
+MIXED = made(
+    *(Conv2d(channels=5, kernel=3, padding=1), Relu(), MaxPool2d(kernel=2), Flatten(), Dropout(rate=0.2)),
+    *(Linear(width=33), LayerNorm(), Linear(width=4)),
+    batch=50,
+    samples=80,
+    optimizer="sgd",
+    momentum=0.9,
+    clip_norm=1.0,
+    **IMAGE,
+    **CLASSES,
+)
+LONG = made(
+    *(Lstm(width=13), Dropout(rate=0.3), Rnn(width=18), Last(), Linear(width=4)),
+    inputs=(3,),
+    length=9,
+    batch=50,
+    samples=80,
+    target_length=1,
+    **CLASSES,
+)
+
+
+@pytest.mark.parametrize("m", [MIXED, LONG], ids=["images", "sequences"])
+def test_every_build_thread_and_company_gives_the_same_bits(m):
+    expected = story(NumpyEngine(), m, 4)
+    for isa, optimize in [*((isa, "-O3") for isa in supported_isas()), ("native", "-O0")]:
+        assert story(NativeEngine(1, isa, optimize), m, 4) == expected
+    seeds = [4, 5, 6, 7, 8]
+    states, losses = NativeEngine(2).train(m.recipe, m.data, seeds, [initial_state(m.recipe, s) for s in seeds], 4)
+    assert (states[1].params.tobytes(), losses[1].tobytes()) == (expected[0], expected[2])
+
+
+@pytest.mark.parametrize("m", [MIXED, LONG], ids=["images", "sequences"])
+def test_any_cut_gives_the_same_bits_dropout_included(engine, m):
+    first, _ = engine.train(m.recipe, m.data, [5], [initial_state(m.recipe, 5)], 3)
+    rest, _ = engine.train(m.recipe, m.data, [5], first, 4)
+    assert rest[0].params.tobytes() == story(engine, m, 7)[0]
+
+
+@pytest.mark.parametrize("lanes", [16, 32, 64])
+def test_the_samples_that_go_together_change_no_bit(engine, monkeypatch, lanes):
+    monkeypatch.setattr("protocol.engine.native.structs._lanes", lambda recipe, samples: lanes)
+    for m in (MIXED, LONG):
+        assert story(engine, m, 2) == story(NumpyEngine(), m, 2)
+
+
+def test_dropout_drops_its_share_and_another_one_at_each_step(engine):
+    m = made(Dropout(rate=0.25), Linear(width=3), inputs=(400,), batch=30)
+    params = initial_state(m.recipe, 0).params
+    rows = np.arange(30)
+    (_, first), (_, second) = (engine.loss_and_gradient(m.recipe, params, m.data, rows, 1, s) for s in (0, 1))
+    assert not np.array_equal(first, second)
+    one = np.array([1], np.int32)
+    gradient = engine.loss_and_gradient(m.recipe, params, m.data, one, 1, 0)[1][:400]
+    assert 0.15 < (gradient == 0).mean() < 0.35  # a dropped input moves no weight
+
+
+# ---- golden digests: if one changes, published networks have lost their recipes ----
+
+GOLDEN = {
+    "lstm": "a50042f6f3a03833fed6eedf2229bdc8",
+    "rnn": "30c8241e462f2b60889e47748f330372",
+    "classifier": "8908df44a495b54233bdcc1414aa27c2",
+    "tagger": "cb4fae042b6bd6fb537eb0bd50bbff1d",
+    "bce": "f3c6545dbdc6135de9eb506a59d4adcb",
+    "mlp": "8ee95dc6d214c535ad253754f30e49cf",
+    "features": "0475556917ac66e4b716a067fee101e4",
+    "convolution": "355079f46efc26652401e9206bcc56d6",
+    "globalpool": "05187e0bef7070ca32d29d7d71de9b43",
+    "overlap": "2ca78d6005249a91514dd67f8838a080",
+}
+
+
+def golden(name: str) -> str:
+    layers, task = NETWORKS[name]
+    m = made(*layers, batch=20, **task)
+    states, losses = NativeEngine().train(m.recipe, m.data, [7], [initial_state(m.recipe, 7)], 40)
+    return sha256(states[0].to_bytes(), losses.tobytes()).hex()[:32]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_golden_families(name):
+    assert golden(name) == GOLDEN[name]
+
+
+@pytest.mark.parametrize("training", [*OPTIMIZERS, *SCHEDULES], ids=str)
+def test_golden_optimizers(engine, training):
+    m = made(Linear(width=7), Relu(), Dropout(rate=0.2), Linear(width=3), **training)
+    digest = sha256(story(engine, m, 6)[0]).hex()[:16]
+    assert digest == GOLDEN_OPTIMIZERS[str(training)]
+
+
+GOLDEN_OPTIMIZERS = {
+    "{}": "6eebee687349c9dd",
+    "{'weight_decay': 0.01, 'clip_norm': 0.05}": "5e69ae17eb119b73",
+    "{'optimizer': 'adamw', 'weight_decay': 0.1}": "b7d421088632aba7",
+    "{'optimizer': 'sgd'}": "be19c6c29a420b3d",
+    "{'optimizer': 'sgd', 'momentum': 0.9, 'weight_decay': 0.01}": "9517de25f79dff72",
+    "{'optimizer': 'sgd', 'momentum': 0.9, 'nesterov': True, 'clip_norm': 0.1}": "3ae0749cd7109d96",
+    "{'optimizer': 'rmsprop', 'alpha': 0.9}": "d5a68b86f816773d",
+    "{'optimizer': 'rmsprop', 'momentum': 0.5, 'weight_decay': 0.01}": "001988216ea470fc",
+    "{'warmup_steps': 3}": "ca8c7fe9d4f35c9f",
+    "{'schedule': 'step', 'decay_every': 2, 'decay_factor': 0.5}": "92c1f41ec328a674",
+    "{'schedule': 'cosine', 'final_rate': 0.1, 'warmup_steps': 2, 'max_steps': 8}": "ea1b12d0a1e8f1ad",
+}
+
+
+@pytest.mark.parametrize("network", INITS, ids=str)
+def test_golden_initializations(network):
+    m = made(Lstm(width=5), Linear(width=9), LayerNorm(), Linear(width=3), network=network)
+    assert sha256(initial_state(m.recipe, 3).params.tobytes()).hex()[:16] == GOLDEN_INITS[str(network)]
+
+
+GOLDEN_INITS = {
+    "{}": "5512919794d4bff3",
+    "{'init': 'xavier'}": "c743f75cf9649647",
+    "{'init': 'he', 'init_draw': 'normal'}": "bc5f2f7d334915a5",
+    "{'init': 'orthogonal', 'init_gain': 1.5}": "34302a0e479f7b14",
+    "{'init': 'constant', 'init_value': 0.1}": "743a0670531edb42",
+}

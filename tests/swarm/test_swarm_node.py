@@ -1,0 +1,315 @@
+"""Real nodes on loopback: joining, claiming, hostile records, dead daemons, wrong clocks."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+
+import msgspec
+import pytest
+from support.claim_stories import STORIES
+from support.done_board import DoneBoard
+from support.fake_swarm import CAMPAIGN
+
+from protocol.errors import UsageError
+from protocol.swarm.claimer import Claims
+from protocol.swarm.node import SwarmNode
+from protocol.swarm.records import (
+    BARE,
+    CLAIM,
+    CampaignEntry,
+    Claim,
+    Done,
+    Manifest,
+    Presence,
+    claims_key,
+    hash_key,
+    make_subkey,
+    manifest_key,
+    presence_bucket,
+    presence_key,
+    sign_record,
+)
+from protocol.trust.identity import Identity
+
+pytestmark = pytest.mark.swarm
+PRESENCE = Presence("alice", "0.1.0", "4-core CPU", 1e6, 4)
+
+
+def eventually(ask, seconds=60.0, pause=0.1):
+    """Ask until the answer is truthy; fails after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (answer := ask()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(pause)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """An organizer and three hosts that joined through it."""
+    home = tmp_path_factory.mktemp("swarm")
+    with contextlib.ExitStack() as stack:
+        organizer = stack.enter_context(SwarmNode(home / "organizer"))
+        bootstrap = organizer.visible_addresses()
+        hosts = [
+            stack.enter_context(SwarmNode(home / f"host{i}", bootstrap=bootstrap, keepalive_seconds=1.0))
+            for i in range(3)
+        ]
+        eventually(lambda: all(node.peer_count() == 3 for node in (organizer, *hosts)))
+        yield [organizer, *hosts]
+
+
+class RealSwarm:
+    """The stage of `claim_stories` over real nodes; a new campaign for each story."""
+
+    lease = 3.0
+
+    def __init__(self, nodes, number):
+        self.nodes, self.names, self.campaign = nodes, {}, f"{number:016x}" + CAMPAIGN[16:]
+
+    def open(self, assignments):
+        for node in self.nodes:
+            node.run(allow(node, self.campaign, assignments))
+
+    def board(self, assignments):
+        self.open(assignments)
+        return DoneBoard(self.nodes[0].dht, self.campaign, assignments)
+
+    def host(self, name, assignments):
+        self.open(assignments)
+        node = self.nodes[1 + len(self.names)]
+        self.names[name] = node
+        return Claims(node.dht, self.campaign, assignments, self.nodes[0].host, settle=0.3, lease=self.lease)
+
+    async def on(self, claims, work):
+        node = next(node for node in self.nodes if node.dht is claims.node)
+        return await asyncio.wrap_future(node.submit(work))
+
+    async def crash(self, claims):
+        """The host stops renewing; its daemon stays, for the tests that follow."""
+
+    def clock(self):
+        return time.monotonic()
+
+
+async def allow(node, campaign, assignments):
+    node.space.allow_campaign(campaign, assignments)
+
+
+@pytest.mark.parametrize("number", range(len(STORIES)), ids=[story.__name__ for story in STORIES])
+def test_story(nodes, number):
+    asyncio.run(STORIES[number](RealSwarm(nodes, number)))
+
+
+def test_the_manifest_opens_the_keys_of_its_campaigns(nodes):
+    organizer, host, *_ = nodes
+    entry = CampaignEntry(bytes.fromhex("cd" * 32), 100)
+    manifest = Manifest((entry,), 7, "127.0.0.1:4002", 1, "exact-1")
+    assert organizer.publish_manifest(manifest)
+    assert eventually(host.manifest) == manifest
+    assert host.put(claims_key("cd" * 32, 1), CLAIM, Claim(1, 1), 30)
+    assert nodes[2].manifest() == manifest
+    found = nodes[2].read([claims_key("cd" * 32, 1)])
+    assert found == {claims_key("cd" * 32, 1): {(host.host, CLAIM): Claim(1, 1)}}
+
+
+def test_hosts_see_each_other(nodes):
+    for i, node in enumerate(nodes):
+        assert node.announce(Presence(f"host {i}", "0.1.0", "cpu", 10, 2))  # an int where a float belongs
+    seen = eventually(lambda: len(found := nodes[1].presence()) == 4 and found)
+    assert {presence.name for presence in seen.values()} == {f"host {i}" for i in range(4)}
+    assert seen[nodes[2].host].network_steps_per_second == 10.0
+
+
+def test_only_a_record_with_a_later_end_replaces_and_ours_always_do(nodes):
+    key = presence_key(presence_bucket(nodes[1].host))
+    for speed in range(5):
+        assert nodes[1].put(key, BARE, Presence("a", "1", "cpu", speed, 1), 60)
+    assert nodes[2].read([key])[key][nodes[1].host, BARE].network_steps_per_second == 4
+
+
+def test_hostile_records_are_refused_and_counted(nodes):
+    organizer, alice, mallory, _ = nodes
+    campaign = "ef" * 32
+    for node in nodes:
+        node.run(allow(node, campaign, 64))
+    key, end = claims_key(campaign, 0), alice.dht_time() + 60
+    hashed, subkey = hash_key(key), make_subkey(alice.host, CLAIM)
+    packed = msgspec.msgpack.encode(subkey)
+    good = sign_record(alice.identity, hashed, packed, msgspec.msgpack.encode(Claim(1, 1)), end)
+
+    def send(value, end=end, subkey=subkey, key=key, sender=mallory):
+        return sender.run(raw_store(sender, organizer, hash_key(key), value, end, subkey))
+
+    assert send(good)  # anybody may carry a sound record
+    before = organizer.refused_counts()
+    own = make_subkey(mallory.host, CLAIM)
+    assert not send(good), "a replay changes nothing"
+    assert not send(good, end=end + 30)
+    assert not send(good, subkey=own)
+    assert not send(b"\xc1" * 80, subkey=own)
+    assert not send(b"\x00" * 10_000, subkey=own)
+    assert not send(good, key="anything else")
+    assert not send(good, subkey=None)
+    assert not send(good, end=float("inf"))
+    assert not send(b"\x80", subkey=b"")
+    refused = organizer.refused_counts() - before
+    assert refused == {
+        "signature": 2,
+        "record-schema": 1,
+        "record-size": 1,
+        "record-key": 1,
+        "record-regular": 1,
+        "record-ttl": 1,
+        "record-subkey": 1,
+    }
+    assert alice.host in organizer.last_offenders()["record-ttl"]
+    early = alice.dht_time() + 0.5  # signed by its owner, long ago; hivemind would let it end the newer one
+    old = sign_record(alice.identity, hashed, packed, msgspec.msgpack.encode(Claim(2, 0)), early)
+    assert not send(old, end=early)
+    time.sleep(max(0.0, early + 0.2 - alice.dht_time()))
+    assert nodes[3].read([key])[key] == {(alice.host, CLAIM): Claim(1, 1)}
+    assert not mallory.put(key, "d", Done(1), 60), "our own rules refuse it before it leaves"
+
+
+async def raw_store(sender, target, hashed, value, end, subkey):
+    """Send a store request past all of our own checks."""
+    from hivemind.dht import DHTID
+
+    to = target.dht.link.p2p.peer_id
+    answer = await sender.dht.link.node.protocol.call_store(
+        to, [DHTID.from_bytes(hashed)], [value], [end], subkeys=[subkey]
+    )
+    return bool(answer and answer[0])
+
+
+def test_a_lying_replica_cannot_hide_records(nodes):
+    """One node answers every find with an entry that nobody signed, and says that it never ends."""
+    from hivemind.dht.storage import DictionaryDHTValue
+    from hivemind.utils.timed_storage import ValueWithExpiration
+
+    _, alice, liar, reader = nodes
+    key = presence_key(presence_bucket(alice.host))
+    assert alice.put(key, BARE, PRESENCE, 60)
+
+    async def lie():
+        from hivemind.dht import DHTID
+
+        false = DictionaryDHTValue()
+        false.store(alice.host, b"\x01" * 100, alice.dht_time() + 80)
+        true = liar.dht.link.node.protocol.storage.get(DHTID.from_bytes(hash_key(key)))
+        for subkey, item in true.value.items() if true else ():
+            if subkey != alice.host:
+                false.store(subkey, item.value, item.expiration_time)
+        name = DHTID.from_bytes(hash_key(key))
+        liar.dht.link.node.protocol.storage.data[name] = ValueWithExpiration(false, float("inf"))
+
+    liar.run(lie())
+    assert reader.read([key])[key][alice.host, BARE] == PRESENCE
+    assert reader.refused_counts()["record-schema"] >= 1
+    liar.run(forget(liar, key))
+
+
+async def forget(node, key):
+    from hivemind.dht import DHTID
+
+    del node.dht.link.node.protocol.storage.data[DHTID.from_bytes(hash_key(key))]
+
+
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSTOP"])
+def test_a_daemon_that_dies_or_hangs_comes_back_as_the_same_host(nodes, signal_name):
+    _, host, other, _ = nodes
+    key = presence_key(presence_bucket(host.host))
+    assert host.keep(key, BARE, PRESENCE, 60)
+    address, before = host.visible_addresses(), host.dht.restarts
+    if signal_name == "SIGSTOP":  # a hang that looks like everybody else's death
+        host.dht.link.node.protocol.routing_table.__init__(host.dht.link.node.node_id, 20, 5)
+    host.dht.link.p2p._child.send_signal(getattr(signal, signal_name))
+    eventually(lambda: host.dht.restarts > before and host.connected(), 60)
+    assert host.visible_addresses() == address, "same PeerID, same port"
+    eventually(lambda: host.peer_count() == 3, 60)
+    assert host.put(key, BARE, PRESENCE, 60)
+    assert other.read([key])[key][host.host, BARE] == PRESENCE
+
+
+def test_ctrl_c_does_not_reach_the_daemon(nodes):
+    assert os.getpgid(nodes[0].dht.link.p2p._child.pid) != os.getpgid(0)
+
+
+def test_a_node_joins_when_its_bootstrap_comes_up_late_and_finds_it_again(tmp_path):
+    port, said = free_port(), []
+    late = Identity.load_or_create(tmp_path / "late")
+    address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{late.host}"
+    with SwarmNode(tmp_path / "early", bootstrap=[address], on_progress=said.append, keepalive_seconds=0.5) as early:
+        assert not early.wait_joined(0.2) and not early.connected()
+        eventually(lambda: any("none of 1 known addresses answers" in line for line in said))
+        with SwarmNode(tmp_path / "late", port=port) as bootstrap:
+            assert early.wait_joined(30)
+            eventually(lambda: bootstrap.peer_count() == 1 and early.connected())
+            key = presence_key(presence_bucket(early.host))
+            assert early.keep(key, BARE, PRESENCE, 60)
+        eventually(lambda: not early.connected())
+        with SwarmNode(tmp_path / "late", port=port) as bootstrap:  # it restarted and knows nobody
+            eventually(lambda: bootstrap.peer_count() == 1, 60)
+            assert eventually(lambda: bootstrap.read([key])[key])[early.host, BARE] == PRESENCE
+
+
+def test_a_wrong_clock_is_measured_and_corrected(nodes, tmp_path):
+    said = []
+    with SwarmNode(
+        tmp_path / "slow",
+        bootstrap=nodes[0].visible_addresses(),
+        on_progress=said.append,
+        clock=lambda: time.time() - 400,
+    ) as slow:
+        assert abs(slow.dht_time() - nodes[0].dht_time()) < 1
+        assert "clock is 400 s behind" in said[0]
+        key = presence_key(presence_bucket(slow.host))
+        assert slow.put(key, BARE, PRESENCE, 60)
+        assert nodes[1].read([key])[key][slow.host, BARE] == PRESENCE
+
+
+def test_what_a_person_got_wrong_is_said_in_one_line(nodes, tmp_path):
+    with pytest.raises(UsageError, match="not a swarm address"):
+        SwarmNode(tmp_path / "a", bootstrap=["example.org:4001"])
+    with pytest.raises(UsageError, match="not an IP address"):
+        SwarmNode(tmp_path / "a", listen="example.org")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        with pytest.raises(UsageError, match="choose another port"):
+            SwarmNode(tmp_path / "a", port=busy.getsockname()[1]).start()
+
+
+def test_a_node_in_client_mode_works_but_is_in_nobodys_table(nodes, tmp_path):
+    from hivemind.p2p import PeerID
+
+    with SwarmNode(tmp_path / "client", bootstrap=nodes[0].visible_addresses(), client_mode=True) as client:
+        assert client.wait_joined(10) and client.connected()
+        key = presence_key(presence_bucket(client.host))
+        assert client.put(key, BARE, PRESENCE, 60)
+        assert nodes[1].read([key])[key][client.host, BARE] == PRESENCE
+        peer = PeerID.from_base58(client.host)
+        assert all(node.dht.link.node.protocol.routing_table.get(peer_id=peer) is None for node in nodes)
+
+
+def test_peers_of_last_time_help_when_every_bootstrap_address_is_dead(nodes, tmp_path):
+    eventually(lambda: nodes[2].host in " ".join(nodes[1].known_addresses()))
+    dead = f"/ip4/127.0.0.1/tcp/{free_port()}/p2p/{nodes[0].host}"
+    known = nodes[2].visible_addresses()
+    with SwarmNode(tmp_path / "again", bootstrap=[dead], known=known) as node:
+        assert node.wait_joined(10) and node.connected()
+        assert node.organizer == nodes[0].host
+
+
+def test_a_manifest_counts_only_from_the_organizer(nodes):
+    assert not nodes[2].put(manifest_key(), BARE, Manifest((), 0, "", 1, ""), 60)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
