@@ -1,0 +1,38 @@
+"""A zoo that version 0.1 made stays readable, sound and reproducible: no layout, digest or bit may drift."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analysis.audit import audit_zoo
+from analysis.zoo import open_zoo
+from protocol.canonical import hexdigest
+
+KEPT = Path(__file__).with_name("kept_by_0_1")
+
+
+@pytest.fixture
+def old_zoo(tmp_path) -> Path:
+    return Path(shutil.copytree(KEPT, tmp_path / "zoo"))
+
+
+def test_its_files_and_evidence_are_sound_and_all_its_networks_are_trained_again_bit_for_bit(old_zoo):
+    audit = audit_zoo(old_zoo, replay=8)
+    assert audit.problems == []
+    assert (audit.networks, audit.bundles, audit.replayed, audit.checked_by_others) == (8, 2, 8, 8)
+
+
+def test_its_recipes_still_hash_to_their_names(old_zoo):
+    zoo = open_zoo(old_zoo)
+    names = {path.stem for path in (old_zoo / "recipes").iterdir()}
+    assert names == {zoo.recipe(digest).digest for digest in names}
+    assert all(hexdigest(path.read_bytes()) == path.stem for path in (old_zoo / "recipes").iterdir())
+
+
+def test_a_changed_byte_of_its_evidence_is_found(old_zoo):
+    path = next((old_zoo / "evidence").iterdir())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert any(path.stem[:16] in problem for problem in audit_zoo(old_zoo).problems)
