@@ -18,8 +18,8 @@ from protocol.errors import UsageError
 from protocol.tasks.automata import random_automaton
 from protocol.tasks.data import TaskData
 from protocol.tasks.datasets import Dataset, Shelf
+from protocol.tasks.fields import COMMAND_BITS
 from protocol.tasks.kinds import (
-    COMMAND_BITS,
     AutomatonTask,
     DatasetTask,
     FunctionTask,

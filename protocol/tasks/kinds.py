@@ -12,9 +12,8 @@ from msgspec import Meta
 
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import UsageError
-from protocol.tasks.fields import Record
+from protocol.tasks.fields import COMMAND_BITS, PIN_COUNT, Record
 
-COMMAND_BITS, PIN_COUNT = 9, 20  # what a device machine reads and shows at each step
 DEFAULT_KIND = "machine"
 COMMANDS = 1 << COMMAND_BITS
 DATA_SCALARS_MAX = 1 << 28  # of all inputs: as many bytes as a data set may have; a volunteer holds them in memory

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from protocol.canonical import canonical_json, hexdigest
-from protocol.tasks.kinds import PIN_COUNT
+from protocol.tasks.fields import PIN_COUNT
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
