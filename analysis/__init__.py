@@ -10,7 +10,7 @@
 - `statistics`: honest comparisons
 - `methods`: one question a file (docs/analyses.md)
 - `plots`: draw tables
-- `report`: the page
+- `report`: the page; `cli`: the verbs `pull`, `report`, `audit`
 """
 
 from typing import TYPE_CHECKING

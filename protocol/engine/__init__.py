@@ -1,8 +1,9 @@
 """The exact engine `exact-1`: a network is a pure function of its recipe and seed, bit for bit.
 
-Reading order: `reference` (NumPy; it *is* the specification, with docs/exact_arithmetic.md), `data` (task data, batch
-order), `initial` (parameters) and `schedule` (step sizes), which every backend shares, `native` (C), `cuda` (GPUs),
-`training` (segments, stop rule, refill). Axes in names: K networks, N steps, P parameters.
+What every backend shares: `streams` (task data, batch order), `initial` (parameters), `schedule` (step sizes). The
+backends: `reference` (NumPy; it *is* the specification, with docs/exact_arithmetic.md), `native` (C) and `cuda`, whose
+source is in `kernels`. On top: `training` (segments, stop rule, refill), `measures`, `select` (which backend runs).
+Axes in names: K networks, N steps, P parameters.
 """
 
 from typing import Protocol

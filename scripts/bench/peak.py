@@ -8,7 +8,7 @@ from pathlib import Path
 
 from protocol.engine.native.build import ISA_FLAGS, STRICT, find_compiler
 
-SOURCES = Path(__file__).parents[2] / "protocol" / "engine" / "kernels" / "kernels"
+SOURCES = Path(__file__).parents[2] / "protocol" / "engine" / "kernels"
 CHAINS = 12  # sums that do not wait for each other: enough to hide the latency of two operations
 ROUNDS = 4_000_000
 PEAK = """
