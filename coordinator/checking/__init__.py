@@ -1,4 +1,6 @@
-"""From a commitment to a verdict: `beacon` and `blobs` (secrets and bytes on disk), `cases` (one result with all that
-follows from it), `handlers` (messages of other hosts), `own_checks` (the organizer's replays), `referee_loop` (acts on
-the referee's rulings).
+"""From a commitment to a verdict.
+
+Reading order: `beacon` and `blobs` (secrets and bytes), `cases` (one result with all that follows from it), `stores`
+(all that is kept, as one value), `effects` (performs the policy's actions), `answers` (judged and entered),
+`own_checks` (the organizer's replays), `referee_loop` (acts on the referee's rulings).
 """

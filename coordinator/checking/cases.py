@@ -5,14 +5,13 @@ made, so a cache needs no care; its bounds are.
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, MutableMapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import msgspec
 import numpy as np
+from cachetools import LRUCache
 from sqlalchemy import select
 
 from coordinator.checking.blobs import Blobs
@@ -30,13 +29,16 @@ from protocol.trust.openings import check_opened, make_openings, slot_tasks
 from protocol.trust.spot_check import open_states, open_weights
 from protocol.trust.verdict import open_traces, segments_of
 
-FILES_MAX = 1024  # cases in memory: tens of kilobytes each
+CASES_MAX = 1024  # cases in memory: tens of kilobytes each
 TRACES_MAX = 8  # bundles' traces in memory: a few megabytes each
 REQUESTS_MAX = 512  # check requests in memory: up to a megabyte each, mostly 100 kB
 
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseFile:
+class ResultCase:
     """A result and, once it is drawn, its challenge."""
 
     digest: bytes
@@ -57,20 +59,20 @@ class CaseFile:
     def context(self) -> bytes:
         return context(self.campaign.digest, self.assignment.index, self.worker)
 
-    def legal_size(self, part: str) -> int:
-        """The one length in bytes that this part of this result has. Raises Refused when it was not asked for."""
+    def legal_sizes(self) -> dict[str, int]:
+        """The one length in bytes of every part that this result has to show; states are known once it is drawn."""
         recipe = self.assignment.recipe
-        if part == "trace":
-            return LEAF_BYTES * sum(count + 1 for count in self.segments)
-        if part == "weights":
-            return 4 * recipe.parameter_count * len(self.segments)
-        if self.draw is None or not self.opened:
-            raise Refused("upload-order", "no states have been asked for")
-        return state_bytes_length(recipe) * len(self.opened)
+        sizes = {
+            "trace": LEAF_BYTES * sum(count + 1 for count in self.segments),
+            "weights": 4 * recipe.parameter_count * len(self.segments),
+        }
+        if self.opened:
+            sizes["states"] = state_bytes_length(recipe) * len(self.opened)
+        return sizes
 
     def parts(self) -> frozenset[str]:
-        """What has to be uploaded; states are known once the draw is made."""
-        return frozenset(("trace", "weights", *(("states",) if self.opened else ())))
+        """What has to be uploaded."""
+        return frozenset(self.legal_sizes())
 
 
 class CampaignBook:
@@ -99,25 +101,28 @@ class CampaignBook:
             return {row.digest: row.state for row in found}
 
 
-class CaseFiles:
+class ResultCases:
     """Cases by result digest; may be used from any thread."""
 
     def __init__(self, ledger: Ledger, book: CampaignBook, blobs: Blobs):
         self._ledger, self._book, self._blobs = ledger, book, blobs
-        self._files: Recent[CaseFile] = Recent(FILES_MAX)
-        self._traces: Recent[list[Trace]] = Recent(TRACES_MAX)
-        self._requests: Recent[CheckRequest] = Recent(REQUESTS_MAX)
+        self._lock = threading.Lock()  # held for a look into a cache, not while a value is made
+        self._cases: LRUCache[bytes, ResultCase] = LRUCache(CASES_MAX)
+        self._traces: LRUCache[bytes, list[Trace]] = LRUCache(TRACES_MAX)
+        self._requests: LRUCache[tuple[bytes, int], CheckRequest] = LRUCache(REQUESTS_MAX)
 
-    def get(self, digest: bytes) -> CaseFile:
+    def get(self, digest: bytes) -> ResultCase:
         """Raises Refused for a result that the ledger does not know."""
-        file = self._files.get(digest)
-        if file is None:
-            file = self._load(digest)
-            if file.draw is not None:  # before the draw it may still change
-                self._files.put(digest, file)
-        return file
+        with self._lock:
+            case = self._cases.get(digest)
+        if case is None:
+            case = self._load(digest)
+            if case.draw is not None:  # before the draw it may still change
+                with self._lock:
+                    self._cases[digest] = case
+        return case
 
-    def _load(self, digest: bytes) -> CaseFile:
+    def _load(self, digest: bytes) -> ResultCase:
         with self._ledger.read() as connection:
             row = connection.execute(select(results).where(results.c.digest == digest)).first()
         if row is None:
@@ -129,7 +134,7 @@ class CaseFiles:
         draw_envelope = decode_envelope(row.draw) if row.draw else None
         draw = msgspec.msgpack.decode(draw_envelope.payload, type=Draw) if draw_envelope else None
         tasks = slot_tasks(campaign, assignment, result, digest, draw) if draw else []
-        return CaseFile(
+        return ResultCase(
             digest=digest,
             worker=row.worker,
             envelope=envelope,
@@ -145,108 +150,86 @@ class CaseFiles:
             opened=tuple(sorted({cell for task in tasks for cell in task.opened})),
         )
 
-    def traces(self, file: CaseFile) -> list[Trace]:
+    def traces(self, case: ResultCase) -> list[Trace]:
         """The committed traces. Raises OSError when the blob is gone, or is no more what it was when it came."""
-        traces = self._traces.get(file.digest)
-        if traces is None:
-            data = self._blob(file, "trace")
-            try:  # proved again: a flipped bit on our disk must never convict an honest worker
-                traces = open_traces(data, file.result, file.assignment, file.worker)
-            except Refused as error:
-                raise OSError(f"{self._path(file, 'trace')}: damaged: {error}") from None
-            self._traces.put(file.digest, traces)
-        return traces
+        return self._cached(self._traces, case.digest, lambda: self._read_traces(case))
+
+    def _read_traces(self, case: ResultCase) -> list[Trace]:
+        data = self._blob(case, "trace")
+        try:  # proved again: a flipped bit on our disk must never convict an honest worker
+            return open_traces(data, case.result, case.assignment, case.worker)
+        except Refused as error:
+            raise OSError(f"{self._blobs.place(case.digest, 'trace')}: damaged: {error}") from None
 
     def forget(self, digest: bytes) -> None:
         """Its blobs are gone."""
-        self._traces.drop(digest)
+        with self._lock:
+            self._traces.pop(digest, None)
 
-    def slot_states(self, file: CaseFile, slot: int) -> bytes:
+    def slot_states(self, case: ResultCase, slot: int) -> bytes:
         """The start states of a slot's opened cells, in its order, as one blob. Raises OSError."""
-        opened = file.tasks[slot].opened
+        opened = case.tasks[slot].opened
         if not opened:
             return b""
-        data, length = self._blob(file, "states"), state_bytes_length(file.assignment.recipe)
-        place = {cell: i * length for i, cell in enumerate(file.opened)}
+        data, length = self._blob(case, "states"), state_bytes_length(case.assignment.recipe)
+        place = {cell: i * length for i, cell in enumerate(case.opened)}
         return b"".join(data[place[cell] : place[cell] + length] for cell in opened)
 
-    def check_inputs(self, file: CaseFile, slot: int):
+    def check_inputs(self, case: ResultCase, slot: int):
         """(states, weights) as `spot_check` wants them, proved to be the committed ones. Raises OSError."""
-        recipe, cells = file.assignment.recipe, file.tasks[slot].opened
+        recipe, cells = case.assignment.recipe, case.tasks[slot].opened
         try:
-            states = open_states(recipe, self.slot_states(file, slot), cells)
-            check_opened(self.traces(file), cells, states)
-            return states, self.weights(file)
+            states = open_states(recipe, self.slot_states(case, slot), cells)
+            check_opened(self.traces(case), cells, states)
+            return states, self.weights(case)
         except Refused as error:
-            raise OSError(f"{self._blobs.path / file.digest.hex()}: damaged: {error}") from None
+            raise OSError(f"{self._blobs.place(case.digest, 'states')}: damaged: {error}") from None
 
-    def weights(self, file: CaseFile) -> list[np.ndarray]:
+    def weights(self, case: ResultCase) -> list[np.ndarray]:
         """The bundle's final parameters, (P,) float32 each. Raises OSError, Refused."""
-        return committed_weights(file, self._blob(file, "weights"))
+        return committed_weights(case, self._blob(case, "weights"))
 
-    def check_request(self, file: CaseFile, slot: int) -> CheckRequest:
+    def check_request(self, case: ResultCase, slot: int) -> CheckRequest:
         """What a checker gets; it shows no end state. Raises OSError when the trace's blob is gone."""
-        request = self._requests.get((file.digest, slot))
-        if request is None:
-            assert file.draw_envelope is not None and file.receipt is not None
-            task = file.tasks[slot]
-            request = CheckRequest(
-                result=file.envelope,
-                receipt=file.receipt,
-                draw=file.draw_envelope,
-                slot=slot,
-                states=state_bytes_length(file.assignment.recipe) * len(task.opened),
-                openings=make_openings(file.context, file.assignment.seeds, self.traces(file), task),
-            )
-            self._requests.put((file.digest, slot), request)
-        return request
+        return self._cached(self._requests, (case.digest, slot), lambda: self._make_request(case, slot))
 
-    def _blob(self, file: CaseFile, part: str) -> bytes:
-        data = self._blobs.get(file.digest, part)
-        if data is None or len(data) != file.legal_size(part):
-            raise OSError(f"{self._path(file, part)}: missing or damaged")
+    def _make_request(self, case: ResultCase, slot: int) -> CheckRequest:
+        assert case.draw_envelope is not None and case.receipt is not None
+        task = case.tasks[slot]
+        return CheckRequest(
+            result=case.envelope,
+            receipt=case.receipt,
+            draw=case.draw_envelope,
+            slot=slot,
+            states=state_bytes_length(case.assignment.recipe) * len(task.opened),
+            openings=make_openings(case.context, case.assignment.seeds, self.traces(case), task),
+        )
+
+    def _cached(self, cache: MutableMapping[K, T], key: K, make: Callable[[], T]) -> T:
+        with self._lock:
+            value = cache.get(key)
+        if value is None:
+            value = make()
+            with self._lock:
+                cache[key] = value
+        return value
+
+    def _blob(self, case: ResultCase, part: str) -> bytes:
+        data = self._blobs.get(case.digest, part)
+        if data is None or len(data) != case.legal_sizes().get(part):
+            raise OSError(f"{self._blobs.place(case.digest, part)}: missing or damaged")
         return data
 
-    def _path(self, file: CaseFile, part: str) -> Path:
-        return self._blobs.path / file.digest.hex() / part
 
-
-def committed_weights(file: CaseFile, data: bytes) -> list[np.ndarray]:
+def committed_weights(case: ResultCase, data: bytes) -> list[np.ndarray]:
     """A weights blob, finite, bounded, and exactly what the result committed to. Raises Refused."""
-    recipe = file.assignment.recipe
-    weights = open_weights(recipe, data, len(file.segments))
+    recipe = case.assignment.recipe
+    weights = open_weights(recipe, data, len(case.segments))
     length = 4 * recipe.parameter_count
-    for i, network in enumerate(file.result.networks):
+    for i, network in enumerate(case.result.networks):
         if sha256(data[i * length : (i + 1) * length]) != network.weights_digest:
             raise Refused("weights-digest", f"seed {network.seed}: not the weights that were committed to")
     return weights
-
-
-T = TypeVar("T")
-
-
-class Recent(Generic[T]):
-    """The last `limit` values that were asked for; may be used from any thread."""
-
-    def __init__(self, limit: int):
-        self._limit, self._lock = limit, threading.Lock()
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
-
-    def get(self, key: Hashable) -> T | None:
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: Hashable, value: T) -> None:
-        with self._lock:
-            self._values[key] = value
-            while len(self._values) > self._limit:
-                self._values.popitem(last=False)
-
-    def drop(self, key: Hashable) -> None:
-        with self._lock:
-            self._values.pop(key, None)
 
 
 def decode_envelope(data: bytes) -> Envelope:

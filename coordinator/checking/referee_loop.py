@@ -1,4 +1,4 @@
-"""Acts on the referee's rulings: gathers the unsettled cases from the ledger, asks, and does what was ruled."""
+"""Acts on the referee's rulings: gathers the unsettled results from the ledger, asks, and does what was ruled."""
 
 import logging
 import threading
@@ -6,37 +6,36 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from coordinator.checking.beacon import Beacon
-from coordinator.checking.cases import CampaignBook, CaseFile, CaseFiles
-from coordinator.checking.handlers import Intake
-from coordinator.checking.own_checks import Checks
-from coordinator.ledger import results as results_ledger
-from coordinator.ledger import settlement
-from coordinator.ledger.database import Ledger, get_meta
+from coordinator.checking.cases import ResultCase
+from coordinator.checking.effects import Effects
+from coordinator.checking.own_checks import OwnChecks
+from coordinator.checking.stores import Stores
+from coordinator.ledger.database import get_meta
 from coordinator.ledger.heartbeats import Presence
-from coordinator.ledger.settlement import News
-from coordinator.ledger.tables import answers, hosts, results, seats
+from coordinator.ledger.results import add_draw, begin_checks, reassign, reveal
+from coordinator.ledger.settlement import Sign, settle_result
+from coordinator.ledger.tables import answers, checkers, hosts, results
+from coordinator.policy.actions import NewsKind
+from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.presence import PRESENCE_SECONDS
 from coordinator.policy.referee import (
-    LIVE,
-    PRESENCE_SECONDS,
-    Action,
+    FALSE_ACCUSATIONS_MAX,
     BeginChecks,
-    Case,
+    CaseState,
+    Checker,
     CheckSlot,
-    Court,
     MakeDraw,
-    Phase,
+    Reassign,
     ReplaySlot,
-    Reseat,
-    Seat,
+    Ruling,
     Settle,
-    candidates,
+    Situation,
     reveal_due,
     rule,
 )
-from protocol.trust.challenge import seat_checkers
 from protocol.trust.messages import Draw
 from protocol.trust.verdict import Judged
 
@@ -45,23 +44,25 @@ LOOK_SECONDS = 1.0  # without any change in the ledger, time alone is a reason t
 log = logging.getLogger(__name__)
 
 
-class Bench:
-    """`tick` is called by one thread, every 0.2 s or when kicked."""
+class RefereeLoop:
+    """`tick` is called by one thread, every 0.2 s or when `woken`."""
 
     def __init__(
         self,
-        intake: Intake,
+        stores: Stores,
+        beacon: Beacon,
+        organizer: str,
+        sign: Sign,
         presence: Presence,
+        effects: Effects,
+        own_checks: OwnChecks,
+        woken: threading.Event,
         clock: Callable[[], float],
         presence_seconds: float = PRESENCE_SECONDS,
     ):
-        self.intake, self.presence, self.clock, self.presence_seconds = intake, presence, clock, presence_seconds
-        self.ledger: Ledger = intake.ledger
-        self.files: CaseFiles = intake.files
-        self.book: CampaignBook = intake.book
-        self.beacon: Beacon = intake.beacon
-        self.kicked = threading.Event()
-        self.checks = Checks(intake, self.files, clock, self.kicked.set)
+        self.stores, self.beacon, self.organizer, self.sign = stores, beacon, organizer, sign
+        self.presence, self.effects, self.own_checks = presence, effects, own_checks
+        self.woken, self.clock, self.presence_seconds = woken, clock, presence_seconds
         self._seen_version, self._looked_at = -1, 0.0
         self._said_exhausted = False
 
@@ -69,24 +70,21 @@ class Bench:
         """Look, rule, act; cheap when nothing happened. Raises LedgerUnavailable."""
         now = self.clock()
         self.presence.flush(now)
-        kicked = self.kicked.is_set()
-        self.kicked.clear()
-        version = self.ledger.version
-        if not kicked and version == self._seen_version and 0 <= now - self._looked_at < LOOK_SECONDS:
+        woken = self.woken.is_set()
+        self.woken.clear()
+        version = self.stores.ledger.version
+        if not woken and version == self._seen_version and 0 <= now - self._looked_at < LOOK_SECONDS:
             return
         self._seen_version, self._looked_at = version, now
-        with self.ledger.read() as connection:
-            court = self._court(connection, now)
+        with self.stores.ledger.read() as connection:
+            situation = self._situation(connection, now)
             cases = self._cases(connection)
-        if reveal_due(cases, court) and self._links_left(court.epoch):
-            self.ledger.write(lambda c: results_ledger.reveal(c, now))  # durable before anybody sees the link
+        if reveal_due(cases, situation) and self._links_left(situation.epoch):
+            self.stores.ledger.write(lambda c: reveal(c, now))  # durable before anybody sees the link
             return
         for case in cases:
-            for action in rule(case, court):
-                self._act(action, case, court)
-
-    def close(self) -> None:
-        self.checks.close()
+            for ruling in rule(case, situation):
+                self._act(ruling, case, now)
 
     def _links_left(self, epoch: int) -> bool:
         if epoch < self.beacon.length:
@@ -98,137 +96,112 @@ class Bench:
 
     # -- gathering -----------------------------------------------------------------------------------------------
 
-    def _court(self, connection: Connection, now: float) -> Court:
-        return Court(
+    def _situation(self, connection: Connection, now: float) -> Situation:
+        banned = select(hosts.c.host).where(hosts.c.banned != "")
+        accusers = select(hosts.c.host).where(hosts.c.false_accusations >= FALSE_ACCUSATIONS_MAX)
+        return Situation(
             now=now,
-            organizer=self.intake.identity.host,
+            organizer=self.organizer,
             epoch=int(get_meta(connection, "epoch", "0")),
             revealed_at=float(get_meta(connection, "revealed_at", "0")),
             last_seen=self.presence.last_seen(),
-            banned=frozenset(connection.execute(select(hosts.c.host).where(hosts.c.banned != "")).scalars()),
+            banned=frozenset(connection.execute(banned).scalars()),
+            false_accusers=frozenset(connection.execute(accusers).scalars()),
             presence_seconds=self.presence_seconds,
         )
 
-    def _cases(self, connection: Connection) -> list[Case]:
-        columns = (
-            c for c in results.c if c.name in ("digest", "campaign", "worker", "phase", "since", "epoch", "parts")
-        )
-        rows = list(
-            connection.execute(select(*columns).where(results.c.phase.in_(LIVE)).order_by(results.c.received_at))
-        )
+    def _cases(self, connection: Connection) -> list[CaseState]:
+        names = ("digest", "campaign", "worker", "phase", "since", "epoch", "parts")
+        rows = connection.execute(
+            select(*(results.c[name] for name in names), hosts.c.clean_bundles)
+            .outerjoin(hosts, hosts.c.host == results.c.worker)
+            .where(results.c.phase.in_(LIVE))
+            .order_by(results.c.received_at)
+        ).all()
         checking = select(results.c.digest).where(results.c.phase == Phase.CHECKING)
-        seated: dict[bytes, dict[int, Seat]] = defaultdict(dict)
+        assigned: dict[bytes, dict[int, Checker]] = defaultdict(dict)
         silent: dict[bytes, set[tuple[int, str]]] = defaultdict(set)
-        for seat in connection.execute(select(seats).where(seats.c.result.in_(checking))):
-            if seat.silent:
-                silent[seat.result].add((seat.slot, seat.host))
+        for row in connection.execute(select(checkers).where(checkers.c.result.in_(checking))):
+            if row.silent:
+                silent[row.result].add((row.slot, row.host))
             else:
-                seated[seat.result][seat.slot] = Seat(seat.host, seat.since)
-        judged: dict[tuple[bytes, int], dict[int, Judged]] = defaultdict(dict)
-        said = select(answers.c.result, answers.c.slot, answers.c.replay, answers.c.judged)
-        for answer in connection.execute(said.where(answers.c.result.in_(checking))):
-            judged[answer.result, answer.replay][answer.slot] = msgspec.msgpack.decode(answer.judged, type=Judged)
-        cases = []
-        for row in rows:
-            file = self.files.get(row.digest) if row.phase != Phase.COMMITTED else None
-            cases.append(
-                Case(
-                    digest=row.digest,
-                    worker=row.worker,
-                    phase=Phase(row.phase),
-                    since=row.since,
-                    epoch=row.epoch,
-                    policy=self.book.get(row.campaign)[0].policy,
-                    missing=file.parts() - set(row.parts.split(",")) if file else frozenset(),
-                    slots=len(file.tasks) if file else 0,
-                    ranked=file.ranked if file else (),
-                    seats=seated[row.digest],
-                    silent=frozenset(silent[row.digest]),
-                    answers=judged[row.digest, 0],
-                    replays=judged[row.digest, 1],
-                )
+                assigned[row.result][row.slot] = Checker(row.host, row.since)
+        verdicts: dict[tuple[bytes, int], dict[int, Judged]] = defaultdict(dict)
+        columns = (answers.c.result, answers.c.slot, answers.c.replay, answers.c.verdict)
+        for row in connection.execute(select(*columns).where(answers.c.result.in_(checking))):
+            verdicts[row.result, row.replay][row.slot] = msgspec.msgpack.decode(row.verdict, type=Judged)
+        return [
+            self._case_state(
+                row,
+                checkers=assigned[row.digest],
+                silent=frozenset(silent[row.digest]),
+                answers=verdicts[row.digest, 0],
+                replays=verdicts[row.digest, 1],
             )
-        return cases
+            for row in rows
+        ]
+
+    def _case_state(self, row: Row, **checks) -> CaseState:
+        case = self.stores.cases.get(row.digest) if row.phase != Phase.COMMITTED else None
+        return CaseState(
+            digest=row.digest,
+            worker=row.worker,
+            phase=Phase(row.phase),
+            since=row.since,
+            epoch=row.epoch,
+            policy=self.stores.campaigns.get(row.campaign)[0].policy,
+            clean_bundles=row.clean_bundles or 0,
+            missing=case.parts() - set(row.parts.split(",")) if case else frozenset(),
+            slots=len(case.tasks) if case else 0,
+            ranked=case.ranked if case else (),
+            **checks,
+        )
 
     # -- acting --------------------------------------------------------------------------------------------------
 
-    def _act(self, action: Action, case: Case, court: Court) -> None:
-        file, now = self.files.get(action.result), court.now
-        if isinstance(action, CheckSlot):
-            self.checks.ask(action.result, action.slot, replay=False)
-        elif isinstance(action, ReplaySlot):
-            self.checks.ask(action.result, action.slot, replay=True)
-        elif isinstance(action, MakeDraw):
-            draw = self.intake.sign(self._draw(file, case, court))
-            self.ledger.write(lambda c: results_ledger.add_draw(c, file.digest, draw, now))
-        elif isinstance(action, BeginChecks):
-            seated = seat_checkers(list(file.tasks), self._present(file, court), court.organizer)
-            self.ledger.write(lambda c: results_ledger.begin_checks(c, file.digest, seated, now))
-        elif isinstance(action, Reseat):
-            slot, gone, host = action.slot, action.silent, action.host
-            if self.ledger.write(lambda c: results_ledger.reseat(c, file.digest, slot, gone, host, now)):
-                text = f"slot {slot} was not answered; {'the organizer' if host == court.organizer else host} takes it"
-                self._say("silent", text, file, gone)
-        else:
-            self._settle(action, file, now)
+    def _act(self, ruling: Ruling, case: CaseState, now: float) -> None:
+        digest, write = ruling.result, self.stores.ledger.write
+        match ruling:
+            case CheckSlot(_, slot):
+                self.own_checks.ask(digest, slot, replay=False)
+            case ReplaySlot(_, slot):
+                self.own_checks.ask(digest, slot, replay=True)
+            case MakeDraw(_, candidates, probation):
+                link = self.beacon.link(case.epoch + 1)
+                draw = Draw(result=digest, link=link, candidates=candidates, probation=probation)
+                signed = self.sign(draw)
+                write(lambda c: add_draw(c, digest, signed, now))
+            case BeginChecks(_, assigned):
+                write(lambda c: begin_checks(c, digest, assigned, now))
+            case Reassign(_, slot, gone, host):
+                if write(lambda c: reassign(c, digest, slot, gone, host, now)):
+                    self._say_silent(ruling, self.stores.cases.get(digest))
+            case Settle():
+                self._settle(ruling, now)
 
-    def _draw(self, file: CaseFile, case: Case, court: Court) -> Draw:
-        with self.ledger.read() as connection:
-            clean = connection.execute(select(hosts.c.clean_bundles).where(hosts.c.host == file.worker)).scalar() or 0
-        return Draw(
-            result=file.digest,
-            link=self.beacon.link(case.epoch + 1),
-            candidates=candidates(court, file.worker, self.intake.unfit()),
-            probation=clean < case.policy.probation_bundles,
-        )
-
-    def _present(self, file: CaseFile, court: Court) -> list[str]:
-        """The draw's order without those who left or were banned while the worker opened."""
-        here = court.now - court.presence_seconds
-        return [h for h in file.ranked if court.last_seen.get(h, 0.0) >= here and h not in court.banned]
-
-    def _settle(self, action: Settle, file: CaseFile, now: float) -> None:
-        policy, total = file.campaign.policy, len(file.campaign.assignments)
-
-        def change(connection: Connection) -> list[News]:
-            news = settlement.settle(
-                connection,
-                file.digest,
-                action.event,
-                action.reason,
-                policy,
-                self.intake.sign,
+    def _settle(self, ruling: Settle, now: float) -> None:
+        case = self.stores.cases.get(ruling.result)
+        actions = self.stores.ledger.write(
+            lambda c: settle_result(
+                c,
+                case.digest,
+                ruling.event,
+                ruling.reason,
+                case.campaign,
+                self.sign,
                 now,
-                file.assignment,
-                total,
+                case.assignment,
+                ruling.false_accusers,
             )
-            return news + self._blame_liars(connection, action, file) if news else []
+        )
+        self.effects.perform(actions)
 
-        for news in self.ledger.write(change):
-            self.intake.report(news)
-
-    def _blame_liars(self, connection: Connection, action: Settle, file: CaseFile) -> list[News]:
-        news = []
-        for slot in action.liars:
-            said = select(answers.c.host).where(
-                answers.c.result == file.digest, answers.c.slot == slot, answers.c.replay == 0
-            )
-            host = connection.execute(said).scalar() or ""
-            settlement.count_lie(connection, host)
-            settlement.count_refusal(connection, "false-accusation", host, f"slot {slot}", self.clock())
-            text = f"accused falsely in slot {slot}: the replay agrees with the worker"
-            news.append(
-                News(
-                    kind="liar",
-                    text=text,
-                    campaign=file.campaign.digest,
-                    assignment=file.assignment.index,
-                    host=host,
-                )
-            )
-        return news
-
-    def _say(self, kind: str, text: str, file: CaseFile, host: str) -> None:
-        self.intake.report(
-            News(kind=kind, text=text, campaign=file.campaign.digest, assignment=file.assignment.index, host=host)
+    def _say_silent(self, ruling: Reassign, case: ResultCase) -> None:
+        who = "the organizer" if ruling.host == self.organizer else ruling.host
+        self.effects.report(
+            NewsKind.SILENT,
+            f"slot {ruling.slot} was not answered; {who} takes it",
+            campaign=case.campaign.digest,
+            assignment=case.assignment.index,
+            host=ruling.silent,
         )

@@ -15,7 +15,7 @@ from protocol.trust.envelope import Envelope, unseal
 from protocol.trust.messages import UploadData
 
 
-class Library:
+class DatasetServer:
     """Whole and verified files only; what a kill left half-written goes at the next start."""
 
     def __init__(self, path: Path, organizer: str):

@@ -1,5 +1,5 @@
 """What must not be forgotten.
 
-Reading order: `tables`, `database` (one writer, durable before anything is answered), `settlement` (what a finished
-case changes), `results` (results as they come in), `heartbeats` (who is here).
+Reading order: `tables`, `database` (one writer, durable before anything is answered), `facts` (what the policy wants to
+know), `settlement` (stores how a result ended), `results` (stores what happens before), `heartbeats` (who is here).
 """

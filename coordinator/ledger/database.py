@@ -2,13 +2,15 @@
 
 One thread writes. Callers hand it functions; it runs those that have gathered in one transaction, each in its own
 savepoint, commits once, and only then answers all of them (several writers stall SQLite for seconds). Readers use
-connections of their own and see the last commit.
+connections of their own and see the last commit. With `inline` the caller's thread writes, by the same code: for
+programs that have one thread, and in memory for those that want no file.
 """
 
 import contextlib
 import logging
 import queue
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool
 
 from coordinator.ledger.tables import LEDGER_VERSION, meta, metadata
 from protocol.errors import UsageError
@@ -37,12 +40,13 @@ class LedgerUnavailable(Exception):
 class Ledger:
     """Open with a path (SQLite) or an SQLAlchemy URL. Raises UsageError when it cannot be opened."""
 
-    def __init__(self, where: Path | str):
+    def __init__(self, where: Path | str, *, inline: bool = False):
         self.url = str(where) if "://" in str(where) else f"sqlite:///{where}"
         self.place = make_url(self.url).render_as_string(hide_password=True).removeprefix("sqlite:///")
         self.version = 0  # counts commits, so that others know when to look again
         self._queue: queue.Queue[tuple[Change[Any], Future[Any] | None] | None] = queue.Queue(QUEUE_MAX)
         self._closed = False
+        self._inline = threading.Lock() if inline else None  # held by the one that writes
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._readers = self._engine("BEGIN")
         try:
@@ -55,22 +59,38 @@ class Ledger:
             raise UsageError(f"{self.place}: cannot open the ledger: {error.orig}") from None
         if found not in ("", LEDGER_VERSION):
             raise UsageError(f"{self.place}: a ledger of version {found}; this program writes {LEDGER_VERSION}")
-        self._thread = threading.Thread(target=self._write_forever, name="ledger", daemon=True)
-        self._thread.start()
+        self._thread = None if inline else threading.Thread(target=self._write_forever, name="ledger", daemon=True)
+        if self._thread is not None:
+            self._thread.start()
+
+    @classmethod
+    def in_memory(cls) -> "Ledger":
+        """An inline ledger of its own, gone with its last connection."""
+        name = uuid.uuid4().hex
+        return cls(f"sqlite:///file:{name}?mode=memory&cache=shared&uri=true", inline=True)
 
     def write(self, change: Change[T]) -> T:
         """Run `change` in the writer; durable when this returns. Raises what it raises, or LedgerUnavailable."""
         if self._closed:
             raise LedgerUnavailable(f"{self.place}: the ledger is closed")
         future: Future[T] = Future()
-        self._queue.put((change, future))
+        if self._inline is not None:
+            with self._inline:
+                self._commit([(change, future)])
+        else:
+            self._queue.put((change, future))
         return future.result()
 
     def post(self, change: Change[Any]) -> None:
         """Like `write` for what may be lost in a crash (counters): not waited for, dropped when the queue is full."""
-        if not self._closed:
-            with contextlib.suppress(queue.Full):
-                self._queue.put_nowait((change, None))
+        if self._closed:
+            return
+        if self._inline is not None:
+            with self._inline:
+                self._commit([(change, None)])
+            return
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait((change, None))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -85,13 +105,15 @@ class Ledger:
         """Write what has gathered, then stop. Calling it again is harmless."""
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
-            self._thread.join()
+            if self._thread is not None:
+                self._queue.put(None)
+                self._thread.join()
             self._readers.dispose()
             self._writer.dispose()
 
     def _engine(self, begin: str) -> Engine:
-        engine = create_engine(self.url)
+        # Of a ledger in memory one connection stays open, or it would be gone with the last one.
+        engine = create_engine(self.url, poolclass=QueuePool) if "mode=memory" in self.url else create_engine(self.url)
         if engine.dialect.name == "sqlite":
 
             @event.listens_for(engine, "connect")

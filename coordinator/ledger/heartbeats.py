@@ -1,17 +1,17 @@
 """Who is here: heartbeats, kept in memory and written to the ledger every few seconds."""
 
-import math
 import threading
+from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import Connection, bindparam, insert, select, update
 
-from coordinator.ledger import results as results_ledger
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.tables import hosts
-from protocol.errors import Refused
+from coordinator.policy.presence import check_heartbeat, resumed
 from protocol.trust.messages import Heartbeat
 
 FLUSH_SECONDS = 5.0  # a crash forgets this much of what hosts say about themselves, and nothing else
+CHUNK = 500  # hosts in one statement
 HOSTS_MAX = 100_000  # identities are free; beyond this many, new ones are not remembered
 
 
@@ -23,18 +23,12 @@ class Presence:
         self._beats: dict[str, dict] = {}
         self._flushed_at = now
         with ledger.read() as connection:
-            rows = list(connection.execute(select(hosts.c.host, hosts.c.last_seen)))
-        stopped_at = max((row.last_seen for row in rows), default=now)
-        self._last_seen = {row.host: now - (stopped_at - row.last_seen) for row in rows}
+            rows = connection.execute(select(hosts.c.host, hosts.c.last_seen))
+            self._last_seen = resumed({row.host: row.last_seen for row in rows}, now)
 
     def see(self, host: str, beat: Heartbeat, now: float) -> None:
         """Raises Refused for values that must not reach a page or a sum."""
-        if not math.isfinite(beat.steps_per_second) or beat.steps_per_second < 0:
-            raise Refused("heartbeat", "steps_per_second is not a sensible number")
-        if not all(text.isprintable() for text in (beat.name, beat.device, beat.version)):
-            raise Refused("heartbeat", "unprintable text")
-        if beat.networks_trained >= 2**53 or beat.checks_done >= 2**53:
-            raise Refused("heartbeat", "absurd counts")
+        check_heartbeat(beat)
         with self._lock:
             if host not in self._last_seen and len(self._last_seen) >= HOSTS_MAX:
                 return
@@ -51,6 +45,7 @@ class Presence:
             }
 
     def last_seen(self) -> dict[str, float]:
+        """Seconds since 1970, by host."""
         with self._lock:
             return dict(self._last_seen)
 
@@ -60,4 +55,19 @@ class Presence:
             if not self._beats or (now - self._flushed_at < FLUSH_SECONDS and not force):
                 return
             beats, self._beats, self._flushed_at = self._beats, {}, now
-        self._ledger.post(lambda connection: results_ledger.add_heartbeats(connection, beats.values()))
+        self._ledger.post(lambda connection: add_heartbeats(connection, beats.values()))
+
+
+def add_heartbeats(connection: Connection, beats: Collection[dict]) -> None:
+    """What hosts say about themselves, gathered over some seconds; only `last_seen` is ours."""
+    listed = list(beats)
+    for begin in range(0, len(listed), CHUNK):
+        chunk = listed[begin : begin + CHUNK]
+        names = [beat["host"] for beat in chunk]
+        known = set(connection.execute(select(hosts.c.host).where(hosts.c.host.in_(names))).scalars())
+        fresh = [beat | {"first_seen": beat["last_seen"]} for beat in chunk if beat["host"] not in known]
+        if fresh:
+            connection.execute(insert(hosts), fresh)
+        again = [beat | {"key": beat["host"]} for beat in chunk if beat["host"] in known]
+        if again:
+            connection.execute(update(hosts).where(hosts.c.host == bindparam("key")), again)

@@ -1,4 +1,7 @@
-"""The ledger's tables. Times are seconds since 1970; digests of messages are raw bytes, of files and recipes hex."""
+"""The ledger's tables. Times are seconds since 1970; digests of messages are raw bytes, of files and recipes hex.
+
+Names in quotes are what stands on the disk; a `key` is what the code calls such a column.
+"""
 
 from sqlalchemy import (
     Column,
@@ -61,7 +64,7 @@ results = Table(
     Index("results_progress", "campaign", "phase", "assignment", "networks", "published"),  # status reads nothing else
 )
 
-seats = Table(
+checkers = Table(  # who has which slot of a result that is being checked
     "seats",
     metadata,
     Column("result", ForeignKey("results.digest"), nullable=False),
@@ -81,7 +84,7 @@ answers = Table(
     Column("replay", Integer, nullable=False),  # 0: by who has the slot; 1: the organizer's, of a dispute
     Column("host", String, nullable=False),
     Column("envelope", LargeBinary, nullable=False),
-    Column("judged", LargeBinary, nullable=False),
+    Column("judged", LargeBinary, key="verdict", nullable=False),
     Column("answered_at", Float, nullable=False),
     PrimaryKeyConstraint("result", "slot", "replay"),
 )
@@ -100,7 +103,7 @@ hosts = Table(
     Column("last_seen", Float, nullable=False),
     Column("credit", Integer, nullable=False, default=0),
     Column("clean_bundles", Integer, nullable=False, default=0),
-    Column("lies", Integer, nullable=False, default=0),
+    Column("lies", Integer, key="false_accusations", nullable=False, default=0),
     Column("banned", String, nullable=False, default=""),  # why, or ""
 )
 

@@ -1,4 +1,8 @@
-"""What should happen, as functions of facts and time.
+"""What should happen, as functions from facts to decisions: no clock, no chance, no disk, no SQL.
 
-`referee`: which result is checked by whom, and when that is over.
+Reading order: `phases` (a result's life as a table), `actions` (effects as values), `facts` (what decisions depend on),
+`receive` (a result is handed in), `uploads` (which blobs), `referee` (what is due for an unsettled result), `settle`
+(how it ends, and what follows), `inbox` (what a host is asked for), `presence` (who is here), `campaigns` (what an
+organizer may do), `publishing` (when the zoo grows). `ledger` reads the facts and stores the decisions, in one
+transaction; `checking.effects` performs the actions.
 """

@@ -1,6 +1,6 @@
 """Sockets and threads.
 
-Reading order: `inbox` (what hosts get back), `status`, `zoo_files` (the zoo to pullers), `coordinator` (all parts
-together), `service` (gRPC), `swarm_publisher` (the DHT's manifests and done boards), `console`, `main` (the verb
-`host`).
+Reading order: `directory` (everything durable, opened once), `handlers` (messages of other hosts), `inbox` (what they
+get back), `status`, `zoo_files` (the zoo to pullers), `coordinator` (all parts together, without sockets), `service`
+(gRPC), `swarm_publisher` (the DHT's manifests and done boards), `console`, `main` (the verb `host`).
 """

@@ -10,35 +10,18 @@ from typing import Any
 
 from sqlalchemy import select
 
-from coordinator.ledger.database import LedgerUnavailable
-from coordinator.ledger.settlement import News
+from coordinator.checking.cases import CampaignBook
+from coordinator.ledger.database import Ledger, LedgerUnavailable
 from coordinator.ledger.tables import hosts
-from coordinator.server.coordinator import Coordinator
-
-WORDS = {
-    "started": "campaign started",
-    "campaign": "campaign is now",
-    "committed": "result committed",
-    "handed in again": "result handed in again",
-    "duplicate": "duplicate, not needed",
-    "equivocation": "two different results for one assignment",
-    "admitted": "admitted",
-    "rejected": "rejected",
-    "banned": "host banned",
-    "refused": "refused",
-    "liar": "false accusation",
-    "dispute": "dispute",
-    "silent": "checker is silent",
-    "complete": "campaign complete",
-}
+from coordinator.policy.actions import News
 
 
 class Console:
     """Plain lines when it is not a terminal. May be told news from any thread."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.core: Coordinator | None = None
+    def __init__(self, path: Path, organizer: str, ledger: Ledger, campaigns: CampaignBook):
+        self.path, self.organizer = path, organizer
+        self._ledger, self._campaigns = ledger, campaigns
         self.is_terminal = sys.stdout.isatty()
         self._lock = threading.Lock()
         self._progress: Any = None
@@ -55,32 +38,30 @@ class Console:
     def news(self, news: News) -> None:
         """One line: when, about what, what, who."""
         about = self._about(news)
-        line = f"{time.strftime('%H:%M:%S')} {about}{WORDS.get(news.kind, news.kind)}: {news.text}"
+        line = f"{time.strftime('%H:%M:%S')} {about}{news.kind.value}: {news.text}"
         if news.host:
             line += f"  [{self._name(news.host)}]"
         self.say(line)
 
     def _about(self, news: News) -> str:
-        if not news.campaign or self.core is None:
+        if not news.campaign:
             return ""
-        campaign, _ = self.core.book.get(news.campaign)
+        campaign, _ = self._campaigns.get(news.campaign)
         place = f" #{news.assignment}" if news.assignment >= 0 else ""
         return f"[{campaign.name}{place}] "
 
     def _name(self, host: str) -> str:
         """The host's own name and the end of its key: names are not unique, and not proved."""
+        if host == self.organizer:
+            return "organizer"
         name = ""
-        if self.core is not None:
-            if host == self.core.identity.host:
-                return "organizer"
-            with contextlib.suppress(LedgerUnavailable), self.core.ledger.read() as connection:
-                name = connection.execute(select(hosts.c.name).where(hosts.c.host == host)).scalar() or ""
+        with contextlib.suppress(LedgerUnavailable), self._ledger.read() as connection:
+            name = connection.execute(select(hosts.c.name).where(hosts.c.host == host)).scalar() or ""
         return f"{name} {host[-8:]}".strip()
 
     def welcome(self, join: str) -> None:
-        assert self.core is not None
-        states = self.core.book.states()
-        names = [f"{self.core.book.get(digest)[0].name} ({state})" for digest, state in states.items()]
+        states = self._campaigns.states()
+        names = [f"{self._campaigns.get(digest)[0].name} ({state})" for digest, state in states.items()]
         going_on = f", going on with {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if states else ""
         self.say(f"coordinator ready on {self.path}{going_on}")
         self.say("volunteers join with:")

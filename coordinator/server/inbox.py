@@ -1,23 +1,21 @@
 """What a host finds in its inbox: challenges to its results, checks to do, outcomes, its standing."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 from sqlalchemy import Connection, and_, select
 
-from coordinator.checking.cases import CampaignBook, CaseFiles, decode_envelope
-from coordinator.ledger.database import Ledger
+from coordinator.checking.cases import decode_envelope
+from coordinator.checking.stores import Stores
 from coordinator.ledger.heartbeats import Presence
-from coordinator.ledger.tables import answers, hosts, results, seats
-from coordinator.policy.referee import LIVE, Phase
+from coordinator.ledger.tables import answers, checkers, hosts, results
+from coordinator.policy.inbox import CHECKS_MAX, OwnResult, Wanted, check_fits, uploads_wanted
+from coordinator.policy.phases import LIVE, Phase
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import CheckRequest, Heartbeat, Inbox, OpeningRequest
+from protocol.trust.messages import CheckRequest, Heartbeat, Inbox
 
-CHECKS_MAX = 4  # at a time; the rest come when these are answered
-CHECKS_BYTES_MAX = 5 * 1024 * 1024  # stays under Inbox.BYTES_MAX with the rest
 SHARED_SECONDS = 0.2
 BANNED_MAX = 1000  # the newest; older ones have lost their leases long ago
 
@@ -27,7 +25,7 @@ class Shared:
     """One look at the ledger for all inboxes."""
 
     version: int
-    at: float  # monotonic seconds
+    at: float  # seconds since 1970
     busy: frozenset[str]  # hosts that have something to upload or to check
     banned: tuple[str, ...]
     campaigns: tuple[tuple[str, str], ...]  # (digest, state)
@@ -36,33 +34,35 @@ class Shared:
 class Inboxes:
     def __init__(
         self,
-        identity: Identity,
-        ledger: Ledger,
-        book: CampaignBook,
-        files: CaseFiles,
+        stores: Stores,
         presence: Presence,
+        identity: Identity,
         clock: Callable[[], float],
         shared_seconds: float = SHARED_SECONDS,
     ):
-        self.identity, self.ledger, self.book, self.files = identity, ledger, book, files
-        self.presence, self.clock, self.shared_seconds = presence, clock, shared_seconds
+        self.stores, self.presence, self.identity = stores, presence, identity
+        self.clock, self.shared_seconds = clock, shared_seconds
         self._shared: Shared | None = None
 
     def poll(self, envelope: Envelope) -> Envelope:
-        """A signed heartbeat -> the signed inbox. A banned host learns why, and nothing else. Raises Refused."""
+        """A signed heartbeat -> the signed inbox. Raises Refused."""
         beat = unseal(envelope, Heartbeat)
-        host, now = envelope.signer, self.clock()
-        version = self.ledger.version  # before we read, so that what we read is not older than it says
-        with self.ledger.read() as connection:
+        return seal(self.identity, self.inbox(envelope.signer, beat))
+
+    def inbox(self, host: str, beat: Heartbeat) -> Inbox:
+        """A banned host learns why, and nothing else. Raises Refused."""
+        now = self.clock()
+        version = self.stores.ledger.version  # before we read, so that what we read is not older than it says
+        with self.stores.ledger.read() as connection:
             row = connection.execute(select(hosts).where(hosts.c.host == host)).first()
             banned = row.banned if row else ""
             if not banned:
                 self.presence.see(host, beat, now)
-            shared = self._look(connection, version)
+            shared = self._look(connection, version, now)
             busy = not banned and host in shared.busy
             openings, missing = self._wanted(connection, host) if busy else ((), ())
             outcomes, unknown = self._outcomes(connection, beat) if beat.holding else ((), ())
-            inbox = Inbox(
+            return Inbox(
                 nonce=beat.nonce,
                 time=now,
                 openings=openings,
@@ -76,68 +76,65 @@ class Inboxes:
                 banned_hosts=shared.banned,
                 campaigns=shared.campaigns,
             )
-        return seal(self.identity, inbox)
 
-    def _look(self, connection: Connection, version: int) -> Shared:
+    def _look(self, connection: Connection, version: int, now: float) -> Shared:
         """What is the same in all inboxes, a fifth of a second old at most: a thousand hosts ask every second."""
         shared = self._shared
-        if shared is None or (shared.version != version and time.monotonic() - shared.at >= self.shared_seconds):
+        if shared is None or (shared.version != version and not 0 <= now - shared.at < self.shared_seconds):
             waiting = select(results.c.worker).where(results.c.phase.in_((Phase.COMMITTED, Phase.OPENING)))
             checking = select(results.c.digest).where(results.c.phase == Phase.CHECKING)
-            seated = select(seats.c.host).where(seats.c.result.in_(checking), seats.c.silent == 0)
-            busy = frozenset(connection.execute(waiting.union(seated)).scalars())
+            assigned = select(checkers.c.host).where(checkers.c.result.in_(checking), checkers.c.silent == 0)
             shared = self._shared = Shared(
                 version=version,
-                at=time.monotonic(),
-                busy=busy,
+                at=now,
+                busy=frozenset(connection.execute(waiting.union(assigned)).scalars()),
                 banned=banned_hosts(connection),
-                campaigns=tuple(self.book.states().items()),
+                campaigns=tuple(self.stores.campaigns.states().items()),
             )
         return shared
 
-    def _wanted(
-        self, connection: Connection, host: str
-    ) -> tuple[tuple[OpeningRequest, ...], tuple[tuple[bytes, str], ...]]:
+    def _wanted(self, connection: Connection, host: str) -> Wanted:
         """What this host has to upload for its own results."""
         live = select(results.c.digest, results.c.phase, results.c.parts).where(
             results.c.worker == host, results.c.phase.in_((Phase.COMMITTED, Phase.OPENING))
         )
-        openings, missing = [], []
-        for row in connection.execute(live.order_by(results.c.received_at)):
-            have = row.parts.split(",")
-            missing += [(row.digest, part) for part in ("trace", "weights") if part not in have]
-            if row.phase == Phase.OPENING and "trace" in have and "states" not in have:
-                opened = self.files.get(row.digest).opened
-                if opened:
-                    openings.append(OpeningRequest(result=row.digest, cells=opened))
-        return tuple(openings), tuple(missing)
+        return uploads_wanted(
+            OwnResult(
+                digest=row.digest,
+                phase=Phase(row.phase),
+                parts=row.parts.split(","),
+                opened=self.stores.cases.get(row.digest).opened if row.phase == Phase.OPENING else (),
+            )
+            for row in connection.execute(live.order_by(results.c.received_at)).all()
+        )
 
     def _checks(self, connection: Connection, host: str) -> tuple[CheckRequest, ...]:
         """Slots this host has and has not answered, the oldest first."""
-        answered = and_(answers.c.result == seats.c.result, answers.c.slot == seats.c.slot, answers.c.replay == 0)
+        answered = and_(answers.c.result == checkers.c.result, answers.c.slot == checkers.c.slot, answers.c.replay == 0)
         mine = (
-            select(seats.c.result, seats.c.slot)
-            .join(results, results.c.digest == seats.c.result)
+            select(checkers.c.result, checkers.c.slot)
+            .join(results, results.c.digest == checkers.c.result)
             .outerjoin(answers, answered)
-            .where(seats.c.host == host, seats.c.silent == 0, results.c.phase == Phase.CHECKING)
+            .where(checkers.c.host == host, checkers.c.silent == 0, results.c.phase == Phase.CHECKING)
             .where(answers.c.slot.is_(None))
-            .order_by(seats.c.since, seats.c.slot)
+            .order_by(checkers.c.since, checkers.c.slot)
             .limit(CHECKS_MAX)
         )
         checks: list[CheckRequest] = []
         size = 0
-        for row in connection.execute(mine):
+        for row in connection.execute(mine).all():
             try:
-                request = self.files.check_request(self.files.get(row.result), row.slot)
-            except OSError:  # a blob of ours is gone: `checks` finds out and asks the worker again
+                request = self.stores.cases.check_request(self.stores.cases.get(row.result), row.slot)
+            except OSError:  # a blob of ours is gone: `own_checks` finds out and asks the worker again
                 continue
             size += len(msgspec.msgpack.encode(request))
-            if checks and size > CHECKS_BYTES_MAX:
+            if not check_fits(len(checks), size):
                 break
             checks.append(request)
         return tuple(checks)
 
     def _outcomes(self, connection: Connection, beat: Heartbeat) -> tuple[tuple[Envelope, ...], tuple[bytes, ...]]:
+        """(Admissions of the results that the host holds, those that the ledger does not know)."""
         named = select(results.c.digest, results.c.phase, results.c.admission).where(results.c.digest.in_(beat.holding))
         found = {row.digest: row for row in connection.execute(named)}
         settled = [r for r in found.values() if r.admission is not None and r.phase not in LIVE]

@@ -16,12 +16,13 @@ from coordinator.directories import read_settings, remember_directory, write_set
 from coordinator.ledger.database import LedgerUnavailable
 from coordinator.server.console import Console
 from coordinator.server.coordinator import Coordinator
-from coordinator.server.service import serve, stop
+from coordinator.server.directory import open_directory
+from coordinator.server.service import serve, stop, taken
 from protocol.errors import UsageError
 
 TICK_SECONDS = 0.2
 CURATE_SECONDS = 0.5
-GOSSIP_SECONDS = 2.0
+SWARM_SECONDS = 2.0
 TROUBLE_SECONDS = 2.0  # after a full disk or the like, before the next try
 SUMMARY_SECONDS = 10.0
 FAREWELL_SECONDS = 4.0  # after the last campaign is complete, for hosts to fetch their outcomes
@@ -33,28 +34,27 @@ log = logging.getLogger(__name__)
 def run_host(path: Path, listen: str, dht_port: int, announce: str | None, exit_when_done: bool, dht: bool) -> None:
     """Serve until Ctrl-C, SIGTERM, or (`exit_when_done`) until every campaign is complete. Raises UsageError."""
     name, port = split_listen(listen)
-    console = Console(path)
-    core = Coordinator(path, on_news=console.news)
-    console.core = core
+    directory = open_directory(path)
+    console = Console(path, directory.identity.host, directory.stores.ledger, directory.stores.campaigns)
+    core = Coordinator(directory, on_news=console.news)
     log_to_file(path / "host.log")
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     with contextlib.ExitStack() as stack:
         stack.callback(core.close)
-        server, service, port = serve(core, f"{name}:{port}")
+        node = None
+        if dht:
+            refuse_taken(listen, name, port)  # before the node: starting it takes seconds
+            console.say("starting the swarm node ...")
+            node = start_node(path, name, dht_port, announce, console.say)
+            stack.callback(node.close)
+        server, service, port = serve(core, f"{name}:{port}", Remembered(node.visible_addresses) if node else list)
         stack.callback(stop, server, service)
         public = announce or reachable_name(name)
         join = f"{bracketed(public)}:{port}/{core.identity.host}"
-        settings = {"address": f"{bracketed(local_name(name))}:{port}", "join": join, **kept_port(path)}
-        write_settings(path, settings)
+        write_settings(path, {"address": f"{bracketed(local_name(name))}:{port}", "join": join, **kept_port(path)})
         remember_directory(path)
-        node = None
-        if dht:
-            console.say("starting the swarm node ...")
-            node = start_node(path, name, dht_port, announce, settings, console.say)
-            stack.callback(node.close)
-            core.bootstrap = Remembered(node.visible_addresses)
         threads = start_threads(core, node, f"{bracketed(public)}:{port}", stopping)
         stack.callback(lambda: [thread.join(10) for thread in threads])
         stack.callback(stopping.set)
@@ -79,16 +79,16 @@ def wait(core: Coordinator, console: Console, stopping: threading.Event, exit_wh
 
 def start_threads(core: Coordinator, node, target: str, stopping: threading.Event) -> list[threading.Thread]:
     loops = [
-        ("referee", core.tick, TICK_SECONDS, core.bench.kicked),
+        ("referee", core.tick, TICK_SECONDS, core.woken),
         ("curator", core.curate, CURATE_SECONDS, None),
     ]
     if node is not None:
-        from coordinator.server.swarm_publisher import Gossip
+        from coordinator.server.swarm_publisher import SwarmPublisher
 
-        loops.append(("gossip", Gossip(core, node, target).publish, GOSSIP_SECONDS, None))
+        loops.append(("swarm-publisher", SwarmPublisher(core, node, target).publish, SWARM_SECONDS, None))
     threads = [
-        threading.Thread(target=repeat, args=(step, seconds, kicked, stopping), name=name, daemon=True)
-        for name, step, seconds, kicked in loops
+        threading.Thread(target=repeat, args=(step, seconds, woken, stopping), name=name, daemon=True)
+        for name, step, seconds, woken in loops
     ]
     for thread in threads:
         thread.start()
@@ -96,9 +96,9 @@ def start_threads(core: Coordinator, node, target: str, stopping: threading.Even
 
 
 def repeat(
-    step: Callable[[], object], seconds: float, kicked: threading.Event | None, stopping: threading.Event
+    step: Callable[[], object], seconds: float, woken: threading.Event | None, stopping: threading.Event
 ) -> None:
-    """Do `step` every so often, or when kicked, whatever it raises: one trouble must not stop the rest for ever."""
+    """Do `step` every so often, or when woken, whatever it raises: one trouble must not stop the rest for ever."""
     said = ""
     while not stopping.is_set():
         try:
@@ -111,8 +111,8 @@ def repeat(
         except Exception:
             log.exception("%s failed; this is a bug, please report it", getattr(step, "__qualname__", step))
             pause = TROUBLE_SECONDS
-        if kicked is not None and pause == seconds:
-            kicked.wait(pause)
+        if woken is not None and pause == seconds:
+            woken.wait(pause)
         else:
             stopping.wait(pause)
 
@@ -160,23 +160,32 @@ def kept_port(path: Path) -> dict[str, int]:
     return {"dht_port": port} if isinstance(port, int) and 0 < port < 65536 else {}
 
 
-def start_node(path: Path, name: str, dht_port: int, announce: str | None, settings: dict, say: Callable[[str], None]):
+def start_node(path: Path, name: str, dht_port: int, announce: str | None, say: Callable[[str], None]):
     """The swarm's first node, on the port of last time if it can be had. Raises UsageError."""
-    kept = dht_port or settings.get("dht_port", 0)
+    kept, ip = dht_port or kept_port(path).get("dht_port", 0), resolve(name)
     try:
-        ip = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]
-    except OSError:
-        raise UsageError(f"--listen {name}: no such address") from None
-    try:
-        node, port = _node(path, str(ip), kept or free_port(str(ip)), announce)
+        node, port = _node(path, ip, kept or free_port(ip), announce)
     except UsageError as error:
         if dht_port or not kept:
             raise
-        node, port = _node(path, str(ip), free_port(str(ip)), announce)
+        node, port = _node(path, ip, free_port(ip), announce)
         say(f"the swarm's port {kept} is taken ({error}); using {port} from now on")
-    settings["dht_port"] = port
-    write_settings(path, settings)
+    write_settings(path, {**read_settings(path), "dht_port": port})
     return node
+
+
+def resolve(name: str) -> str:
+    """Raises UsageError."""
+    try:
+        return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        raise UsageError(f"--listen {name}: no such address") from None
+
+
+def refuse_taken(listen: str, name: str, port: int) -> None:
+    """Raises UsageError when the service could not listen there."""
+    if port and not _bindable(resolve(name), port):
+        raise UsageError(taken(listen))
 
 
 def _node(path: Path, ip: str, port: int, announce: str | None):

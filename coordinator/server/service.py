@@ -1,4 +1,4 @@
-"""The gRPC service: thin. Bytes in, `intake` and `inbox` behind it, refusals out as `INVALID_ARGUMENT reason: detail`.
+"""The gRPC service: thin. Bytes in, `handlers` and `inbox` behind it; refusals are `INVALID_ARGUMENT reason: detail`.
 
 Status codes are part of the contract: INVALID_ARGUMENT means no, for ever; RESOURCE_EXHAUSTED and UNAVAILABLE mean
 later; anything else is our bug.
@@ -7,7 +7,6 @@ later; anything else is our bug.
 import functools
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +15,11 @@ from typing import Any
 import grpc
 
 from coordinator.checking.cases import decode_envelope
-from coordinator.ledger import settlement
 from coordinator.ledger.database import LedgerUnavailable
-from coordinator.ledger.results import Busy
-from coordinator.ledger.settlement import News
+from coordinator.ledger.settlement import count_refusal
+from coordinator.policy.actions import NewsKind
 from coordinator.server.coordinator import Coordinator
+from coordinator.server.handlers import Busy
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorServicer, add_CoordinatorServicer_to_server
@@ -84,20 +83,21 @@ class _Signed:
 
 
 class Service(CoordinatorServicer):
-    def __init__(self, coordinator: Coordinator):
-        self.coordinator = coordinator
+    def __init__(self, coordinator: Coordinator, bootstrap: Callable[[], list[str]]):
+        self.coordinator, self.bootstrap = coordinator, bootstrap
         self._transfers = threading.BoundedSemaphore(TRANSFERS_MAX)
         self._data_transfers = threading.BoundedSemaphore(DATA_TRANSFERS_MAX)
         self._zoo_transfers = threading.BoundedSemaphore(ZOO_TRANSFERS_MAX)
         self._watchers = threading.BoundedSemaphore(WATCHERS_MAX)
         self.stopping = threading.Event()
         self._told: Counter[tuple[str, str]] = Counter()
-        self._trouble_at = -TROUBLE_SECONDS
+        self._trouble_at = 0.0
 
     def trouble(self, call: str, error: Exception) -> None:
         """Our own trouble, said at most every ten seconds: all hosts run into it, again and again."""
-        if time.monotonic() - self._trouble_at >= TROUBLE_SECONDS:
-            self._trouble_at = time.monotonic()
+        now = self.coordinator.clock()
+        if not 0 <= now - self._trouble_at < TROUBLE_SECONDS:
+            self._trouble_at = now
             log.error("%s; hosts are told to try again later (%s)", error, call)
 
     def count(self, error: Refused, signed: _Signed) -> None:
@@ -105,7 +105,7 @@ class Service(CoordinatorServicer):
         host, now = _blame(signed.envelope), self.coordinator.clock()
         reason, detail = error.reason, str(error)
         log.info("[host %s] refused: %s", host or "unknown", detail)
-        self.coordinator.ledger.post(lambda c: settlement.count_refusal(c, reason, host, detail, now))
+        self.coordinator.stores.ledger.post(lambda c: count_refusal(c, reason, host, detail, now))
         self._tell(reason, host, detail)
 
     def _tell(self, reason: str, host: str, detail: str) -> None:
@@ -116,114 +116,124 @@ class Service(CoordinatorServicer):
         times = self._told[reason, host]
         if str(times).strip("0") == "1":
             text = detail if times == 1 else f"{detail} ({times} times)"
-            self.coordinator.report(News(kind="refused", text=text, host=host))
+            self.coordinator.effects.report(NewsKind.REFUSED, text, host=host)
 
     # -- everybody -----------------------------------------------------------------------------------------------
 
     @answering
     def Join(self, request: pb.JoinRequest, context: grpc.ServicerContext, signed: _Signed) -> pb.JoinReply:
+        """Where the swarm is, and which campaigns there are. Refuses nobody."""
         core = self.coordinator
         return pb.JoinReply(
             organizer=core.identity.host,
-            bootstrap=core.bootstrap(),
+            bootstrap=self.bootstrap(),
             time=core.clock(),
-            campaigns=list(core.book.states()),
+            campaigns=list(core.stores.campaigns.states()),
             version=core.version,
         )
 
     @answering
     def GetCampaign(self, request: pb.CampaignRequest, context: Any, signed: _Signed) -> pb.CampaignReply:
+        """A campaign's exact bytes and its signed manifest. Refuses a digest that was never seeded."""
         return self._campaign(request.digest)
 
-    @answering
-    def ListCampaigns(self, request: pb.JoinRequest, context: Any, signed: _Signed) -> pb.CampaignList:
-        states = self.coordinator.book.states()
-        return pb.CampaignList(campaigns=[self._campaign(digest, whole=False) for digest in states])
-
     def _campaign(self, digest: str, whole: bool = True) -> pb.CampaignReply:
-        campaign, manifest = self.coordinator.book.get(digest)
+        campaign, manifest = self.coordinator.stores.campaigns.get(digest)
         return pb.CampaignReply(
             digest=digest,
             campaign=campaign.exact if whole else b"",
             manifest=to_wire(manifest),
-            state=self.coordinator.book.states()[digest],
+            state=self.coordinator.stores.campaigns.states()[digest],
         )
 
     # -- the organizer -------------------------------------------------------------------------------------------
 
     @answering
     def SubmitCampaign(self, request: pb.Signed, context: Any, signed: _Signed) -> pb.CampaignReply:
-        return self._campaign(self.coordinator.intake.seed_campaign(signed.parse(request)), whole=False)
+        """Refuses other signers, what is no campaign, data sets that are missing or not as described, and too many."""
+        return self._campaign(self.coordinator.handlers.seed_campaign(signed.parse(request)), whole=False)
 
     @answering
     def ControlCampaign(self, request: pb.Signed, context: Any, signed: _Signed) -> pb.CampaignReply:
-        return self._campaign(self.coordinator.intake.control_campaign(signed.parse(request)), whole=False)
+        """Refuses other signers, unknown campaigns, and what its state does not allow (`policy.campaigns`)."""
+        return self._campaign(self.coordinator.handlers.control_campaign(signed.parse(request)), whole=False)
 
     # -- hosts ---------------------------------------------------------------------------------------------------
 
     @answering
     def Poll(self, request: pb.Signed, context: Any, signed: _Signed) -> pb.Signed:
+        """Refuses a broken signature and numbers or text that must not reach a page; a banned host is told why."""
         return to_wire(self.coordinator.inboxes.poll(signed.parse(request)))
 
     @answering
     def SubmitResult(self, request: pb.Signed, context: Any, signed: _Signed) -> pb.Signed:
-        return to_wire(decode_envelope(self.coordinator.intake.submit_result(signed.parse(request))))
+        """Refuses banned hosts, unknown campaigns, and what is no result of the assignment; too many at once: later."""
+        return to_wire(decode_envelope(self.coordinator.handlers.submit_result(signed.parse(request))))
 
     @answering
     def SubmitAnswer(self, request: pb.Signed, context: Any, signed: _Signed) -> pb.Done:
-        self.coordinator.intake.submit_answer(signed.parse(request))
+        """Refuses banned hosts, slots of others, answers to other questions, and a second, different answer."""
+        self.coordinator.handlers.submit_answer(signed.parse(request))
         return pb.Done()
 
     @answering
     def PutBlob(self, stream: Iterator[pb.BlobChunk], context: grpc.ServicerContext, signed: _Signed) -> pb.Done:
+        """Refuses banned hosts, results of others, parts that are late, unasked for or of another length.
+
+        A part that is not what was committed to is refused too, and voids the result.
+        """
         with self._transfer(context):
             first = next(stream, None)
             if first is None or not first.HasField("upload"):
                 raise Refused("upload-first", "the first message of a blob is its signed Upload")
-            intake = self.coordinator.intake
-            file, upload, have = intake.open_upload(signed.parse(first.upload))
+            handlers = self.coordinator.handlers
+            case, upload, have = handlers.open_upload(signed.parse(first.upload))
             if not have:
                 try:
                     data = collect(stream, upload.size)
                 except grpc.RpcError:  # the connection broke: nobody's fault
                     return pb.Done()
-                intake.store_upload(file, upload.part, data)
+                handlers.store_upload(case, upload.part, data)
             return pb.Done()
 
     def GetBlob(self, request: pb.BlobRequest, context: grpc.ServicerContext) -> Iterator[pb.BlobChunk]:
-        data = self._blob(request, context)
-        with self._transfer(context):
+        """Refuses what is not there or not to be fetched now: states outside the checks, a trace before the outcome."""
+        with self._transfer(context):  # before the blob is in memory: that is what the number of places is for
+            data = self._blob(request, context)
             for start in range(0, len(data), CHUNK_BYTES):
                 yield pb.BlobChunk(data=data[start : start + CHUNK_BYTES])
 
     @answering
     def _blob(self, request: pb.BlobRequest, context: grpc.ServicerContext, signed: _Signed) -> bytes:
-        return self.coordinator.intake.serve_blob(request.result, request.part, request.slot)
+        return self.coordinator.handlers.serve_blob(request.result, request.part, request.slot)
 
     @answering
     def PutData(self, stream: Iterator[pb.BlobChunk], context: grpc.ServicerContext, signed: _Signed) -> pb.Done:
+        """Refuses other signers, too many bytes, and bytes that are not those of the digest."""
         with _Transfer(self._data_transfers, context):
             first = next(stream, None)
             if first is None or not first.HasField("upload"):
                 raise Refused("upload-first", "the first message of a data set is its signed UploadData")
-            upload, have = self.coordinator.library.open_upload(signed.parse(first.upload))
+            upload, have = self.coordinator.stores.datasets.open_upload(signed.parse(first.upload))
             if not have:
                 try:
-                    self.coordinator.library.receive(upload, stream)
+                    self.coordinator.stores.datasets.receive(upload, stream)
                 except grpc.RpcError:  # the connection broke: nobody's fault
                     return pb.Done()
             return pb.Done()
 
     def GetData(self, request: pb.DataRequest, context: grpc.ServicerContext) -> Iterator[pb.BlobChunk]:
+        """Refuses a digest that is not here."""
         chunks = self._data(request, context)
         with _Transfer(self._data_transfers, context):
             yield from chunks
 
     @answering
     def _data(self, request: pb.DataRequest, context: grpc.ServicerContext, signed: _Signed) -> Iterator[pb.BlobChunk]:
-        return self.coordinator.library.serve(request.digest, request.offset)
+        return self.coordinator.stores.datasets.serve(request.digest, request.offset)
 
     def GetZooFile(self, request: pb.ZooFileRequest, context: grpc.ServicerContext) -> Iterator[pb.BlobChunk]:
+        """NOT_FOUND, counted against nobody: nothing is published, or the newest manifest does not name the file."""
         chunks = self._zoo_file(request, context)
         with _Transfer(self._zoo_transfers, context):
             yield from chunks
@@ -233,7 +243,7 @@ class Service(CoordinatorServicer):
         self, request: pb.ZooFileRequest, context: grpc.ServicerContext, signed: _Signed
     ) -> Iterator[pb.BlobChunk]:
         try:
-            return self.coordinator.gallery.serve(request.name, request.offset)
+            return self.coordinator.zoo_files.serve(request.name, request.offset)
         except Refused as error:  # nobody's fault, so not counted: the zoo is young, or has moved on
             context.abort(grpc.StatusCode.NOT_FOUND, str(error)[:DETAIL_CHARS_MAX])
 
@@ -241,6 +251,7 @@ class Service(CoordinatorServicer):
         return _Transfer(self._transfers, context)
 
     def WatchStatus(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> Iterator[pb.StatusReply]:
+        """The status as JSON, once or every second. Too many watchers: later."""
         if not self._watchers.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{WATCHERS_MAX} others watch already")
         try:
@@ -290,9 +301,14 @@ def _blame(envelope: Envelope | None) -> str:
     return envelope.signer
 
 
-def serve(coordinator: Coordinator, listen: str) -> tuple[grpc.Server, Service, int]:
-    """Start the service on `host:port`; port 0 takes any. Raises UsageError when the address cannot be had."""
-    service = Service(coordinator)
+def serve(
+    coordinator: Coordinator, listen: str, bootstrap: Callable[[], list[str]] = list
+) -> tuple[grpc.Server, Service, int]:
+    """Start the service on `host:port`; port 0 takes any. Raises UsageError when the address cannot be had.
+
+    `bootstrap` gives the swarm node's addresses, for those who join.
+    """
+    service = Service(coordinator, bootstrap)
     server = grpc.server(
         ThreadPoolExecutor(WORKERS, thread_name_prefix="grpc"),
         options=[*GRPC_OPTIONS, ("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 10_000)],
@@ -304,11 +320,13 @@ def serve(coordinator: Coordinator, listen: str) -> tuple[grpc.Server, Service, 
     except RuntimeError:
         port = 0
     if not port:
-        raise UsageError(
-            f"--listen {listen}: this address is in use or not ours; choose another, e.g. --listen 127.0.0.1:0"
-        )
+        raise UsageError(taken(listen))
     server.start()
     return server, service, port
+
+
+def taken(listen: str) -> str:
+    return f"--listen {listen}: this address is in use or not ours; choose another, e.g. --listen 127.0.0.1:0"
 
 
 def stop(server: grpc.Server, service: Service, grace_seconds: float = 2.0) -> None:

@@ -11,7 +11,7 @@ from coordinator.checking.cases import CampaignBook
 from coordinator.ledger.database import Ledger, get_meta
 from coordinator.ledger.heartbeats import Presence
 from coordinator.ledger.tables import campaigns, hosts, refusals, results
-from coordinator.policy.referee import LIVE, Phase
+from coordinator.policy.phases import LIVE, Phase
 
 HOSTS_MAX = 1000  # in one status; those seen last
 REFUSALS_MAX = 1000
@@ -65,7 +65,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Any, now: float) 
         "committed": count.get(Phase.COMMITTED, 0) + count.get(Phase.OPENING, 0),
         "checking": count.get(Phase.CHECKING, 0),
         "admitted": admitted,
-        "rejected": count.get(Phase.VOID, 0) + count.get(Phase.CONVICTED, 0),
+        "rejected": count.get(Phase.VOID, 0) + count.get(Phase.INVALID, 0),
         "networks": campaign.network_count,
         "networks_admitted": networks.get(Phase.ADMITTED, 0),
         "networks_published": published,
@@ -129,7 +129,7 @@ def _hosts(connection: Connection, presence: Presence, now: float) -> list[dict[
                 "credit": row.credit,
                 "clean_bundles": row.clean_bundles,
                 "faults": faults[row.host],
-                "false_accusations": row.lies,
+                "false_accusations": row.false_accusations,
                 "banned": row.banned,
                 "first_seen": row.first_seen,
                 "last_seen": last_seen,

@@ -6,13 +6,13 @@ Soft state: peers use it to choose work without asking; the ledger is what count
 import logging
 from typing import TYPE_CHECKING
 
+from coordinator.policy.campaigns import in_order_of_urgency
 from coordinator.server.coordinator import Coordinator
 from protocol.engine import ENGINE
 from protocol.swarm.records import (
     CAMPAIGNS_MAX,
     DONE,
     DONE_TTL,
-    SHARD_SIZE,
     CampaignEntry,
     Done,
     Manifest,
@@ -29,7 +29,7 @@ MANIFEST_SECONDS = 60.0  # with the beacon's epoch in it, it would change with e
 log = logging.getLogger(__name__)
 
 
-class Gossip:
+class SwarmPublisher:
     def __init__(self, core: Coordinator, node: "SwarmNode", join_target: str):
         self.core, self.node, self.join_target = core, node, join_target
         self._entries: tuple[CampaignEntry, ...] | None = None
@@ -40,13 +40,11 @@ class Gossip:
 
     def publish(self) -> None:
         """Say what has changed. Raises whatever the node raises when the DHT does not answer."""
-        now, version = self.core.clock(), self.core.ledger.version
+        now, version = self.core.clock(), self.core.stores.ledger.version
         if version == self._version and now - self._manifest_at <= MANIFEST_SECONDS:
             return
         listed = self._listed()
-        entries = tuple(
-            CampaignEntry(bytes.fromhex(digest), len(self.core.book.get(digest)[0].assignments)) for digest in listed
-        )
+        entries = tuple(CampaignEntry(bytes.fromhex(digest), self._assignments(digest)) for digest in listed)
         if entries != self._entries or now - self._manifest_at > MANIFEST_SECONDS:
             manifest = Manifest(
                 campaigns=entries,
@@ -63,25 +61,24 @@ class Gossip:
 
     def _listed(self) -> list[str]:
         """The campaigns that fit one manifest: those with work to do first, by priority, then by age."""
-        states = self.core.book.states()
-        rank = {"running": 0, "paused": 1, "complete": 2, "cancelled": 3}
+        states = self.core.stores.campaigns.states()
+        priorities = {digest: self.core.stores.campaigns.get(digest)[0].priority for digest in states}
+        return in_order_of_urgency(states, priorities)[:CAMPAIGNS_MAX]
 
-        def order(digest: str) -> tuple[int, int]:
-            return rank[states[digest]], -self.core.book.get(digest)[0].priority
-
-        return sorted(states, key=order)[:CAMPAIGNS_MAX]
+    def _assignments(self, digest: str) -> int:
+        return len(self.core.stores.campaigns.get(digest)[0].assignments)
 
     def _publish_done(self, digest: str) -> bool:
         """Whether the DHT now has all bits of this campaign."""
-        bits, mask = self.core.done_bits(digest), (1 << SHARD_SIZE) - 1
+        bits = self.core.done_bits(digest)
         # After a restart the DHT may still hold bits of the last run: say at once what has become of them.
-        touched = self.core.touched_bits(digest) if digest not in self._known else 0
+        touched = self.core.touched_bits(digest) if digest not in self._known else {}
         self._known.add(digest)
+        for shard in touched:
+            self._said.setdefault((digest, shard), -1)
         stored = True
-        for shard in range(shard_count(len(self.core.book.get(digest)[0].assignments))):
-            done = bits >> shard * SHARD_SIZE & mask
-            if touched >> shard * SHARD_SIZE & mask:
-                self._said.setdefault((digest, shard), -1)
+        for shard in range(shard_count(self._assignments(digest))):
+            done = bits.get(shard, 0)
             if done == self._said.get((digest, shard), 0):
                 continue
             if self.node.keep(claims_key(digest, shard), DONE, Done(done=done), DONE_TTL):

@@ -15,7 +15,7 @@ from protocol.rpc.wire import CHUNK_BYTES
 from protocol.zoo.store import MANIFEST_BYTES_MAX, Store, latest_manifest, manifest_numbers, manifest_path
 
 
-class Gallery:
+class ZooFiles:
     """Calls come from many threads. Names of a manifest are looked up in memory; a new one is read when it is asked for
     or when a name is not known, so that an analyst who holds the manifest before it can still finish."""
 

@@ -10,24 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
-from coordinator.checking.blobs import Blobs
-from coordinator.checking.cases import CampaignBook, CaseFile, CaseFiles, decode_envelope
-from coordinator.ledger.database import Ledger
+from coordinator.checking.cases import ResultCase, decode_envelope
+from coordinator.checking.effects import Effects
+from coordinator.checking.stores import Stores
 from coordinator.ledger.tables import answers, campaigns, networks, results
-from coordinator.policy.referee import Phase
+from coordinator.policy.actions import DeleteBlobs
+from coordinator.policy.phases import Phase
+from coordinator.policy.publishing import AdmittedBundle, batches_due, tidying_due
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import hexdigest
-from protocol.errors import Refused
+from protocol.errors import Refused, UsageError
 from protocol.recipes.recipe import Recipe
-from protocol.tasks.datasets import Shelf
 from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.evidence import Evidence, verify_evidence
 from protocol.zoo.store import NetworkRow, Store, latest_manifest, network_id
-
-PUBLISH_SECONDS = 2.0  # at most this often, so that many bundles share a manifest; at once when a campaign is complete
-BUNDLES_MAX = 64  # in one publish: their weights are in memory together
 
 log = logging.getLogger(__name__)
 
@@ -35,116 +33,112 @@ log = logging.getLogger(__name__)
 class Curator:
     """One thread calls `publish`; nobody else writes the zoo."""
 
-    def __init__(
-        self,
-        path: Path,
-        organizer: str,
-        ledger: Ledger,
-        book: CampaignBook,
-        files: CaseFiles,
-        blobs: Blobs,
-        clock: Callable[[], float],
-        shelf: Shelf,
-    ):
-        self.path, self.organizer, self.clock, self.shelf = path, organizer, clock, shelf
-        self.ledger, self.book, self.files, self.blobs = ledger, book, files, blobs
+    def __init__(self, path: Path, organizer: str, stores: Stores, effects: Effects, clock: Callable[[], float]):
+        self.path, self.organizer, self.clock = path, organizer, clock
+        self.stores, self.effects = stores, effects
         self.writer = ZooWriter(path, clock=clock)
-        self._published_at = 0.0
+        self._published_at, self._tidied_at = 0.0, 0.0
         self._unusable: set[bytes] = set()  # said once; a restart tries again
 
     def reconcile(self) -> int:
         """Compare the ledger with the zoo's latest manifest; bundles it does not have are published again."""
         manifest = latest_manifest(self.path)
         have = set(Store(self.path, manifest).catalogue(["id"])["id"].to_pylist()) if manifest else set()
-        with self.ledger.read() as connection:
+        with self.stores.ledger.read() as connection:
             rows = connection.execute(
                 select(networks.c.recipe, networks.c.seed, networks.c.result)
                 .join(results, results.c.digest == networks.c.result)
                 .where(results.c.published == 1)
             )
             lost = {row.result for row in rows if network_id(row.recipe, row.seed) not in have}
-        gone = [digest for digest in lost if not self.blobs.has(digest, "weights")]
+        gone = [digest for digest in lost if not self.stores.blobs.has(digest, "weights")]
         if gone:
             log.error("%s: %d published bundles are not in this zoo any more; put it back", self.path, len(gone))
         again = sorted(lost - set(gone))
         if again:
             change = update(results).where(results.c.digest.in_(again)).values(published=0)
-            self.ledger.write(lambda connection: connection.execute(change).rowcount)
+            self.stores.ledger.write(lambda connection: connection.execute(change).rowcount)
         self._sweep_blobs()
         return len(again)
 
     def _sweep_blobs(self) -> None:
         """Remove what a kill left behind: blobs of results that need none any more."""
-        on_disk = {folder.name for folder in self.blobs.path.iterdir() if len(folder.name) == 64}
-        done = select(results.c.digest).where(
-            (results.c.published == 1) | (results.c.phase == Phase.VOID),
-        )
-        with self.ledger.read() as connection:
-            for digest in connection.execute(done).scalars():
-                if digest.hex() in on_disk:
-                    self.blobs.remove(digest)
+        kept = self.stores.blobs.results()
+        done = select(results.c.digest).where((results.c.published == 1) | (results.c.phase == Phase.VOID))
+        with self.stores.ledger.read() as connection:
+            self.effects.perform(DeleteBlobs(digest) for digest in connection.execute(done).scalars() if digest in kept)
 
     def publish(self, *, force: bool = False) -> int:
-        """Publish what is admitted; the number of networks. Raises OSError when the disk refuses (nothing is lost)."""
+        """Publish what is admitted, then tidy the zoo if it is time; the number of networks.
+
+        Raises OSError when the disk refuses (nothing is lost).
+        """
         now = self.clock()
-        with self.ledger.read() as connection:
-            waiting = self._waiting(connection)
-            if not waiting:
-                return 0
-            complete = select(campaigns.c.digest).where(campaigns.c.state == "complete")
-            urgent = any(campaign in set(connection.execute(complete).scalars()) for _, campaign in waiting)
-        if not (force or urgent or now - self._published_at >= PUBLISH_SECONDS):
-            return 0
-        count = 0
-        for begin in range(0, len(waiting), BUNDLES_MAX):
-            count += self._publish([digest for digest, _ in waiting[begin : begin + BUNDLES_MAX]])
-        self._published_at = now
+        batches = batches_due(self._waiting(), now, self._published_at, force=force)
+        count = sum(self._publish(batch) for batch in batches)
+        if batches:
+            self._published_at = now
+        if tidying_due(now, self._tidied_at):
+            self._tidied_at = now
+            self._tidy()
         return count
 
+    def _tidy(self) -> None:
+        """Remove what no manifest of the last day names: analysts may hold one that is so old. Raises OSError."""
+        try:
+            removed = self.writer.collect_garbage()
+        except UsageError as error:
+            log.error("the zoo is damaged, so nothing is removed from it: %s", error)
+            return
+        if removed:
+            log.info("%s: removed %d files that no manifest of the last day names", self.path, len(removed))
+
     def waiting(self) -> int:
-        """Bundles that are admitted and not yet in the zoo."""
-        with self.ledger.read() as connection:
-            return len(self._waiting(connection))
+        """How many bundles are admitted and not yet in the zoo."""
+        return len(self._waiting())
 
-    def _waiting(self, connection: Connection) -> list[tuple[bytes, str]]:
-        admitted = select(results.c.digest, results.c.campaign).where(
-            results.c.phase == Phase.ADMITTED, results.c.published == 0
+    def _waiting(self) -> list[AdmittedBundle]:
+        admitted = (
+            select(results.c.digest, campaigns.c.state)
+            .join(campaigns, campaigns.c.digest == results.c.campaign)
+            .where(results.c.phase == Phase.ADMITTED, results.c.published == 0)
+            .order_by(results.c.since)
         )
-        found = connection.execute(admitted.order_by(results.c.since))
-        return [(row.digest, row.campaign) for row in found if row.digest not in self._unusable]
+        with self.stores.ledger.read() as connection:
+            rows = connection.execute(admitted).all()
+        return [AdmittedBundle(r.digest, r.state == "complete") for r in rows if r.digest not in self._unusable]
 
-    def _publish(self, digests: list[bytes]) -> int:
+    def _publish(self, digests: tuple[bytes, ...]) -> int:
         rows: list[tuple[NetworkRow, np.ndarray]] = []
         recipes: dict[str, Recipe] = {}
         evidence: dict[str, bytes] = {}
         exact: dict[str, bytes] = {}
         done = []
         for digest in digests:
-            file = self.files.get(digest)
+            case = self.stores.cases.get(digest)
             try:
-                bundle, data = self._bundle(file)
+                bundle, data = self._bundle(case)
             except (OSError, Refused) as error:
                 log.error(
-                    "[result %s host %s] admitted, but cannot be published: %s", digest.hex()[:8], file.worker, error
+                    "[result %s host %s] admitted, but cannot be published: %s", digest.hex()[:8], case.worker, error
                 )
                 self._unusable.add(digest)
                 continue
             rows += bundle
-            recipes[file.assignment.recipe.digest] = file.assignment.recipe
-            exact[file.campaign.digest] = file.campaign.exact
+            recipes[case.assignment.recipe.digest] = case.assignment.recipe
+            exact[case.campaign.digest] = case.campaign.exact
             evidence[hexdigest(data)] = data
             done.append(digest)
         if not done:
             return 0
         try:
             self.writer.publish(rows, recipes, evidence, exact, self._data(recipes))
-        except OSError as error:  # a full disk does not say which file it was
+        except OSError as error:  # a full disk does not say which case it was
             place = str(error.filename or self.path)
             raise OSError(error.errno, f"cannot write the zoo: {error.strerror or error}", place) from None
         change = update(results).where(results.c.digest.in_(done)).values(published=1)
-        self.ledger.write(lambda connection: connection.execute(change).rowcount)
-        for digest in done:
-            self.blobs.remove(digest)
+        self.stores.ledger.write(lambda connection: connection.execute(change).rowcount)
+        self.effects.perform(DeleteBlobs(digest) for digest in done)
         return len(rows)
 
     def _data(self, recipes: dict[str, Recipe]) -> dict[str, Path]:
@@ -152,34 +146,34 @@ class Curator:
         found = {}
         for recipe in recipes.values():
             if recipe.data_set is not None:
-                path = self.shelf.ensure(recipe.data_set)
+                path = self.stores.datasets.shelf.ensure(recipe.data_set)
                 if path is None:
                     raise FileNotFoundError(errno.ENOENT, "data set is gone; seed its campaign again", recipe.data_set)
                 found[recipe.data_set] = path
         return found
 
-    def _bundle(self, file: CaseFile) -> tuple[list[tuple[NetworkRow, np.ndarray]], bytes]:
+    def _bundle(self, case: ResultCase) -> tuple[list[tuple[NetworkRow, np.ndarray]], bytes]:
         """A bundle's rows and evidence, verified as any stranger would first. Raises OSError, Refused."""
-        evidence, admitted_at = self._evidence(file)
-        verified = verify_evidence(evidence, file.campaign.exact, self.organizer)
+        evidence, admitted_at = self._evidence(case)
+        verified = verify_evidence(evidence, case.campaign.exact, self.organizer)
         data = evidence.to_bytes()
-        traces, weights = self.files.traces(file), self.files.weights(file)
+        traces, weights = self.stores.cases.traces(case), self.stores.cases.weights(case)
         rows = []
-        for i, (network, trace) in enumerate(zip(file.result.networks, traces, strict=True)):
+        for i, (network, trace) in enumerate(zip(case.result.networks, traces, strict=True)):
             row = NetworkRow(
-                recipe=file.assignment.recipe.digest,
+                recipe=case.assignment.recipe.digest,
                 seed=network.seed,
-                campaign=file.campaign.digest,
-                assignment=f"{file.campaign.digest[:16]}/{file.assignment.index}",
+                campaign=case.campaign.digest,
+                assignment=f"{case.campaign.digest[:16]}/{case.assignment.index}",
                 steps=network.steps,
                 held_out_loss=network.held_out_loss,
                 training_losses=tuple(leaf.loss for leaf in trace[1:]),
                 held_out_losses=tuple(leaf.held_out_loss for leaf in trace[1:]),
-                host=file.worker,
+                host=case.worker,
                 checkers=verified.checkers[network.seed],
-                checks_valid=_slots_with(file, i),
+                checks_valid=_slots_with(case, i),
                 cells_checked=verified.cells[network.seed],
-                credit=float(file.segments[i]),
+                credit=float(case.segments[i]),
                 state_digest=trace[-1].state_digest.hex(),
                 evidence=hexdigest(data),
                 admitted_at=admitted_at,
@@ -187,19 +181,19 @@ class Curator:
             rows.append((row, weights[i]))
         return rows, data
 
-    def _evidence(self, file: CaseFile) -> tuple[Evidence, float]:
-        with self.ledger.read() as connection:
-            row = connection.execute(select(results).where(results.c.digest == file.digest)).one()
+    def _evidence(self, case: ResultCase) -> tuple[Evidence, float]:
+        with self.stores.ledger.read() as connection:
+            row = connection.execute(select(results).where(results.c.digest == case.digest)).one()
             said = connection.execute(
                 select(answers.c.replay, answers.c.envelope)
-                .where(answers.c.result == file.digest)
+                .where(answers.c.result == case.digest)
                 .order_by(answers.c.replay, answers.c.slot)
             ).all()
-        _, manifest = self.book.get(row.campaign)
+        _, manifest = self.stores.campaigns.get(row.campaign)
         evidence = Evidence(
             manifest=manifest,
-            result=file.envelope,
-            traces=traces_to_bytes(self.files.traces(file)),
+            result=case.envelope,
+            traces=traces_to_bytes(self.stores.cases.traces(case)),
             receipt=decode_envelope(row.receipt),
             draw=decode_envelope(row.draw),
             answers=tuple(decode_envelope(a.envelope) for a in said if not a.replay),
@@ -209,6 +203,6 @@ class Curator:
         return evidence, row.since
 
 
-def _slots_with(file: CaseFile, network: int) -> int:
+def _slots_with(case: ResultCase, network: int) -> int:
     """How many slots looked at this network: all of them agreed in the end, or it were not admitted."""
-    return sum(network in task.networks or any(cell.network == network for cell in task.cells) for task in file.tasks)
+    return sum(network in task.networks or any(cell.network == network for cell in task.cells) for task in case.tasks)

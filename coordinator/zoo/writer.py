@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -42,9 +42,6 @@ from protocol.zoo.store import (
     recipe_path,
     shard_path,
 )
-
-if TYPE_CHECKING:
-    pass
 
 CREATE_ATTEMPTS_MAX = 8  # lost races against another writer before giving up
 GRACE_SECONDS = 24 * 3600.0  # a reader may hold an old manifest for a day
@@ -105,8 +102,9 @@ class ZooWriter:
             path = manifest_path(self.path, number)
             if number >= latest.number or path.stat().st_mtime > horizon:
                 kept.add(path)
+                # Networks are never removed, so what evidence an older manifest names the latest names too.
                 with contextlib.suppress(msgspec.DecodeError, UsageError):
-                    kept |= files_of(Store(self.path, msgspec.json.decode(path.read_bytes(), type=Manifest)))
+                    kept |= named_files(self.path, msgspec.json.decode(path.read_bytes(), type=Manifest))
         kept |= files_of(Store(self.path, latest))  # damage here must stop us: nothing else says what to keep
         removed = []
         for folder in ("manifests", "catalogue", "weights", "recipes", "campaigns", "evidence", "data"):
@@ -258,12 +256,15 @@ def catalogue_line(row: NetworkRow, recipe: Recipe, params: np.ndarray, shard: s
 
 
 def files_of(store: Store) -> set[Path]:
-    """Every file that a manifest names, evidence included."""
-    manifest = store.manifest
-    files = {part_path(store.path, part.digest) for part in manifest.catalogue}
-    files |= {shard_path(store.path, ref.recipe, ref.digest) for ref in manifest.shards}
-    files |= {recipe_path(store.path, digest) for digest in manifest.recipes}
-    files |= {campaign_path(store.path, digest) for digest in manifest.campaigns}
-    files |= {data_path(store.path, ref.digest) for ref in manifest.data}
+    """Every file that a manifest names, evidence included: this reads the catalogue."""
     evidence = store.catalogue(["evidence"])["evidence"].unique().to_pylist()
-    return files | {evidence_path(store.path, digest) for digest in evidence}
+    return named_files(store.path, store.manifest) | {evidence_path(store.path, digest) for digest in evidence}
+
+
+def named_files(zoo: Path, manifest: Manifest) -> set[Path]:
+    """The files that stand in a manifest itself."""
+    files = {part_path(zoo, part.digest) for part in manifest.catalogue}
+    files |= {shard_path(zoo, ref.recipe, ref.digest) for ref in manifest.shards}
+    files |= {recipe_path(zoo, digest) for digest in manifest.recipes}
+    files |= {campaign_path(zoo, digest) for digest in manifest.campaigns}
+    return files | {data_path(zoo, ref.digest) for ref in manifest.data}

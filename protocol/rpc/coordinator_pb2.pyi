@@ -56,12 +56,6 @@ class CampaignReply(_message.Message):
     state: str
     def __init__(self, digest: _Optional[str] = ..., campaign: _Optional[bytes] = ..., manifest: _Optional[_Union[Signed, _Mapping]] = ..., state: _Optional[str] = ...) -> None: ...
 
-class CampaignList(_message.Message):
-    __slots__ = ("campaigns",)
-    CAMPAIGNS_FIELD_NUMBER: _ClassVar[int]
-    campaigns: _containers.RepeatedCompositeFieldContainer[CampaignReply]
-    def __init__(self, campaigns: _Optional[_Iterable[_Union[CampaignReply, _Mapping]]] = ...) -> None: ...
-
 class Done(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

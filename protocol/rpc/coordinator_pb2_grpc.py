@@ -44,11 +44,6 @@ class CoordinatorStub:
                 request_serializer=protocol_dot_rpc_dot_coordinator__pb2.CampaignRequest.SerializeToString,
                 response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.CampaignReply.FromString,
                 _registered_method=True)
-        self.ListCampaigns = channel.unary_unary(
-                '/zooswarm.v1.Coordinator/ListCampaigns',
-                request_serializer=protocol_dot_rpc_dot_coordinator__pb2.JoinRequest.SerializeToString,
-                response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.CampaignList.FromString,
-                _registered_method=True)
         self.SubmitCampaign = channel.unary_unary(
                 '/zooswarm.v1.Coordinator/SubmitCampaign',
                 request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
@@ -119,12 +114,6 @@ class CoordinatorServicer:
     def GetCampaign(self, request, context):
         """A campaign's exact bytes and its signed manifest.
         """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListCampaigns(self, request, context):
-        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -215,11 +204,6 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.GetCampaign,
                     request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.CampaignRequest.FromString,
                     response_serializer=protocol_dot_rpc_dot_coordinator__pb2.CampaignReply.SerializeToString,
-            ),
-            'ListCampaigns': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListCampaigns,
-                    request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.JoinRequest.FromString,
-                    response_serializer=protocol_dot_rpc_dot_coordinator__pb2.CampaignList.SerializeToString,
             ),
             'SubmitCampaign': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitCampaign,
@@ -331,33 +315,6 @@ class Coordinator:
             '/zooswarm.v1.Coordinator/GetCampaign',
             protocol_dot_rpc_dot_coordinator__pb2.CampaignRequest.SerializeToString,
             protocol_dot_rpc_dot_coordinator__pb2.CampaignReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListCampaigns(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/zooswarm.v1.Coordinator/ListCampaigns',
-            protocol_dot_rpc_dot_coordinator__pb2.JoinRequest.SerializeToString,
-            protocol_dot_rpc_dot_coordinator__pb2.CampaignList.FromString,
             options,
             channel_credentials,
             insecure,

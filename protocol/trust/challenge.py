@@ -4,6 +4,8 @@ Cells and ranks are drawn from H(beacon link after the commitment, result digest
 which a worker could grind in microseconds (docs/trust.md).
 """
 
+from collections.abc import Sequence, Sized
+
 import msgspec
 
 from protocol.canonical import sha256
@@ -94,6 +96,6 @@ class _Stream:
                 return value % n
 
 
-def seat_checkers(tasks: list[SlotTask], ranked: list[str], organizer: str) -> list[str]:
+def seat_checkers(tasks: Sized, ranked: Sequence[str], organizer: str) -> list[str]:
     """Who has which slot at first: distinct hosts in rank; where they run out the organizer checks, and it shows."""
     return [ranked[slot] if slot < len(ranked) else organizer for slot in range(len(tasks))]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from support.scripted_host import CAMPAIGN, Stage, skip_training, trained
 
+from coordinator.policy.actions import NewsKind
 from protocol.canonical import sha256
 from protocol.errors import Refused
 from protocol.rpc import coordinator_pb2 as pb
@@ -85,7 +86,7 @@ def test_a_campaign_is_complete_when_all_is_admitted_and_the_organizer_checks_al
     assert status["campaigns"][0]["state"] == "publishing" and status["networks_by_class"] == {"xor": 8}
     assert stage.core.curate() == 8  # at once: all is admitted
     assert stage.core.status()["campaigns"][0]["state"] == "complete"
-    assert stage.core.all_complete() and "complete" in stage.kinds()
+    assert stage.core.all_complete() and NewsKind.COMPLETE in stage.kinds()
     checkers = {host for row in zoo(stage).catalogue(["checkers"]).to_pylist() for host in row["checkers"]}
     assert checkers == {stage.core.identity.host}
     assert refused(lambda: control(stage, "pause")) == "campaign-state"
@@ -105,7 +106,7 @@ def test_only_the_organizer_seeds_and_controls(stage):
     seeding = mallory.sealed(SeedCampaign(campaign=CAMPAIGN.exact))
     assert refused(lambda: mallory.stub.SubmitCampaign(seeding)) == "signer"
     stage.seed()  # again is harmless
-    assert stage.kinds().count("started") == 1
+    assert stage.kinds().count(NewsKind.STARTED) == 1
     assert stage.refused() == {("signer", mallory.host): 2}
 
 
@@ -116,7 +117,7 @@ def test_the_same_result_again_gets_the_same_receipt_and_anothers_is_a_duplicate
     assert alice.submit(alice.result(0)) == first
     reply = bob.submit(bob.result(0))
     assert isinstance(reply, Admission) and reply.outcome == "duplicate"
-    assert stage.core.done_bits(CAMPAIGN.digest) == 0b0001 and not stage.refused()
+    assert stage.core.done_bits(CAMPAIGN.digest) == {0: 0b0001} and not stage.refused()
 
 
 def test_a_second_different_result_convicts_bans_and_frees_the_assignments(stage):
@@ -126,7 +127,7 @@ def test_a_second_different_result_convicts_bans_and_frees_the_assignments(stage
     assert isinstance(reply, Admission) and reply.outcome == "duplicate"
     reply = alice.submit(alice.result(0, alice.traces(CAMPAIGN.assignments[0], skip_training)))
     assert isinstance(reply, Admission) and reply.outcome == "convicted"
-    assert stage.core.done_bits(CAMPAIGN.digest) == 0
+    assert stage.core.done_bits(CAMPAIGN.digest) == {}
     inbox = alice.poll(digest, other)
     assert "second" in inbox.banned and alice.host in bob.poll().banned_hosts
     assert {o.outcome for o in (alice.outcome(digest), alice.outcome(other)) if o} == {"convicted", "void"}
@@ -142,7 +143,7 @@ def test_weights_with_a_flipped_bit_are_refused_by_name_and_the_result_is_void(s
     data = bytearray(alice.weights(0))
     data[5] ^= 1
     assert refused(lambda: alice.put(digest, "weights", bytes(data))) == "weights-digest"
-    assert alice.outcome(digest).outcome == "void" and stage.core.done_bits(CAMPAIGN.digest) == 0
+    assert alice.outcome(digest).outcome == "void" and stage.core.done_bits(CAMPAIGN.digest) == {}
     assert stage.refused() == {("weights-digest", alice.host): 1}
     assert stage.core.status()["hosts"][0]["faults"] == 1
     alice.submit(alice.result(0))  # the commitment itself was not shown to be wrong: it may come again, sound
@@ -171,7 +172,7 @@ def test_skipped_training_is_convicted_banned_and_trained_by_another(stage):
     outcome = mallory.outcome(digest)
     assert outcome is not None and outcome.outcome == "convicted" and "replay disagrees" in outcome.reason
     assert mallory.poll().banned and refused(lambda: mallory.submit(mallory.result(1))) == "banned"
-    assert stage.core.done_bits(CAMPAIGN.digest) == 0
+    assert stage.core.done_bits(CAMPAIGN.digest) == {}
     admit(stage, bob, 0, carol)
     assert stage.core.curate(force=True) == 2
 
@@ -190,7 +191,9 @@ def test_a_false_accusation_is_counted_and_a_repeated_liar_is_not_drawn(stage):
         stage.settle(lambda digest=digest, index=index: alice.open(digest, index))
         stage.settle(lambda digest=digest: (bob.check(accuse) and None) or alice.outcome(digest))
         assert alice.outcome(digest).outcome == "admitted"
-    assert stage.refused() == {("false-accusation", bob.host): 3} and stage.kinds().count("liar") == 3
+    assert (
+        stage.refused() == {("false-accusation", bob.host): 3} and stage.kinds().count(NewsKind.FALSE_ACCUSATION) == 3
+    )
     bob.poll()
     admit(stage, alice, 3)  # without bob
     assert stage.core.curate(force=True) == 8
@@ -288,7 +291,7 @@ def test_a_silent_checker_is_replaced_by_the_organizer(stage):
     stage.settle(lambda: bob.poll().checks)
     stage.clock.now += 21  # past policy.answer_seconds
     stage.settle(lambda: alice.outcome(digest))
-    assert alice.outcome(digest).outcome == "admitted" and "silent" in stage.kinds()
+    assert alice.outcome(digest).outcome == "admitted" and NewsKind.SILENT in stage.kinds()
 
 
 def test_a_result_that_is_never_opened_is_void_without_fault_and_keeps_its_challenge(stage):
@@ -299,7 +302,7 @@ def test_a_result_that_is_never_opened_is_void_without_fault_and_keeps_its_chall
     stage.clock.now += 61
     stage.settle(lambda: alice.outcome(digest))
     assert alice.outcome(digest).outcome == "void" and stage.core.status()["hosts"][0]["faults"] == 0
-    assert stage.core.done_bits(CAMPAIGN.digest) == 0
+    assert stage.core.done_bits(CAMPAIGN.digest) == {}
     alice.commit(0)  # handed in again: nobody gets a second throw of the dice
     stage.settle(lambda: alice.poll(digest).openings)
     assert alice.poll(digest).openings == asked
@@ -351,26 +354,26 @@ def forget_publishing(stage):
 
     from coordinator.ledger.tables import results
 
-    keep = stage.core.blobs.remove
-    stage.core.blobs.remove = lambda *_: None
+    keep = stage.core.stores.blobs.remove
+    stage.core.stores.blobs.remove = lambda *_: None
     try:
-        stage.core.ledger.write(lambda c: c.execute(update(results).values(published=0)))
+        stage.core.stores.ledger.write(lambda c: c.execute(update(results).values(published=0)))
     finally:
-        stage.core.blobs.remove = keep
+        stage.core.stores.blobs.remove = keep
     host = stage.hosts[0]
     digest = host.result(0).digest
-    stage.core.blobs.put(digest, "weights", host.weights(0))
+    stage.core.stores.blobs.put(digest, "weights", host.weights(0))
     traces = host.traces(CAMPAIGN.assignments[0])
-    stage.core.blobs.put(digest, "trace", b"".join(leaf.to_bytes() for t in traces for leaf in t))
+    stage.core.stores.blobs.put(digest, "trace", b"".join(leaf.to_bytes() for t in traces for leaf in t))
 
 
 def test_a_zoo_that_lost_its_last_manifest_is_filled_again(stage):
     alice = stage.host("alice")
     admit(stage, alice, 0)
-    removed = stage.core.blobs.remove
-    stage.core.blobs.remove = lambda *_: None  # killed between the mark and the removal of the blobs
+    removed = stage.core.stores.blobs.remove
+    stage.core.stores.blobs.remove = lambda *_: None  # killed between the mark and the removal of the blobs
     assert stage.core.curate(force=True) == 2
-    stage.core.blobs.remove = removed
+    stage.core.stores.blobs.remove = removed
     for manifest in (stage.path / "zoo" / "manifests").iterdir():
         manifest.unlink()
     stage.restart()
@@ -420,22 +423,20 @@ def test_join_and_status_answer_anybody(stage):
     assert reply.time == stage.clock.now
     status = msgspec.json.decode(next(iter(alice.stub.WatchStatus(pb.StatusRequest()))).json)
     assert status["campaigns"][0]["pending"] == 4
-    listed = alice.stub.ListCampaigns(pb.JoinRequest()).campaigns
-    assert [c.digest for c in listed] == [CAMPAIGN.digest] and listed[0].campaign == b""
     assert refused(lambda: alice.stub.GetCampaign(pb.CampaignRequest(digest="0" * 64))) == "unknown-campaign"
 
 
 def test_a_second_coordinator_and_damaged_files_are_one_clear_line(stage, tmp_path):
-    from coordinator.server.coordinator import Coordinator
+    from coordinator.server.directory import open_directory
     from protocol.errors import UsageError
 
     with pytest.raises(UsageError, match="another coordinator"):
-        Coordinator(stage.path)
+        open_directory(stage.path)
     for name, text in (("identity", "identity"), ("beacon", "beacon"), ("ledger.sqlite", "ledger")):
         path = tmp_path / name
         path.mkdir()
         (path / name).write_bytes(b"rubbish" * 100)
         with pytest.raises(UsageError, match=text):
-            Coordinator(path, chain_length=16)
+            open_directory(path, chain_length=16)
     assert Identity.load_or_create(stage.path / "identity").host == stage.core.identity.host
     assert (stage.path / "beacon").stat().st_mode & 0o777 == 0o600

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.scripted_host import CAMPAIGN, Stage, skip_training
 
-from coordinator.server.swarm_publisher import Gossip
+from coordinator.server.swarm_publisher import SwarmPublisher
 from protocol.swarm.records import DONE, claims_key
 
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
@@ -132,22 +132,22 @@ def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
     stage = Stage(tmp_path / "host")
     stage.seed()
     node, place = FakeNode(), (claims_key(CAMPAIGN.digest, 0), DONE)
-    gossip = Gossip(stage.core, node, "127.0.0.1:1")
-    gossip.publish()
+    publisher = SwarmPublisher(stage.core, node, "127.0.0.1:1")
+    publisher.publish()
     assert node.manifest.campaigns[0].assignments == 4 and node.kept == {}  # nothing to say about nothing
     alice = stage.host("alice")
     alice.commit(0)
     alice.submit(alice.result(2))
     node.works = False
-    gossip.publish()
+    publisher.publish()
     node.works = True
-    gossip.publish()
+    publisher.publish()
     assert node.kept[place] == 0b0101
     stores = node.stores
-    gossip.publish()
+    publisher.publish()
     assert node.stores == stores  # nothing changed, nothing said
     alice.submit(alice.result(2, alice.traces(CAMPAIGN.assignments[2], skip_training)))  # equivocation: all void
     stage.restart()
-    Gossip(stage.core, node, "127.0.0.1:1").publish()
+    SwarmPublisher(stage.core, node, "127.0.0.1:1").publish()
     assert node.kept[place] == 0  # the last run's bits are taken back
     stage.close()

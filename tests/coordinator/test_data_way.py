@@ -9,6 +9,7 @@ from support.images import RECIPE, blobs
 
 from coordinator.client import Organizer
 from coordinator.server.coordinator import Coordinator
+from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop
 from peer.session.client import Away, Client
 from peer.session.dataset_fetcher import Stock
@@ -32,7 +33,7 @@ def digest(tmp_path):
 @pytest.fixture
 def house(tmp_path):
     """A coordinator that serves, without a swarm."""
-    core = Coordinator(tmp_path / "host")
+    core = Coordinator(open_directory(tmp_path / "host"))
     server, service, port = serve(core, "127.0.0.1:0")
     (tmp_path / "host" / "host.json").write_text(f'{{"address": "127.0.0.1:{port}"}}')
     yield core, f"127.0.0.1:{port}"
@@ -67,7 +68,7 @@ def test_only_the_organizer_uploads_and_only_what_he_announced(house, tmp_path, 
     with Organizer(tmp_path / "host") as organizer:
         for _ in range(2):
             organizer.upload_data(digest, tmp_path / "mine" / digest)
-    assert core.library.shelf.find(digest).read_bytes() == data
+    assert core.stores.datasets.shelf.find(digest).read_bytes() == data
 
 
 def test_names_that_are_no_digest_open_no_file(house, tmp_path):
@@ -98,7 +99,7 @@ def test_a_campaign_without_its_data_is_refused_and_says_what_to_do(tmp_path, ho
         (tmp_path / "a.toml").write_text(text.replace("width = 3 ", "width = 4 "))
         with pytest.raises(UsageError, match="data-mismatch"):
             organizer.seed(SeedCampaign(campaign=load_campaign(tmp_path / "c.toml").exact))
-    assert core.book.states() == {campaign.digest: "running"}
+    assert core.stores.campaigns.states() == {campaign.digest: "running"}
 
 
 class Line:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 import grpc
 import numpy as np
 
+from coordinator.policy.actions import NewsKind
 from coordinator.server.coordinator import Coordinator
+from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop
 from protocol.engine import ENGINE, Engine, state_bytes_length
 from protocol.engine.select import select_engine
@@ -94,8 +96,14 @@ class Stage:
         self.open()
 
     def open(self) -> None:
-        self.core = Coordinator(self.path, clock=self.clock, on_news=self.news.append, chain_length=256, **self.options)
-        self.core.inboxes.shared_seconds = 0.0  # tests look right after they act
+        self.core = Coordinator(
+            open_directory(self.path, chain_length=256),
+            clock=self.clock,
+            on_news=self.news.append,
+            shared_seconds=0.0,  # tests look right after they act
+            status_seconds=0.0,
+            **self.options,
+        )
         self.server, self.service, self.port = serve(self.core, "127.0.0.1:0")
         for host in self.hosts:
             host.connect(self.port)
@@ -113,16 +121,16 @@ class Stage:
         deadline = time.monotonic() + seconds
         while not until():
             assert time.monotonic() < deadline, f"nothing more happens: {self.news[-3:]}"
-            self.core.bench.kicked.set()
+            self.core.woken.set()
             self.core.tick()
             time.sleep(0.005)
 
     def refused(self) -> dict[tuple[str, str], int]:
         """(reason, host) -> times."""
-        self.core.ledger.write(lambda connection: None)  # what was posted before is written now
+        self.core.stores.ledger.write(lambda connection: None)  # what was posted before is written now
         return {(r["reason"], r["host"]): r["count"] for r in self.core.status()["refusals"]}
 
-    def kinds(self) -> list[str]:
+    def kinds(self) -> list[NewsKind]:
         return [news.kind for news in self.news]
 
     def close(self) -> None:
@@ -132,9 +140,8 @@ class Stage:
     def restart(self) -> None:
         """As after SIGKILL: nothing is flushed that was not durable already; only the lock has to go."""
         stop(self.server, self.service, 0.1)
-        self.core.bench.close()
-        self.core.ledger.close()
-        self.core._lock.close()
+        self.core.stop()
+        self.core.directory.close()
         self.open()
 
 

@@ -14,6 +14,7 @@ from analysis.pull.command import Watch, run_pull
 from analysis.pull.source import Away, HostSource
 from analysis.pull.transfer import pull
 from coordinator.server.coordinator import Coordinator
+from coordinator.server.directory import open_directory
 from coordinator.server.service import ZOO_TRANSFERS_MAX, serve, stop
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import canonical_json, hexdigest
@@ -31,7 +32,7 @@ ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 @pytest.fixture
 def house(tmp_path):
     """A coordinator that serves, without a swarm, and a writer of its zoo."""
-    core = Coordinator(tmp_path / "host")
+    core = Coordinator(open_directory(tmp_path / "host"))
     server, service, port = serve(core, "127.0.0.1:0")
     yield ZooWriter(tmp_path / "host" / "zoo"), f"127.0.0.1:{port}", service
     stop(server, service, 0.1)

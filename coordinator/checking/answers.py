@@ -1,0 +1,44 @@
+"""An answer to a check, a checker's or our own: judged against the committed traces, and entered."""
+
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from coordinator.checking.cases import ResultCase
+from coordinator.checking.effects import Effects
+from coordinator.checking.stores import Stores
+from coordinator.ledger.results import add_answer
+from coordinator.policy.actions import NewsKind
+from protocol.errors import Refused
+from protocol.trust.envelope import Envelope
+from protocol.trust.messages import Answer
+from protocol.trust.verdict import judge
+
+
+class Answers:
+    """May be used from any thread. `examining` is held while something CPU-bound is examined: one at a time."""
+
+    def __init__(self, stores: Stores, effects: Effects, examining: threading.Lock, clock: Callable[[], float]):
+        self._stores, self._effects, self._examining, self._clock = stores, effects, examining, clock
+
+    def enter(self, case: ResultCase, answer: Answer, envelope: Envelope, *, replay: bool) -> None:
+        """Judge and store an answer. Raises Refused; OSError when our own blob is gone."""
+        if answer.slot >= len(case.tasks):
+            raise Refused("answer-slot", f"there is no slot {answer.slot}")
+        with self._examining:
+            verdict = judge(answer, case.tasks[answer.slot], self._stores.cases.traces(case))
+        packed, now, data = msgspec.msgpack.encode(verdict), self._clock(), envelope.to_bytes()
+        fresh = self._stores.ledger.write(
+            lambda c: add_answer(c, case.digest, answer.slot, replay, envelope.signer, data, packed, now)
+        )
+        if fresh and not verdict.valid:
+            places = len(verdict.bad_cells) + len(verdict.bad_networks)
+            who = "the organizer's replay" if replay else "a checker"
+            self._effects.report(
+                NewsKind.DISPUTE,
+                f"{who} disagrees in {places} places of slot {answer.slot} ({answer.backend})",
+                campaign=case.campaign.digest,
+                assignment=case.assignment.index,
+                host=envelope.signer,
+            )

@@ -1,0 +1,105 @@
+"""What the policy's decisions depend on, read inside the transaction that stores them."""
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from coordinator.ledger.tables import answers, campaigns, hosts, networks, results
+from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
+from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.settle import Bundle, FalseAccusation
+from protocol.recipes.campaign import Assignment
+from protocol.trust.envelope import Envelope
+from protocol.trust.messages import Result
+
+COLUMNS = (
+    results.c.digest,
+    results.c.campaign,
+    results.c.assignment,
+    results.c.worker,
+    results.c.phase,
+    results.c.networks,
+    results.c.segments,
+    results.c.event,
+)
+
+
+def stored_result(row: Row) -> StoredResult:
+    """A row with COLUMNS, as a value."""
+    return StoredResult(
+        digest=row.digest,
+        campaign=row.campaign,
+        assignment=row.assignment,
+        worker=row.worker,
+        phase=Phase(row.phase),
+        networks=row.networks,
+        segments=row.segments,
+        event=row.event,
+    )
+
+
+def read_result(connection: Connection, digest: bytes) -> StoredResult | None:
+    row = connection.execute(select(*COLUMNS).where(results.c.digest == digest)).first()
+    return stored_result(row) if row else None
+
+
+def read_rivals(connection: Connection, campaign: str, assignment: int) -> tuple[StoredResult, ...]:
+    """All results that were handed in for one assignment."""
+    rows = connection.execute(
+        select(*COLUMNS).where(results.c.campaign == campaign, results.c.assignment == assignment)
+    )
+    return tuple(stored_result(row) for row in rows)
+
+
+def read_same_work(connection: Connection, rivals: Iterable[StoredResult], result: Result) -> frozenset[bytes]:
+    """Digests of those with the same networks and commitment, say of a host that trained again on another backend."""
+    same = set()
+    for rival in rivals:
+        data = connection.execute(select(results.c.envelope).where(results.c.digest == rival.digest)).scalar_one()
+        first = msgspec.msgpack.decode(msgspec.msgpack.decode(data, type=Envelope).payload, type=Result)
+        if (first.commitment, first.networks) == (result.commitment, result.networks):
+            same.add(rival.digest)
+    return frozenset(same)
+
+
+def read_host(connection: Connection, host: str) -> HostRecord:
+    banned = connection.execute(select(hosts.c.banned).where(hosts.c.host == host)).scalar() or ""
+    mine = results.c.worker == host
+    live = connection.execute(select(*COLUMNS).where(mine, results.c.phase.in_(LIVE)))
+    settled = connection.execute(
+        select(results.c.digest, results.c.fault)
+        .where(mine, results.c.phase.not_in(LIVE))
+        .order_by(results.c.since.desc())
+        .limit(FAULT_WINDOW)
+    )
+    return HostRecord(
+        host=host,
+        banned=banned,
+        settled=tuple((row.digest, bool(row.fault)) for row in settled),
+        unsettled=tuple(stored_result(row) for row in live),
+    )
+
+
+def read_bundle(connection: Connection, campaign: str, assignment: Assignment, assignments: int) -> Bundle:
+    """What an admission of this assignment changes; `assignments` are the whole campaign's."""
+    recipe = assignment.recipe.digest
+    have = select(networks.c.seed).where(networks.c.recipe == recipe, networks.c.seed.in_(assignment.seeds))
+    row = connection.execute(
+        select(campaigns.c.admitted, campaigns.c.state).where(campaigns.c.digest == campaign)
+    ).one()
+    return Bundle(
+        recipe=recipe,
+        seeds=tuple(assignment.seeds),
+        registered=frozenset(connection.execute(have).scalars()),
+        admitted=row.admitted,
+        assignments=assignments,
+        campaign_state=row.state,
+    )
+
+
+def read_accusers(connection: Connection, digest: bytes, slots: Iterable[int]) -> tuple[FalseAccusation, ...]:
+    """Who answered these slots."""
+    said = select(answers.c.slot, answers.c.host).where(answers.c.result == digest, answers.c.replay == 0)
+    hosts_of = {row.slot: row.host for row in connection.execute(said)}
+    return tuple(FalseAccusation(hosts_of.get(slot, ""), slot) for slot in slots)

@@ -1,0 +1,63 @@
+"""A result's phases, and the events that lead from one to the next. What is absent from the table cannot happen.
+
+The words are stored in the ledger: a name here may change, its value may not.
+"""
+
+import enum
+
+
+class Phase(str, enum.Enum):
+    COMMITTED = "committed"  # receipt given; waits for a beacon link younger than the receipt
+    OPENING = "opening"  # challenged; waits for the worker's blobs
+    CHECKING = "checking"  # all blobs are here; waits for the checkers
+    ADMITTED = "admitted"
+    VOID = "void"  # not paid, its assignment is free again; nobody was shown to have lied
+    INVALID = "convicted"  # shown to be wrong: the worker is banned
+
+
+LIVE = (Phase.COMMITTED, Phase.OPENING, Phase.CHECKING)
+HELD = (*LIVE, Phase.ADMITTED)  # an assignment with such a result is not in the pool
+
+
+class Event(str, enum.Enum):
+    DRAWN = "drawn"
+    UPLOADED = "uploaded"
+    MISMATCH = "mismatch"  # an upload is not what was committed to
+    OVERDUE = "overdue"  # the worker opened nothing in time
+    AGREED = "agreed"
+    ONE_BAD_PLACE = "one-bad-place"  # may be a hardware fault
+    PROVED_WRONG = "proved-wrong"
+    EQUIVOCATED = "equivocated"  # two results of one host for one assignment
+    HOST_BANNED = "host-banned"
+    HANDED_IN_AGAIN = "handed-in-again"  # keeps its receipt and its draw: the challenge is never drawn twice
+    BLOB_LOST = "blob-lost"  # our own disk's fault
+    WITHDRAWN = "withdrawn"  # never opened, and then another result was handed in instead
+
+
+TRANSITIONS = {
+    (Phase.COMMITTED, Event.DRAWN): Phase.OPENING,
+    (Phase.COMMITTED, Event.MISMATCH): Phase.VOID,
+    (Phase.COMMITTED, Event.EQUIVOCATED): Phase.INVALID,
+    (Phase.COMMITTED, Event.HOST_BANNED): Phase.VOID,
+    (Phase.OPENING, Event.UPLOADED): Phase.CHECKING,
+    (Phase.OPENING, Event.MISMATCH): Phase.VOID,
+    (Phase.OPENING, Event.OVERDUE): Phase.VOID,
+    (Phase.OPENING, Event.EQUIVOCATED): Phase.INVALID,
+    (Phase.OPENING, Event.HOST_BANNED): Phase.VOID,
+    (Phase.CHECKING, Event.AGREED): Phase.ADMITTED,
+    (Phase.CHECKING, Event.ONE_BAD_PLACE): Phase.VOID,
+    (Phase.CHECKING, Event.PROVED_WRONG): Phase.INVALID,
+    (Phase.CHECKING, Event.EQUIVOCATED): Phase.INVALID,
+    (Phase.CHECKING, Event.HOST_BANNED): Phase.VOID,
+    (Phase.CHECKING, Event.BLOB_LOST): Phase.OPENING,
+    (Phase.VOID, Event.HANDED_IN_AGAIN): Phase.COMMITTED,
+    (Phase.VOID, Event.WITHDRAWN): Phase.VOID,
+}
+FAULTS = frozenset({Event.MISMATCH, Event.ONE_BAD_PLACE, Event.WITHDRAWN})
+PROVEN_FRAUD = frozenset({Event.PROVED_WRONG, Event.EQUIVOCATED})
+MAY_RETURN = frozenset({Event.MISMATCH, Event.OVERDUE})  # void, but nobody has shown the result itself to be wrong
+
+
+def next_phase(phase: Phase, event: Event) -> Phase | None:
+    """Where the event leads, or None: it comes too late, for another event was faster."""
+    return TRANSITIONS.get((phase, event))

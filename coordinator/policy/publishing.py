@@ -1,0 +1,31 @@
+"""When admitted bundles go into the zoo, and when the zoo is tidied. Times are seconds since 1970."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PUBLISH_SECONDS = 2.0  # at most this often, so that many bundles share a manifest; at once when a campaign is complete
+BUNDLES_MAX = 64  # in one publish: their weights are in memory together
+TIDY_SECONDS = 3600.0  # looking for garbage reads the catalogues of a day's manifests
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedBundle:
+    """A bundle that is not in the zoo yet."""
+
+    result: bytes
+    campaign_complete: bool
+
+
+def batches_due(
+    waiting: Sequence[AdmittedBundle], now: float, published_at: float, *, force: bool = False
+) -> list[tuple[bytes, ...]]:
+    """Which results to publish now, in batches of one manifest each; none when it is too early."""
+    urgent = force or any(bundle.campaign_complete for bundle in waiting)
+    if not urgent and 0 <= now - published_at < PUBLISH_SECONDS:
+        return []
+    digests = tuple(bundle.result for bundle in waiting)
+    return [digests[begin : begin + BUNDLES_MAX] for begin in range(0, len(digests), BUNDLES_MAX)]
+
+
+def tidying_due(now: float, tidied_at: float) -> bool:
+    return not 0 <= now - tidied_at < TIDY_SECONDS

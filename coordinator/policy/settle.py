@@ -1,0 +1,220 @@
+"""How a result ends, with everything that follows: admissions, bans, credit, what to sign, what to delete.
+
+`settle` is a function from facts to a `Settlement`; the ledger stores it whole, in the transaction that read the
+facts, and what lies outside the ledger is in its `actions`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from coordinator.policy.actions import Action, DeleteBlobs, News, NewsKind, Report, WakeReferee
+from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
+from coordinator.policy.phases import FAULTS, PROVEN_FRAUD, Event, Phase, next_phase
+from protocol.recipes.campaign import Policy
+from protocol.trust.messages import Admission
+
+REASON_CHARS_MAX = 300  # what an Admission may carry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """What an admission needs to know beside the result: its networks and its campaign."""
+
+    recipe: str  # digest
+    seeds: tuple[int, ...]
+    registered: frozenset[int]  # seeds of this recipe that another campaign has brought in already
+    admitted: int  # the campaign's admitted assignments before this one
+    assignments: int  # of the whole campaign
+    campaign_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAccusation:
+    """A checker said INVALID where the replay says VALID."""
+
+    host: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One result's end."""
+
+    result: StoredResult  # as it was before
+    event: Event
+    phase: Phase  # as it is from now on
+    reason: str
+    fault: bool
+    credit: int  # network-segments
+
+    @property
+    def admission(self) -> Admission:
+        """What the organizer signs and the worker is told."""
+        reason = self.reason[:REASON_CHARS_MAX]
+        return Admission(result=self.result.digest, outcome=self.phase.value, reason=reason, credit=self.credit)
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Refuse this key from now on."""
+
+    host: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admit:
+    """An admission's entries: the worker's credit, the networks that are new, the campaign's count."""
+
+    host: str
+    credit: int  # network-segments; and one more clean bundle
+    campaign: str
+    recipe: str
+    seeds: tuple[int, ...]  # not registered before
+    completes: bool  # the campaign has no other assignment left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What is to be stored, in this order, and then done. Empty when another event was faster."""
+
+    worker: HostRecord  # as it is afterwards
+    outcomes: tuple[Outcome, ...] = ()
+    ban: Ban | None = None
+    admit: Admit | None = None
+    false_accusations: tuple[FalseAccusation, ...] = ()
+    actions: tuple[Action, ...] = ()
+
+    def then(self, later: "Settlement") -> "Settlement":
+        """Both together; `later` was decided on this one's `worker`."""
+        assert self.ban is None or later.ban is None, "a host is banned once"
+        return Settlement(
+            worker=later.worker,
+            outcomes=self.outcomes + later.outcomes,
+            ban=self.ban or later.ban,
+            admit=self.admit or later.admit,
+            false_accusations=self.false_accusations + later.false_accusations,
+            actions=self.actions + later.actions,
+        )
+
+
+def settle(
+    result: StoredResult,
+    event: Event,
+    reason: str,
+    worker: HostRecord,
+    policy: Policy,
+    *,
+    bundle: Bundle | None = None,
+    accusers: Iterable[FalseAccusation] = (),
+) -> Settlement:
+    """Bring a result to its outcome. An admission needs its `bundle`."""
+    settlement = _outcome(result, event, reason, worker)
+    if not settlement.outcomes:
+        return settlement
+    (outcome,) = settlement.outcomes
+    if outcome.phase is Phase.ADMITTED:
+        assert bundle is not None, "an admission registers networks"
+        settlement = settlement.then(_admit(outcome, settlement.worker, bundle))
+    elif event in PROVEN_FRAUD:
+        settlement = settlement.then(ban(settlement.worker, reason))
+    elif outcome.fault and deserves_ban(settlement.worker, policy):
+        why = f"{policy.faults_before_ban} faults in its last {FAULT_WINDOW} bundles; the last one: {reason}"
+        settlement = settlement.then(ban(settlement.worker, why))
+    return settlement.then(_blame(result, tuple(accusers), settlement.worker))
+
+
+def equivocate(results: Iterable[StoredResult], reason: str, worker: HostRecord) -> Settlement:
+    """Two different results of one host for one assignment: those that are not settled are invalid, the host banned.
+
+    An admitted one stays: it was checked, and its networks are what anybody else would have trained.
+    """
+    settlement = Settlement(worker=worker)
+    for result in results:
+        settlement = settlement.then(_outcome(result, Event.EQUIVOCATED, reason, settlement.worker))
+    return settlement.then(ban(settlement.worker, reason))
+
+
+def ban(worker: HostRecord, why: str) -> Settlement:
+    """All that the host has not been admitted for is void, and its assignments are free again. Banned twice: empty."""
+    if worker.banned:
+        return Settlement(worker=worker)
+    news = News(kind=NewsKind.BANNED, text=why, host=worker.host)
+    settlement = Settlement(
+        worker=replace(worker, banned=why), ban=Ban(worker.host, why), actions=(Report(news), WakeReferee())
+    )
+    for result in worker.unsettled:
+        settlement = settlement.then(_outcome(result, Event.HOST_BANNED, "the host is banned", settlement.worker))
+    return settlement
+
+
+def deserves_ban(worker: HostRecord, policy: Policy) -> bool:
+    return sum(fault for _, fault in worker.settled[:FAULT_WINDOW]) >= policy.faults_before_ban
+
+
+def _outcome(result: StoredResult, event: Event, reason: str, worker: HostRecord) -> Settlement:
+    """One result's end and its blobs, without what follows for the host."""
+    phase = next_phase(result.phase, event)
+    if phase is None:
+        return Settlement(worker=worker)
+    fault = event in FAULTS or event in PROVEN_FRAUD
+    credit = result.segments if phase is Phase.ADMITTED else 0
+    outcome = Outcome(result=result, event=event, phase=phase, reason=reason, fault=fault, credit=credit)
+    return Settlement(
+        worker=worker.with_outcome(result.digest, phase, fault), outcomes=(outcome,), actions=_follows(outcome)
+    )
+
+
+def _follows(outcome: Outcome) -> tuple[Action, ...]:
+    """Blobs of a void result go, those of an invalid one are kept as the proof."""
+    result = outcome.result
+    actions: list[Action] = []
+    if outcome.phase is Phase.VOID:
+        actions.append(DeleteBlobs(result.digest))
+    elif outcome.phase is Phase.ADMITTED:
+        actions.append(DeleteBlobs(result.digest, ("states",)))
+    admitted = outcome.phase is Phase.ADMITTED
+    news = News(
+        kind=NewsKind.ADMITTED if admitted else NewsKind.REJECTED,
+        text=f"{result.networks} networks, credit {outcome.credit}" if admitted else _rejection(outcome),
+        campaign=result.campaign,
+        assignment=result.assignment,
+        host=result.worker,
+    )
+    return (*actions, Report(news), WakeReferee())
+
+
+def _rejection(outcome: Outcome) -> str:
+    return f"{outcome.phase.value}: {outcome.reason}"
+
+
+def _admit(outcome: Outcome, worker: HostRecord, bundle: Bundle) -> Settlement:
+    result = outcome.result
+    completes = bundle.admitted + 1 == bundle.assignments and bundle.campaign_state != "complete"
+    admit = Admit(
+        host=result.worker,
+        credit=outcome.credit,
+        campaign=result.campaign,
+        recipe=bundle.recipe,
+        seeds=tuple(seed for seed in bundle.seeds if seed not in bundle.registered),
+        completes=completes,
+    )
+    text = f"all {bundle.assignments} assignments are admitted"
+    news = News(kind=NewsKind.COMPLETE, text=text, campaign=result.campaign)
+    return Settlement(worker=worker, admit=admit, actions=(Report(news),) if completes else ())
+
+
+def _blame(result: StoredResult, accusations: tuple[FalseAccusation, ...], worker: HostRecord) -> Settlement:
+    lines = tuple(
+        Report(
+            News(
+                kind=NewsKind.FALSE_ACCUSATION,
+                text=f"accused falsely in slot {accusation.slot}: the replay agrees with the worker",
+                campaign=result.campaign,
+                assignment=result.assignment,
+                host=accusation.host,
+            )
+        )
+        for accusation in accusations
+    )
+    return Settlement(worker=worker, false_accusations=accusations, actions=lines)

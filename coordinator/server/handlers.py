@@ -1,0 +1,178 @@
+"""Messages of other hosts, verified at the edge and entered: campaigns, results, blobs, answers.
+
+Methods raise `Refused` for what breaks the protocol and `Busy` for what is too much at once; `service` turns that into
+gRPC statuses and counts it. Each does three things: verify, let the ledger decide and store, perform the actions.
+"""
+
+import threading
+from collections.abc import Callable
+
+from sqlalchemy import select
+
+from coordinator.checking.answers import Answers
+from coordinator.checking.beacon import Beacon
+from coordinator.checking.cases import ResultCase, committed_weights
+from coordinator.checking.effects import Effects
+from coordinator.checking.stores import Stores
+from coordinator.ledger.results import add_campaign, add_part, control_campaign, hand_in, refuse_stranger
+from coordinator.ledger.settlement import Sign, refuse_banned, settle_result
+from coordinator.ledger.tables import results
+from coordinator.policy.actions import NewsKind
+from coordinator.policy.campaigns import CAMPAIGNS_MAX
+from coordinator.policy.phases import Event, Phase
+from coordinator.policy.receive import PENDING_PER_HOST_MAX, Received
+from coordinator.policy.uploads import UploadFacts, is_here, may_fetch
+from protocol.engine import ENGINE
+from protocol.errors import Refused
+from protocol.recipes.campaign import campaign_from_bytes
+from protocol.trust.envelope import Envelope, unseal
+from protocol.trust.messages import Answer, ControlCampaign, Manifest, Result, SeedCampaign, Upload
+from protocol.trust.openings import check_opened
+from protocol.trust.spot_check import open_states
+from protocol.trust.verdict import open_result, open_traces, segments_of
+
+
+class Busy(Exception):
+    """Nothing is wrong with what was asked; it is too much at once. To be tried again later."""
+
+
+class Handlers:
+    """Everything that comes in. Safe to call from many threads: all that matters happens in the ledger's writer."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        beacon: Beacon,
+        organizer: str,
+        sign: Sign,
+        effects: Effects,
+        answers: Answers,
+        examining: threading.Lock,
+        clock: Callable[[], float],
+    ):
+        self.stores, self.beacon, self.organizer, self.sign = stores, beacon, organizer, sign
+        self.effects, self.answers, self.clock = effects, answers, clock
+        self._examining = examining  # shared with `answers`: one thing at a time is examined, it is CPU-bound
+
+    def _refuse_banned(self, host: str) -> None:
+        with self.stores.ledger.read() as connection:
+            refuse_banned(connection, host)
+
+    # -- campaigns -----------------------------------------------------------------------------------------------
+
+    def seed_campaign(self, envelope: Envelope) -> str:
+        """Start a campaign; its digest. Seeding it again is harmless. Raises Refused."""
+        exact = unseal(envelope, SeedCampaign, signer=self.organizer).campaign
+        campaign = campaign_from_bytes(exact)
+        if len(self.stores.campaigns.states()) >= CAMPAIGNS_MAX:
+            raise Refused("campaign-limit", f"{CAMPAIGNS_MAX} campaigns are here already; start another directory")
+        self.stores.datasets.check(campaign)
+        now = self.clock()
+        manifest = Manifest(campaign=campaign.digest, beacon_anchor=self.beacon.anchor, engine=ENGINE, issued_at=now)
+        signed = self.sign(manifest)
+        if self.stores.ledger.write(lambda c: add_campaign(c, campaign.digest, exact, signed, now)):
+            text = f"{campaign.network_count:,} networks in {len(campaign.assignments):,} assignments"
+            self.effects.report(NewsKind.STARTED, text, campaign=campaign.digest)
+        return campaign.digest
+
+    def control_campaign(self, envelope: Envelope) -> str:
+        """Pause, resume or cancel; its digest. Raises Refused."""
+        control = unseal(envelope, ControlCampaign, signer=self.organizer)
+        state = self.stores.ledger.write(lambda c: control_campaign(c, control.campaign, control.action))
+        self.effects.report(NewsKind.CONTROLLED, state, campaign=control.campaign)
+        return control.campaign
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def submit_result(self, envelope: Envelope) -> bytes:
+        """A worker's result: our signed Receipt, durable when this returns, or an Admission. Raises Refused, Busy."""
+        digest = unseal(envelope, Result).campaign
+        self._refuse_banned(envelope.signer)
+        campaign, _ = self.stores.campaigns.get(digest)
+        result, assignment = open_result(envelope, campaign)
+        segments = sum(segments_of(assignment.recipe, result))
+        policy, now = campaign.policy, self.clock()
+        reply = self.stores.ledger.write(lambda c: hand_in(c, envelope, result, segments, policy, self.sign, now))
+        self.effects.perform(reply.actions)
+        if reply.what is Received.BANNED:
+            raise Refused("banned", reply.refusal)
+        if reply.what is Received.BUSY:
+            raise Busy(f"{PENDING_PER_HOST_MAX} results of this host wait for an outcome")
+        return reply.envelope
+
+    # -- blobs ---------------------------------------------------------------------------------------------------
+
+    def open_upload(self, envelope: Envelope) -> tuple[ResultCase, Upload, bool]:
+        """Judge an upload by its first message, before a byte is read; True when we have the part. Raises Refused."""
+        upload = unseal(envelope, Upload)
+        self._refuse_banned(envelope.signer)
+        case = self.stores.cases.get(upload.result)
+        phase, parts = self._state(upload.result)
+        facts = UploadFacts(
+            signer=envelope.signer,
+            worker=case.worker,
+            part=upload.part,
+            size=upload.size,
+            phase=phase,
+            parts=parts,
+            legal_sizes=case.legal_sizes(),
+        )
+        return case, upload, is_here(facts)
+
+    def store_upload(self, case: ResultCase, part: str, data: bytes) -> None:
+        """Verify a whole part and keep it. Raises Refused, and then the result is void: it was not what it said."""
+        try:
+            with self._examining:
+                self._verify_part(case, part, data)
+        except Refused as error:
+            reason, now = f"{part} refused: {error}", self.clock()
+            actions = self.stores.ledger.write(
+                lambda c: settle_result(c, case.digest, Event.MISMATCH, reason, case.campaign, self.sign, now)
+            )
+            self.effects.perform(actions)
+            raise
+        self.stores.blobs.put(case.digest, part, data)
+        self.stores.ledger.write(lambda c: add_part(c, case.digest, part))
+
+    def _verify_part(self, case: ResultCase, part: str, data: bytes) -> None:
+        recipe = case.assignment.recipe
+        if part == "trace":
+            open_traces(data, case.result, case.assignment, case.worker)
+        elif part == "weights":
+            committed_weights(case, data)
+        else:
+            check_opened(self.stores.cases.traces(case), case.opened, open_states(recipe, data, case.opened))
+
+    def serve_blob(self, digest: bytes, part: str, slot: int) -> bytes:
+        """A checker's download. Raises Refused: it is not to be had now, or not yet."""
+        case = self.stores.cases.get(digest)
+        phase, parts = self._state(digest)
+        if may_fetch(part, phase, parts, slot, len(case.tasks)):
+            if part == "states":
+                return self.stores.cases.slot_states(case, slot)
+            data = self.stores.blobs.get(digest, part)
+            if data is not None:
+                return data
+        raise Refused("no-blob", f"there is no {part[:20]!r} of this result to fetch now")
+
+    def _state(self, digest: bytes) -> tuple[Phase, list[str]]:
+        """A result's phase, and the parts that are here. Raises Refused."""
+        found = select(results.c.phase, results.c.parts).where(results.c.digest == digest)
+        with self.stores.ledger.read() as connection:
+            row = connection.execute(found).first()
+        if row is None:
+            raise Refused("unknown-result", digest.hex()[:64])
+        return Phase(row.phase), row.parts.split(",")
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def submit_answer(self, envelope: Envelope) -> None:
+        """A checker's answer for its slot; dropped when it comes after the outcome. Raises Refused."""
+        answer = unseal(envelope, Answer)
+        host = envelope.signer
+        self._refuse_banned(host)
+        case = self.stores.cases.get(answer.result)
+        with self.stores.ledger.read() as connection:
+            refuse_stranger(connection, answer.result, answer.slot, host)
+        if self._state(answer.result)[0] is Phase.CHECKING:
+            self.answers.enter(case, answer, envelope, replay=False)

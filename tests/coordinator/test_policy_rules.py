@@ -1,0 +1,132 @@
+"""The smaller rules: uploads, inboxes, presence, campaigns, publishing."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from coordinator.policy.campaigns import control, in_order_of_urgency, is_over
+from coordinator.policy.inbox import CHECKS_BYTES_MAX, CHECKS_MAX, OwnResult, check_fits, uploads_wanted
+from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.presence import check_heartbeat, is_present, resumed
+from coordinator.policy.publishing import BUNDLES_MAX, AdmittedBundle, batches_due, tidying_due
+from coordinator.policy.uploads import UploadFacts, is_here, may_fetch
+from protocol.errors import Refused
+from protocol.trust.messages import Cell, Heartbeat, OpeningRequest
+
+UPLOAD = UploadFacts(
+    signer="alice",
+    worker="alice",
+    part="weights",
+    size=100,
+    phase=Phase.COMMITTED,
+    parts=("trace",),
+    legal_sizes={"trace": 50, "weights": 100},
+)
+CELLS = (Cell(network=0, segment=1),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"signer": "bob"}, "upload-signer"),
+        ({"phase": Phase.VOID}, "upload-late"),
+        ({"size": 99}, "upload-size"),
+        ({"part": "states"}, "upload-order"),  # not asked for
+        ({"part": "states", "parts": (), "legal_sizes": {"states": 100}}, "upload-order"),  # the trace comes first
+    ],
+)
+def test_an_upload_is_refused_before_a_byte_of_it_is_read(changes, reason):
+    with pytest.raises(Refused) as refused:
+        is_here(replace(UPLOAD, **changes))
+    assert refused.value.reason == reason
+
+
+def test_an_upload_is_taken_once():
+    assert not is_here(UPLOAD)
+    assert is_here(replace(UPLOAD, part="trace", size=1, phase=Phase.ADMITTED))  # we have it: nothing to say about it
+
+
+def test_a_trace_is_not_to_be_had_before_the_outcome():
+    for phase in Phase:
+        assert may_fetch("trace", phase, ("trace",), 0, 2) is (phase not in LIVE)
+        assert may_fetch("states", phase, ("states",), 1, 2) is (phase is Phase.CHECKING)
+    assert not may_fetch("states", Phase.CHECKING, ("states",), 2, 2)
+    assert not may_fetch("states", Phase.CHECKING, ("trace",), 0, 2)
+    assert not may_fetch("secrets", Phase.ADMITTED, ("secrets",), 0, 2)
+
+
+def test_a_host_is_asked_for_what_is_missing_and_for_states_once_the_trace_is_here():
+    committed = OwnResult(digest=b"a", phase=Phase.COMMITTED, parts=("trace",), opened=CELLS)
+    opening = replace(committed, digest=b"b", phase=Phase.OPENING)
+    blind = replace(opening, digest=b"c", parts=("weights",))
+    done = replace(opening, digest=b"d", parts=("states", "trace", "weights"))
+    openings, missing = uploads_wanted([committed, opening, blind, done, replace(opening, phase=Phase.CHECKING)])
+    assert openings == (OpeningRequest(result=b"b", cells=CELLS),)
+    assert missing == ((b"a", "weights"), (b"b", "weights"), (b"c", "trace"))
+
+
+def test_an_inbox_holds_few_checks_but_always_one():
+    assert check_fits(0, CHECKS_BYTES_MAX + 1)
+    assert check_fits(1, CHECKS_BYTES_MAX) and not check_fits(1, CHECKS_BYTES_MAX + 1)
+    assert not check_fits(CHECKS_MAX, 1)
+
+
+def test_heartbeats_that_must_not_reach_a_page_or_a_sum_are_refused():
+    beat = Heartbeat(
+        nonce=b"n" * 16,
+        name="a",
+        device="cpu",
+        version="1",
+        steps_per_second=1.0,
+        networks_trained=0,
+        checks_done=0,
+        holding=(),
+    )
+    check_heartbeat(beat)
+    for changes in (
+        {"steps_per_second": float("inf")},
+        {"steps_per_second": -1.0},
+        {"name": "a\x00"},
+        {"device": "\x1b[31m"},
+        {"networks_trained": 2**53},
+        {"checks_done": 2**53},
+    ):
+        with pytest.raises(Refused, match="heartbeat"):
+            check_heartbeat(msgspec.structs.replace(beat, **changes))
+
+
+def test_time_stands_still_while_the_coordinator_is_away():
+    assert resumed({"a": 1000.0, "b": 1007.0}, 9000.0) == {"a": 8993.0, "b": 9000.0}
+    assert resumed({}, 9000.0) == {}
+    assert is_present("a", {"a": 70.0}, 100.0, 30.0) and not is_present("a", {"a": 69.9}, 100.0, 30.0)
+    assert not is_present("stranger", {}, 1_800_000_000.0, 30.0)
+
+
+def test_a_campaign_is_controlled_by_a_table():
+    assert control("running", "pause") == "paused" == control("paused", "pause")
+    assert control("cancelled", "resume") == "running"
+    for state, action in (("complete", "pause"), ("complete", "cancel"), ("cancelled", "pause")):
+        with pytest.raises(Refused) as refused:
+            control(state, action)
+        assert refused.value.reason == "campaign-state"
+    assert not is_over({}) and is_over({"a": "complete", "b": "cancelled"}) and not is_over({"a": "paused"})
+
+
+def test_campaigns_with_work_to_do_come_first_by_priority_then_by_age():
+    states = {"old": "running", "done": "complete", "urgent": "running", "paused": "paused", "young": "running"}
+    priorities = dict.fromkeys(states, 0) | {"urgent": 5, "done": 9}
+    assert in_order_of_urgency(states, priorities) == ["urgent", "old", "young", "paused", "done"]
+
+
+def test_bundles_gather_for_a_manifest_unless_a_campaign_is_complete():
+    waiting = [AdmittedBundle(bytes([i]), False) for i in range(3)]
+    assert batches_due(waiting, 101.9, 100.0) == []
+    assert batches_due(waiting, 102.0, 100.0) == [(b"\0", b"\1", b"\2")]
+    assert batches_due(waiting, 99.0, 100.0) != []  # the clock was set back
+    assert batches_due(waiting, 100.0, 100.0, force=True) != []
+    assert batches_due([*waiting, AdmittedBundle(b"\3", True)], 100.0, 100.0) != []
+    assert batches_due([], 200.0, 100.0, force=True) == []
+    many = [AdmittedBundle(i.to_bytes(2, "big"), False) for i in range(BUNDLES_MAX + 1)]
+    assert [len(batch) for batch in batches_due(many, 200.0, 100.0)] == [BUNDLES_MAX, 1]
+    assert tidying_due(3700.0, 100.0) and not tidying_due(3699.0, 100.0) and tidying_due(99.0, 100.0)
