@@ -39,6 +39,23 @@ from coordinator.policy.referee import (
 from protocol.trust.messages import Draw
 from protocol.trust.verdict import Judged
 
+# Statements made once are three times as fast, and the referee looks every fifth of a second.
+CHECKING = select(results.c.digest).where(results.c.phase == Phase.CHECKING)
+CASES = (
+    select(
+        *(results.c[name] for name in ("digest", "campaign", "worker", "phase", "since", "epoch", "parts")),
+        hosts.c.clean_bundles,
+    )
+    .outerjoin(hosts, hosts.c.host == results.c.worker)
+    .where(results.c.phase.in_(LIVE))
+    .order_by(results.c.received_at)
+)
+CHECKERS = select(checkers).where(checkers.c.result.in_(CHECKING))
+VERDICTS = select(answers.c.result, answers.c.slot, answers.c.replay, answers.c.verdict).where(
+    answers.c.result.in_(CHECKING)
+)
+BANNED = select(hosts.c.host).where(hosts.c.banned != "")
+FALSE_ACCUSERS = select(hosts.c.host).where(hosts.c.false_accusations >= FALSE_ACCUSATIONS_MAX)
 LOOK_SECONDS = 1.0  # without any change in the ledger, time alone is a reason to look this often
 
 log = logging.getLogger(__name__)
@@ -97,38 +114,27 @@ class RefereeLoop:
     # -- gathering -----------------------------------------------------------------------------------------------
 
     def _situation(self, connection: Connection, now: float) -> Situation:
-        banned = select(hosts.c.host).where(hosts.c.banned != "")
-        accusers = select(hosts.c.host).where(hosts.c.false_accusations >= FALSE_ACCUSATIONS_MAX)
         return Situation(
             now=now,
             organizer=self.organizer,
             epoch=int(get_meta(connection, "epoch", "0")),
             revealed_at=float(get_meta(connection, "revealed_at", "0")),
             last_seen=self.presence.last_seen(),
-            banned=frozenset(connection.execute(banned).scalars()),
-            false_accusers=frozenset(connection.execute(accusers).scalars()),
+            banned=frozenset(connection.execute(BANNED).scalars()),
+            false_accusers=frozenset(connection.execute(FALSE_ACCUSERS).scalars()),
             presence_seconds=self.presence_seconds,
         )
 
     def _cases(self, connection: Connection) -> list[CaseState]:
-        names = ("digest", "campaign", "worker", "phase", "since", "epoch", "parts")
-        rows = connection.execute(
-            select(*(results.c[name] for name in names), hosts.c.clean_bundles)
-            .outerjoin(hosts, hosts.c.host == results.c.worker)
-            .where(results.c.phase.in_(LIVE))
-            .order_by(results.c.received_at)
-        ).all()
-        checking = select(results.c.digest).where(results.c.phase == Phase.CHECKING)
         assigned: dict[bytes, dict[int, Checker]] = defaultdict(dict)
         silent: dict[bytes, set[tuple[int, str]]] = defaultdict(set)
-        for row in connection.execute(select(checkers).where(checkers.c.result.in_(checking))):
+        for row in connection.execute(CHECKERS):
             if row.silent:
                 silent[row.result].add((row.slot, row.host))
             else:
                 assigned[row.result][row.slot] = Checker(row.host, row.since)
         verdicts: dict[tuple[bytes, int], dict[int, Judged]] = defaultdict(dict)
-        columns = (answers.c.result, answers.c.slot, answers.c.replay, answers.c.verdict)
-        for row in connection.execute(select(*columns).where(answers.c.result.in_(checking))):
+        for row in connection.execute(VERDICTS):
             verdicts[row.result, row.replay][row.slot] = msgspec.msgpack.decode(row.verdict, type=Judged)
         return [
             self._case_state(
@@ -138,7 +144,7 @@ class RefereeLoop:
                 answers=verdicts[row.digest, 0],
                 replays=verdicts[row.digest, 1],
             )
-            for row in rows
+            for row in connection.execute(CASES).all()
         ]
 
     def _case_state(self, row: Row, **checks) -> CaseState:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from coordinator.ledger.tables import answers, campaigns, hosts, networks, results
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
@@ -25,6 +25,20 @@ COLUMNS = (
 )
 
 
+RESULT = select(*COLUMNS).where(results.c.digest == bindparam("digest"))
+RIVALS = select(*COLUMNS).where(
+    results.c.campaign == bindparam("campaign"), results.c.assignment == bindparam("assignment")
+)
+BANNED = select(hosts.c.banned).where(hosts.c.host == bindparam("host"))
+UNSETTLED = select(*COLUMNS).where(results.c.worker == bindparam("host"), results.c.phase.in_(LIVE))
+SETTLED = (
+    select(results.c.digest, results.c.fault)
+    .where(results.c.worker == bindparam("host"), results.c.phase.not_in(LIVE))
+    .order_by(results.c.since.desc())
+    .limit(FAULT_WINDOW)
+)
+
+
 def stored_result(row: Row) -> StoredResult:
     """A row with COLUMNS, as a value."""
     return StoredResult(
@@ -40,15 +54,13 @@ def stored_result(row: Row) -> StoredResult:
 
 
 def read_result(connection: Connection, digest: bytes) -> StoredResult | None:
-    row = connection.execute(select(*COLUMNS).where(results.c.digest == digest)).first()
+    row = connection.execute(RESULT, {"digest": digest}).first()
     return stored_result(row) if row else None
 
 
 def read_rivals(connection: Connection, campaign: str, assignment: int) -> tuple[StoredResult, ...]:
     """All results that were handed in for one assignment."""
-    rows = connection.execute(
-        select(*COLUMNS).where(results.c.campaign == campaign, results.c.assignment == assignment)
-    )
+    rows = connection.execute(RIVALS, {"campaign": campaign, "assignment": assignment})
     return tuple(stored_result(row) for row in rows)
 
 
@@ -64,20 +76,12 @@ def read_same_work(connection: Connection, rivals: Iterable[StoredResult], resul
 
 
 def read_host(connection: Connection, host: str) -> HostRecord:
-    banned = connection.execute(select(hosts.c.banned).where(hosts.c.host == host)).scalar() or ""
-    mine = results.c.worker == host
-    live = connection.execute(select(*COLUMNS).where(mine, results.c.phase.in_(LIVE)))
-    settled = connection.execute(
-        select(results.c.digest, results.c.fault)
-        .where(mine, results.c.phase.not_in(LIVE))
-        .order_by(results.c.since.desc())
-        .limit(FAULT_WINDOW)
-    )
+    mine = {"host": host}
     return HostRecord(
         host=host,
-        banned=banned,
-        settled=tuple((row.digest, bool(row.fault)) for row in settled),
-        unsettled=tuple(stored_result(row) for row in live),
+        banned=connection.execute(BANNED, mine).scalar() or "",
+        settled=tuple((row.digest, bool(row.fault)) for row in connection.execute(SETTLED, mine)),
+        unsettled=tuple(stored_result(row) for row in connection.execute(UNSETTLED, mine)),
     )
 
 

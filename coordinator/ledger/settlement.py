@@ -6,7 +6,7 @@ Functions of a connection, run inside the writer. Nothing is decided here: `sett
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 
 from coordinator.ledger.facts import read_accusers, read_bundle, read_host, read_result
 from coordinator.ledger.tables import campaigns, hosts, networks, refusals, results
@@ -20,6 +20,7 @@ from protocol.trust.envelope import Message
 Sign = Callable[[Message], bytes]  # a message -> our signed envelope's bytes
 REFUSAL_ROWS_MAX = 10_000  # fresh identities cost nothing; beyond this they share one row a reason
 DETAIL_CHARS_MAX = 200
+BANNED = select(hosts.c.banned).where(hosts.c.host == bindparam("host"))
 
 
 def settle_result(
@@ -98,7 +99,7 @@ def ensure_host(connection: Connection, host: str, now: float) -> None:
 
 def refuse_banned(connection: Connection, host: str) -> None:
     """Raises Refused for a banned host."""
-    why = connection.execute(select(hosts.c.banned).where(hosts.c.host == host)).scalar()
+    why = connection.execute(BANNED, {"host": host}).scalar()
     if why:
         raise Refused("banned", why)
 

@@ -7,7 +7,7 @@ gRPC statuses and counts it. Each does three things: verify, let the ledger deci
 import threading
 from collections.abc import Callable
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from coordinator.checking.answers import Answers
 from coordinator.checking.beacon import Beacon
@@ -30,6 +30,8 @@ from protocol.trust.messages import Answer, ControlCampaign, Manifest, Result, S
 from protocol.trust.openings import check_opened
 from protocol.trust.spot_check import open_states
 from protocol.trust.verdict import open_result, open_traces, segments_of
+
+STATE = select(results.c.phase, results.c.parts).where(results.c.digest == bindparam("digest"))
 
 
 class Busy(Exception):
@@ -157,9 +159,8 @@ class Handlers:
 
     def _state(self, digest: bytes) -> tuple[Phase, list[str]]:
         """A result's phase, and the parts that are here. Raises Refused."""
-        found = select(results.c.phase, results.c.parts).where(results.c.digest == digest)
         with self.stores.ledger.read() as connection:
-            row = connection.execute(found).first()
+            row = connection.execute(STATE, {"digest": digest}).first()
         if row is None:
             raise Refused("unknown-result", digest.hex()[:64])
         return Phase(row.phase), row.parts.split(",")
