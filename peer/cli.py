@@ -1,6 +1,7 @@
 """The volunteer's verbs; anything heavy is imported inside a verb."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,19 +19,7 @@ from peer.local_training import BACKENDS, TRAIN, device_options
 @click.option("--until-done", is_flag=True, help="Leave when every campaign is complete.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Interface of the DHT node (0.0.0.0: public).")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port of the DHT node. Default: any.")
-def join(
-    address: str,
-    directory: Path | None,
-    threads: int | None,
-    nice: int,
-    name: str | None,
-    backend: str,
-    until_done: bool,
-    listen: str,
-    port: int,
-    device: str,
-    gpu_memory: float,
-) -> None:
+def join(**options: Any) -> None:
     """Lend this computer to a swarm.
 
     ADDRESS is what the organizer's `zooswarm host` prints: host:port/ORGANIZER.
@@ -38,9 +27,9 @@ def join(
     You train small networks that others check, and you check theirs. Ctrl-C stops at any time: work in hand is saved
     and claims are given back. Your identity is made on first use and kept in --dir; keep that directory.
     """
-    from peer.join import join_swarm
+    from peer.join import JoinOptions, join_swarm
 
-    join_swarm(address, directory, threads, nice, name, backend, until_done, listen, port, device, gpu_memory)
+    join_swarm(JoinOptions(**options))
 
 
 @click.group("identity")

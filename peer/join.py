@@ -1,28 +1,70 @@
 """`zooswarm join`: from an address to a running volunteer, and a clean way out."""
 
+import contextlib
 import os
 import platform
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
-from peer.daemon import Daemon
-from peer.progress import Stats, View
-from peer.session.client import Away, Backoff, Client
-from peer.session.session import Banned, Options
-from peer.storage.home import Home, Known
-from peer.trainer.process import Crew
+import msgspec
+
+from peer.daemon import Daemon, EventQueue
+from peer.progress import View
+from peer.session.claim_book import SwarmClaimBook
+from peer.session.client import Away, Client
+from peer.session.dataset_fetcher import DatasetFetcher
+from peer.session.session import CoordinatorSession, Introduction
+from peer.state import PeerSettings, PeerState
+from peer.state.backoff import Backoff
+from peer.storage.home import Home, JoinCache
+from peer.storage.workspace import Workspace
+from peer.trainer.messages import TrainerConfig
+from peer.trainer.process import TrainerProcess
 from protocol.canonical import write_atomic
 from protocol.errors import Refused, UsageError
 from protocol.rpc.wire import parse_address
 from protocol.trust.identity import Identity
 
+if TYPE_CHECKING:
+    from protocol.swarm.node import SwarmNode
+
+CAMPAIGNS_MAX = 64
+BOOTSTRAP_MAX = 16
+PEERS_MAX = 32  # addresses kept for the next start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinOptions:
+    """What `zooswarm join` was told; the verb has the defaults."""
+
+    address: str
+    directory: Path | None
+    threads: int | None
+    nice: int
+    name: str | None
+    backend: str
+    until_done: bool
+    listen: str
+    port: int
+    device: str
+    gpu_memory: float
+
+
+def home_directory() -> Path:
+    import platformdirs
+
+    return Path(os.environ.get("ZOOSWARM_HOME") or platformdirs.user_data_path("zooswarm", appauthor=False))
+
 
 def default_home() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("zooswarm") / "volunteer"
+    """The volunteer's directory where none is named; ZOOSWARM_HOME moves it."""
+    return home_directory() / "volunteer"
 
 
 def copy_identity(source: Path, target: Path) -> str:
@@ -44,7 +86,7 @@ class Stop:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
-    def _ask(self, number: int, _frame: object) -> None:
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
@@ -53,65 +95,91 @@ class Stop:
         return self.asked
 
 
-def join_swarm(
-    address: str,
-    directory: Path | None,
-    threads: int | None,
-    nice: int,
-    name: str | None,
-    backend: str,
-    until_done: bool,
-    listen: str,
-    port: int,
-    device: str,
-    gpu_memory: float,
-) -> None:
+def join_swarm(options: JoinOptions) -> None:
     """Run a volunteer until Ctrl-C. Raises UsageError for what the user can mend."""
-    target, organizer = parse_address(address)
-    home = Home(directory or default_home())
-    me = home.identity.host
-    options = Options(
-        name=(name or f"host-{me[-6:]}")[:32],
-        threads=threads or os.cpu_count() or 1,
-        version=version("zooswarm"),
-        device=f"cpu {platform.machine()}"[:64],
-        until_done=until_done,
-    )
-    with View(Stats(name=options.name, host=me)) as view:
-        view.say(f"{options.name} ({me}), key and work in {home.path}")
+    target, organizer = parse_address(options.address)
+    home = Home(options.directory or default_home())
+    introduction = introduce(options, home.identity.host)
+    with View(introduction.name) as view, contextlib.closing(Client(target, home.identity, organizer)) as client:
+        view.say(f"{introduction.name} ({home.identity.host}), key and work in {home.path}")
         stop = Stop()
-        client = Client(target, home.identity, organizer)
-        known = _find_coordinator(client, home, address, view, stop, options.version)
-        if known is None:
-            return
-        log = home.path / "worker.log"
-        crew = Crew(home.path / "campaigns", log, backend, options.threads, nice, device, gpu_memory)
-        node = None
-        try:
-            node = _start_node(home, known, listen, port, view)
-            daemon = Daemon(home, client, node, crew, options, view)
-            _run(daemon, known, home, stop, view)
-        finally:
-            crew.stop()
-            if node is not None:
-                node.close()
-            client.close()
+        cache = find_coordinator(client, home, options.address, view, stop)
+        error = "" if cache is None else run_volunteer(options, home, client, cache, view, stop)
+    if error:
+        raise UsageError(error)
 
 
-def _find_coordinator(client: Client, home: Home, address: str, view: View, stop: Stop, program: str) -> Known | None:
+def introduce(options: JoinOptions, host: str) -> Introduction:
+    return Introduction(
+        name=(options.name or f"host-{host[-6:]}")[:32],
+        version=version("zooswarm"),
+        threads=options.threads or os.cpu_count() or 1,
+    )
+
+
+def run_volunteer(
+    options: JoinOptions, home: Home, client: Client, cache: JoinCache, view: View, stop: Callable[[], bool]
+) -> str:
+    """Put the parts together and run until it ends. Returns the line that a person has to read, or ""."""
+    events, workspace = EventQueue(), Workspace(home)
+    introduction = introduce(options, home.identity.host)
+    settings = PeerSettings(
+        threads=introduction.threads, device=f"cpu {platform.machine()}"[:64], until_done=options.until_done
+    )
+    config = TrainerConfig(
+        home=str(home.path),
+        backend=options.backend,
+        threads=introduction.threads,
+        nice=options.nice,
+        device=options.device,
+        gpu_memory=options.gpu_memory,
+    )
+    with contextlib.ExitStack() as stack:
+        trainer = TrainerProcess(config, home.path / "worker.log", events.emit)
+        stack.callback(trainer.stop)
+        trainer.start()  # it gets ready while we find the swarm
+        datasets = DatasetFetcher(home.shelf, client, home.free_bytes, view.say)
+        stack.callback(datasets.stop)
+        node = start_node(home, cache, options, view)
+        stack.callback(node.close)
+        stack.callback(remember, home, cache, workspace, node)
+        daemon = Daemon(
+            PeerState(settings),
+            events,
+            trainer=trainer,
+            coordinator=CoordinatorSession(client, workspace, introduction),
+            claims=SwarmClaimBook(node, cache.organizer, workspace, introduction, events.emit),
+            datasets=datasets,
+            disk=workspace,
+            free_bytes=home.free_bytes,
+            view=view,
+        )
+        return daemon.run(tuple(cache.campaigns), stop)
+
+
+def remember(home: Home, cache: JoinCache, workspace: Workspace, node: "SwarmNode") -> None:
+    """What the next start needs while the coordinator is away."""
+    known = workspace.digests() or cache.campaigns
+    peers = node.known_addresses()[:PEERS_MAX]
+    home.remember(msgspec.structs.replace(cache, campaigns=known, peers=peers))
+
+
+def find_coordinator(
+    client: Client, home: Home, address: str, view: View, stop: Callable[[], bool]
+) -> JoinCache | None:
     """Ask the coordinator how to join; while it is away, go on with what the last join taught, or keep trying."""
     backoff = Backoff()
     while not stop():
         try:
-            reply = client.join(program)
-            known = Known(
+            reply = client.join(version("zooswarm"))
+            cache = JoinCache(
                 address=address,
                 organizer=reply.organizer,
-                bootstrap=list(reply.bootstrap)[:16],
-                campaigns=list(reply.campaigns)[:64],
+                bootstrap=list(reply.bootstrap)[:BOOTSTRAP_MAX],
+                campaigns=list(reply.campaigns)[:CAMPAIGNS_MAX],
             )
-            home.remember(known)
-            return known
+            home.remember(cache)
+            return cache
         except Refused as error:
             raise UsageError(f"{address}: {error}") from None
         except Away as error:
@@ -120,47 +188,27 @@ def _find_coordinator(client: Client, home: Home, address: str, view: View, stop
                 client.organizer = known.organizer
                 view.say(f"the coordinator at {address} is away ({error}); going on with what the last join taught")
                 return known
-            backoff.failed(time.monotonic())
+            backoff = backoff.failed(time.monotonic())
             view.say(f"nobody answers at {address} ({error}); trying again in {backoff.delay:.0f} s, Ctrl-C to stop")
-            while not stop() and not backoff.ready():
+            while not stop() and not backoff.ready(time.monotonic()):
                 time.sleep(0.1)
     return None
 
 
-def _start_node(home: Home, known: Known, listen: str, port: int, view: View):
+def start_node(home: Home, cache: JoinCache, options: JoinOptions, view: View) -> "SwarmNode":
     from protocol.swarm.node import SwarmNode  # takes seconds to import: hivemind brings torch
 
     view.say("joining the swarm's DHT ...")
     node = SwarmNode(
         home.identity_path,
-        organizer=known.organizer,
-        bootstrap=known.bootstrap,
-        known=known.peers,
-        listen=listen,
-        port=port,
+        organizer=cache.organizer,
+        bootstrap=cache.bootstrap,
+        known=cache.peers,
+        listen=options.listen,
+        port=options.port,
         on_progress=view.say,
         log_path=home.path / "swarm.log",
     ).start()
     node.wait_joined(5)
     view.say(f"in the swarm: {node.peer_count()} other nodes in sight")
     return node
-
-
-def _run(daemon: Daemon, known: Known, home: Home, stop: Stop, view: View) -> None:
-    try:
-        for digest in known.campaigns:
-            try:
-                daemon.learn_campaign(digest)
-            except Away:
-                continue
-            except Refused as error:
-                view.say(f"campaign {digest[:16]} refused: {error}")
-        daemon.run(stop)
-    except Banned as error:
-        raise UsageError(f"this host is banned from the swarm: {error}") from None
-    finally:
-        saved = daemon.leave()
-        home.remember(daemon.known(known.address, known.bootstrap))
-        view.say(f"stopped. {view.stats.networks} networks trained, {view.stats.checks} checks done this time")
-        for sentence in saved:
-            view.say(f"  saved: {sentence}")

@@ -1,5 +1,5 @@
-"""Talking to one coordinator.
+"""Talking to one coordinator and to the swarm: performers of the actions that `peer.state` decides.
 
-Reading order: `client` (gRPC), `dataset_fetcher` (data sets on their way), `requests` (what a heartbeat's reply asks of
-us), `session` (the conversation).
+Reading order: `client` (gRPC), `requests` (the longer ones: checks, openings, uploads), `session` (coordinator calls),
+`dataset_fetcher` (data sets), `claim_book` (claims and presence, through a swarm node).
 """

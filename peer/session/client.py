@@ -1,7 +1,6 @@
 """The coordinator as a volunteer sees it: gRPC calls that either answer, refuse, or find nobody there."""
 
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -28,8 +27,14 @@ class Away(Exception):
 class Client:
     """One coordinator. Methods raise Away when it is not there, Refused when it says no."""
 
-    def __init__(self, target: str, identity: Identity, organizer: str | None = None):
-        self.identity, self.organizer = identity, organizer
+    def __init__(
+        self,
+        target: str,
+        identity: Identity,
+        organizer: str | None = None,
+        nonce: Callable[[int], bytes] = secrets.token_bytes,  # so many bytes that nobody can guess
+    ):
+        self.identity, self.organizer, self._nonce = identity, organizer, nonce
         self.channel = grpc.insecure_channel(target, options=GRPC_OPTIONS)
         self.stub = CoordinatorStub(self.channel)
 
@@ -60,7 +65,7 @@ class Client:
 
     def poll(self, heartbeat: dict[str, Any]) -> Inbox:
         """Say that we are here; returns what there is for us, signed by the organizer for this very heartbeat."""
-        nonce = secrets.token_bytes(16)
+        nonce = self._nonce(16)
         message = seal(self.identity, Heartbeat(nonce=nonce, **heartbeat))
         reply = self._call(self.stub.Poll, to_wire(message))
         inbox = unseal(from_wire(reply), Inbox, signer=self.organizer)
@@ -112,20 +117,3 @@ class Client:
 
 def is_receipt(envelope: Envelope) -> bool:
     return envelope.kind == Receipt.KIND
-
-
-class Backoff:
-    """Grows from 1 to `longest` seconds while the coordinator is away; the clock is an argument."""
-
-    def __init__(self, longest: float = 10.0):
-        self.longest, self.delay, self.until = longest, 0.0, 0.0
-
-    def failed(self, now: float) -> None:
-        self.delay = min(self.longest, max(1.0, 2 * self.delay))
-        self.until = now + self.delay
-
-    def worked(self) -> None:
-        self.delay = self.until = 0.0
-
-    def ready(self, now: float | None = None) -> bool:
-        return (time.monotonic() if now is None else now) >= self.until

@@ -1,49 +1,29 @@
-"""What an inbox asks of this host: fetch and verify checks, open challenged states, take outcomes to heart."""
-
-from pathlib import Path
-
-import msgspec
+"""The longer requests to a coordinator: fetch and verify a check, open challenged states, upload what belongs to a
+result.
+"""
 
 from peer.session.client import Client
-from peer.session.dataset_fetcher import Stock
 from peer.storage.bundle import Bundle
-from peer.storage.home import Home
-from peer.trainer.worker import CheckJob
-from protocol.canonical import write_atomic
+from peer.storage.check_job import CheckJob
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign
-from protocol.trust.messages import CheckRequest, Manifest, OpeningRequest, Result
+from protocol.trust.messages import CheckRequest, Manifest, OpeningRequest
 from protocol.trust.openings import match_states, open_check_request
 from protocol.trust.spot_check import open_states, open_weights
 
 
-def fetch_check(
-    request: CheckRequest, campaigns: dict[str, tuple[Campaign, Manifest]], client: Client, home: Home, stock: Stock
-) -> Path | None:
-    """Verify a request, fetch what it needs, write it as the worker's job; None until its data set is here.
-
-    Raises Refused or Away.
-    """
-    try:  # which campaign is meant; everything else is verified below
-        digest = msgspec.msgpack.decode(request.result.payload, type=Result).campaign
-    except msgspec.DecodeError as error:
-        raise Refused("check-request", str(error)) from None
-    if digest not in campaigns:
-        raise Refused("check-request", "for a campaign we do not know")
-    campaign, manifest = campaigns[digest]
+def fetch_check(request: CheckRequest, campaign: Campaign, manifest: Manifest, client: Client, me: str) -> CheckJob:
+    """Verify a request and fetch what it needs. Raises Refused or Away."""
     assert client.organizer is not None
-    check = open_check_request(request, campaign, manifest, client.organizer, home.identity.host)
-    recipe = check.assignment.recipe
-    if not stock.ready(recipe):
-        return None
+    check = open_check_request(request, campaign, manifest, client.organizer, me)
+    recipe, count = check.assignment.recipe, len(check.assignment.seeds)
     size = state_bytes_length(recipe) * len(check.task.opened)
     states = client.get(check.result_digest, "states", check.slot, size) if size else b""
     match_states(check, open_states(recipe, states, check.task.opened))
-    count = len(check.assignment.seeds)
     weights = client.get(check.result_digest, "weights", check.slot, 4 * recipe.parameter_count * count)
     open_weights(recipe, weights, count)
-    job = CheckJob(
+    return CheckJob(
         campaign=campaign.digest,
         assignment=check.assignment.index,
         result=check.result_digest,
@@ -52,9 +32,6 @@ def fetch_check(
         states=states,
         weights=weights,
     )
-    path = home.path / "checks" / f"{check.result_digest.hex()[:16]}-{check.slot}.job"
-    write_atomic(path, msgspec.msgpack.encode(job))
-    return path
 
 
 def open_cells(request: OpeningRequest, bundle: Bundle, client: Client) -> None:

@@ -62,7 +62,7 @@ class Bundle:
             sound = state.digest == self.trace(seed)[-1].state_digest
         except Refused:
             state, sound = None, False
-        if not sound:  # the disk lied: keep the evidence, start this network over
+        if not sound:  # the disk did not keep what was written: keep the evidence, start this network over
             for path in (states, leaves):
                 path.replace(path.with_suffix(path.suffix + ".damaged"))
             return None
@@ -155,9 +155,8 @@ class Bundle:
             path.unlink()
             return None
 
+    def forget(self, name: str) -> None:
+        (self.path / f"{name}.envelope").unlink(missing_ok=True)
+
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-def bundle_name(campaign: str, index: int) -> str:
-    return f"{campaign[:16]}-{index}"

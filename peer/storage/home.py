@@ -7,17 +7,17 @@ from pathlib import Path
 
 import msgspec
 
-from peer.storage.bundle import Bundle, bundle_name
+from peer.storage.bundle import Bundle
 from protocol.canonical import write_atomic
 from protocol.errors import Refused, UsageError
-from protocol.recipes.campaign import Assignment, Campaign, campaign_from_bytes
+from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.tasks.datasets import Shelf
 from protocol.trust.envelope import Envelope, envelope_from_bytes, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import Manifest
 
 
-class Known(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class JoinCache(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What the last successful join taught us, so that we can go on while the coordinator is away."""
 
     address: str
@@ -51,14 +51,14 @@ class Home:
         self.identity = Identity.load_or_create(self.identity_path)
 
     # -- what we know of the swarm --------------------------------------------------------------------------------
-    def known(self, address: str) -> Known | None:
+    def known(self, address: str) -> JoinCache | None:
         try:
-            known = msgspec.json.decode((self.path / "known.json").read_bytes(), type=Known)
+            known = msgspec.json.decode((self.path / "known.json").read_bytes(), type=JoinCache)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
         return known if known.address == address else None
 
-    def remember(self, known: Known) -> None:
+    def remember(self, known: JoinCache) -> None:
         write_atomic(self.path / "known.json", msgspec.json.encode(known))
 
     def add_campaign(self, data: bytes, manifest: Envelope, organizer: str) -> Campaign:
@@ -82,22 +82,26 @@ class Home:
             return None
 
     # -- bundles --------------------------------------------------------------------------------------------------
-    def bundle(self, assignment: Assignment) -> Bundle:
-        path = self.path / "bundles" / bundle_name(assignment.campaign, assignment.index)
-        return Bundle.create(path, assignment)
-
-    def bundles(self, campaigns: dict[str, Campaign]) -> list[Bundle]:
-        """Bundles on disk that belong to campaigns we know."""
+    def bundles(self, campaign: Campaign) -> list[Bundle]:
+        """Those on disk that belong to this campaign."""
         found = []
         for path in sorted((self.path / "bundles").iterdir()):
             try:
                 about = json.loads((path / "assignment.json").read_bytes())
-                campaign = campaigns[about["campaign"]]
-                found.append(Bundle(path, campaign.assignments[about["index"]]))
+                if about["campaign"] == campaign.digest:
+                    found.append(Bundle(path, campaign.assignments[about["index"]]))
             except (OSError, ValueError, KeyError, IndexError, TypeError):
-                continue  # another swarm's, or cut short before it began
+                continue  # cut short before it began
         return found
 
     def free_bytes(self) -> int:
         stat = os.statvfs(self.path)
         return stat.f_bavail * stat.f_frsize
+
+
+def bundle_path(home: Path, campaign: str, index: int) -> Path:
+    return home / "bundles" / f"{campaign[:16]}-{index}"
+
+
+def check_path(home: Path, result: bytes, slot: int) -> Path:
+    return home / "checks" / f"{result.hex()[:16]}-{slot}.job"

@@ -1,1 +1,3 @@
-"""The training process: `worker` (runs in its own process), `process` (the handle that its parent holds)."""
+"""The training process: `messages` (what goes in and comes out), `worker` (runs in its own process), `process` (the
+handle that its parent holds).
+"""

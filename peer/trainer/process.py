@@ -1,103 +1,105 @@
-"""The handle of the training process: start it, feed it, hear from it, stop it."""
+"""The handle of the training process: start it, feed it, hear from it, stop it. Whether to start another one after it
+died is not decided here.
+"""
 
 import contextlib
-import json
-import queue
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
-RESTARTS_MAX = 5  # a process that dies more often has a cause that restarting does not mend
+import msgspec
+
+from peer.state.actions import DoCheck, DropTraining, StartTrainer, StopTrainer, Train, TrainerAction
+from peer.state.events import TrainerDied, TrainerFailed, TrainerStopped
+from peer.state.ports import Emit
+from peer.storage.home import bundle_path, check_path
+from peer.trainer.messages import (
+    REPORTS,
+    CheckFile,
+    Command,
+    DropBundle,
+    TrainBundle,
+    TrainerConfig,
+    read_message,
+    write_message,
+)
+
+STOP_SECONDS = 5.0  # for the segment in hand; then that segment is lost
+EXPLAINED = (2, 3)  # exit codes of a worker that has said why it cannot go on
 
 
-class Crew:
-    """One training process. `events()` returns what it said since the last call; a dead one is started again."""
+class TrainerProcess:
+    """One training process at a time. What it says goes to `emit`, from a thread of its own."""
 
-    def __init__(
-        self, campaigns: Path, log: Path, backend: str, threads: int, nice: int, device: str, gpu_memory: float
-    ):
-        self.command = [
-            sys.executable,
-            "-P" if sys.version_info >= (3, 11) else "-u",
-            "-m",
-            "peer.trainer.worker",
-            str(campaigns),
-            backend,
-            str(threads),
-            str(nice),
-            device,
-            str(gpu_memory),
-        ]
-        self.log, self.restarts, self.stopping = log, 0, False
-        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._tasks: dict[str, dict[str, Any]] = {}  # by path: what a fresh process has to be told again
-        self._start()
+    def __init__(self, config: TrainerConfig, log: Path, emit: Emit):
+        self.config, self.log, self.emit = config, log, emit
+        self.home = Path(config.home)
+        self.process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
+        self._stopping = False
 
-    def _start(self) -> None:
+    def perform(self, action: TrainerAction) -> None:
+        match action:
+            case StartTrainer():
+                self.start()
+            case StopTrainer():
+                threading.Thread(target=self._stop_and_say, name="stop-trainer", daemon=True).start()
+            case Train(assignment):
+                self._send(TrainBundle(assignment, str(bundle_path(self.home, *assignment))))
+            case DropTraining(assignment):
+                self._send(DropBundle(assignment))
+            case DoCheck(check):
+                self._send(CheckFile(check, str(check_path(self.home, *check))))
+            case _:
+                raise TypeError(f"not for the training process: {action}")
+
+    def start(self) -> None:
+        """Start it, unless it runs: it takes seconds to be ready, so it is started before there is work."""
+        if self._stopping or (self.process is not None and self.process.poll() is None):
+            return
+        command = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), "-m", "peer.trainer.worker"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
-        threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
-        for task in self._tasks.values():
-            self._send(task)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        self.process = process
+        self._listener = threading.Thread(target=self._listen, args=(process,), name="trainer", daemon=True)
+        self._listener.start()
+        self._send(self.config)
 
-    def _listen(self, process: subprocess.Popen) -> None:
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):
-                self._events.put(json.loads(line))
-        self._events.put({"event": "ended", "code": process.wait(), "pid": process.pid})
+        try:
+            while (report := read_message(process.stdout, REPORTS)) is not None:
+                self.emit(report)
+        except (ValueError, msgspec.DecodeError) as error:
+            process.kill()
+            self.emit(TrainerFailed(f"the training process does not speak our language ({error}); see {self.log}"))
+            return
+        code = process.wait()
+        if not self._stopping and code not in EXPLAINED:
+            self.emit(TrainerDied(code, str(self.log)))
 
-    def _send(self, command: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):  # it died; the listener says so, and the next one is told again
-            self.process.stdin.write(json.dumps(command).encode() + b"\n")
-            self.process.stdin.flush()
-
-    def train(self, path: Path, campaign: str, index: int) -> None:
-        self._task(do="train", path=str(path), campaign=campaign, index=index)
-
-    def check(self, path: Path) -> None:
-        self._task(do="check", path=str(path))
-
-    def _task(self, **command: Any) -> None:
-        if command["path"] not in self._tasks:
-            self._tasks[command["path"]] = command
-            self._send(command)
-
-    def drop(self, path: Path) -> None:
-        """Forget a bundle that is no longer ours."""
-        if self._tasks.pop(str(path), None):
-            self._send({"do": "drop", "path": str(path)})
-
-    def events(self) -> list[dict[str, Any]]:
-        found = []
-        while True:
-            try:
-                event = self._events.get_nowait()
-            except queue.Empty:
-                return found
-            if event["event"] in ("trained", "checked", "unchecked"):
-                self._tasks.pop(event["path"], None)
-            if event["event"] == "ended":
-                if self.stopping or event["pid"] != self.process.pid or event["code"] in (2, 3):
-                    continue  # sent home, an older one, or one that said why it cannot go on
-                self.restarts += 1
-                if self.restarts > RESTARTS_MAX:
-                    event = {"event": "failed", "reason": f"the training process keeps dying; see {self.log}"}
-                else:
-                    self._start()
-            found.append(event)
+    def _send(self, message: Command | TrainerConfig) -> None:
+        if self.process is None or self.process.stdin is None:
+            return
+        with contextlib.suppress(OSError, ValueError):  # it died; the listener says so, and the next is told again
+            write_message(self.process.stdin, message)
 
     def stop(self) -> None:
-        """Ends after the segment in hand; killed if that takes too long (at most that segment is lost)."""
-        self.stopping = True
-        with contextlib.suppress(OSError):
+        """It ends after the segment in hand, or is killed. Everything it said has been emitted when this returns."""
+        self._stopping = True
+        if self.process is None or self._listener is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
             assert self.process.stdin is not None
             self.process.stdin.close()
         try:
-            self.process.wait(5)
+            self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._listener.join(STOP_SECONDS)
+
+    def _stop_and_say(self) -> None:
+        self.stop()
+        self.emit(TrainerStopped())

@@ -1,25 +1,49 @@
 """The training process: `python -m peer.trainer.worker`. Trains bundles, and does spot checks before anything else.
 
-It speaks JSON lines: commands come in on stdin, events go out on stdout. It never touches the network. When the
-daemon dies, stdin ends and so does this process. Networks of several bundles share one batch: a network that meets
+It speaks `messages`: commands come in on stdin, events go out on stdout. It never touches the network. When the daemon
+dies, stdin ends and so does this process. Networks of several bundles share one batch: a network that meets
 its stop rule leaves, and the next seed takes its place.
 """
 
 import contextlib
 import ctypes
-import json
 import os
 import queue
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import msgspec
 
+from peer.state.events import (
+    AssignmentTrained,
+    CheckAnswered,
+    CheckFailed,
+    NetworkTrained,
+    TrainerFailed,
+    TrainerNote,
+    TrainerProgressed,
+    TrainerReady,
+)
+from peer.state.ids import AssignmentId, CheckId
 from peer.storage.bundle import Bundle
+from peer.storage.check_job import read_check_job
+from peer.trainer.messages import (
+    COMMANDS,
+    CONFIG,
+    CheckFile,
+    Command,
+    DropBundle,
+    Report,
+    TrainBundle,
+    TrainerConfig,
+    read_message,
+    write_message,
+)
 from protocol.engine import Engine, State
 from protocol.engine.select import networks_in_flight, select_engine
 from protocol.engine.streams import task_data
@@ -27,37 +51,23 @@ from protocol.engine.training import Boundary, advance, start
 from protocol.errors import Refused, UsageError
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.tasks.datasets import DataMissing, Shelf
-from protocol.trust.challenge import SlotTask
 from protocol.trust.spot_check import open_states, open_weights, spot_check
 
 WIDTH = 16  # networks in flight on processors; enough to keep the threads busy, few enough to stay in the caches
 
 
-class CheckJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A verified spot check, written to a file by the daemon."""
-
-    campaign: str
-    assignment: int
-    result: bytes
-    slot: int
-    task: SlotTask
-    states: bytes
-    weights: bytes
-
-
 class Worker:
     """The loop: commands, then checks, then one segment for every network in flight."""
 
-    def __init__(self, engine: Engine, campaigns: Path):
+    def __init__(self, engine: Engine, home: Path, emit: Callable[[Report], None]):
         self.width = networks_in_flight(engine, WIDTH)
-        self.engine, self.folder = engine, campaigns
-        self.shelf = Shelf(campaigns.parent / "data")  # of a volunteer's home; the daemon fetches what is missing
-        self.commands: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.checks: list[Path] = []
-        self.waiting: list[tuple[Bundle, int]] = []
+        self.engine, self.home, self.emit = engine, home, emit
+        self.shelf = Shelf(home / "data")  # the daemon fetches what is missing
+        self.commands: queue.Queue[Command | None] = queue.Queue()
+        self.checks: list[CheckFile] = []
+        self.waiting: list[tuple[Bundle, int]] = []  # a bundle and a seed of it
         self.active: list[tuple[Bundle, int, State]] = []
         self._campaigns: dict[str, Campaign] = {}
-        self.steps = 0
 
     def run(self) -> None:
         while True:
@@ -76,32 +86,33 @@ class Worker:
                 command = self.commands.get(block=wait)
             except queue.Empty:
                 return True
-            if command is None or command["do"] == "stop":
-                return False
-            if command["do"] == "check":
-                self.checks.append(Path(command["path"]))
-            elif command["do"] == "train":
-                self._add_bundle(command)
-            elif command["do"] == "drop":
-                path = Path(command["path"])
-                self.waiting = [item for item in self.waiting if item[0].path != path]
-                self.active = [item for item in self.active if item[0].path != path]
+            match command:
+                case None:
+                    return False
+                case CheckFile():
+                    self.checks.append(command)
+                case TrainBundle():
+                    self._add_bundle(command)
+                case DropBundle():
+                    dropped = command.assignment
+                    self.waiting = [item for item in self.waiting if id_of(item[0]) != dropped]
+                    self.active = [item for item in self.active if id_of(item[0]) != dropped]
             wait = False
 
     def _campaign(self, digest: str) -> Campaign:
         if digest not in self._campaigns:
-            self._campaigns[digest] = campaign_from_bytes((self.folder / f"{digest}.json").read_bytes())
+            self._campaigns[digest] = campaign_from_bytes((self.home / "campaigns" / f"{digest}.json").read_bytes())
         return self._campaigns[digest]
 
-    def _add_bundle(self, command: dict[str, Any]) -> None:
-        assignment = self._campaign(command["campaign"]).assignments[command["index"]]
-        bundle = Bundle(Path(command["path"]), assignment)
+    def _add_bundle(self, command: TrainBundle) -> None:
+        assignment = self._campaign(command.assignment.campaign).assignments[command.assignment.index]
+        bundle = Bundle(Path(command.path), assignment)
         if any(item[0].path == bundle.path for item in (*self.waiting, *self.active)):
             return
         left = [seed for seed in assignment.seeds if not bundle.is_trained(seed)]
         self.waiting += [(bundle, seed) for seed in left]
         if not left:
-            emit(event="trained", path=str(bundle.path), backend=self.engine.name)
+            self.emit(AssignmentTrained(id_of(bundle), self.engine.name))
 
     def _refill(self) -> None:
         """Fresh networks of one recipe start together; those that were begun go on from their last boundary."""
@@ -125,7 +136,7 @@ class Worker:
                 if not self._keep(bundle, seed, boundary):
                     continue
                 if boundary.final:
-                    self._leave(bundle, seed, boundary)
+                    self._leave(bundle, seed)
                 else:
                     self.active.append((bundle, seed, boundary.state))
 
@@ -145,17 +156,18 @@ class Worker:
             if not self._keep(bundle, seed, boundary):
                 continue
             if boundary.final:
-                self._leave(bundle, seed, boundary)
+                self._leave(bundle, seed)
             else:
                 self.active.append((bundle, seed, boundary.state))
-        emit(
-            event="progress",
-            steps=steps,
-            seconds=time.perf_counter() - began,
-            networks=len(group),
-            label=recipe.label,
-            at=max(boundary.state.step for boundary in ends),
-            loss=float(min(boundary.held_out_loss for boundary in ends)),
+        self.emit(
+            TrainerProgressed(
+                label=recipe.label,
+                networks=len(group),
+                steps=steps,
+                seconds=time.perf_counter() - began,
+                at_step=max(boundary.state.step for boundary in ends),
+                best_loss=float(min(boundary.held_out_loss for boundary in ends)),
+            )
         )
 
     def _keep(self, bundle: Bundle, seed: int, boundary: Boundary) -> bool:
@@ -168,70 +180,79 @@ class Worker:
             return False
         return True
 
-    def _leave(self, bundle: Bundle, seed: int, boundary: Boundary) -> None:
-        emit(
-            event="network",
-            label=bundle.assignment.recipe.label,
-            seed=seed,
-            steps=boundary.state.step,
-            held_out_loss=float(boundary.held_out_loss),
-        )
+    def _leave(self, bundle: Bundle, seed: int) -> None:
+        self.emit(NetworkTrained(id_of(bundle), seed))
         if bundle.all_trained:
-            emit(event="trained", path=str(bundle.path), backend=self.engine.name)
+            self.emit(AssignmentTrained(id_of(bundle), self.engine.name))
 
-    def _check(self, path: Path) -> None:
+    def _check(self, command: CheckFile) -> None:
         try:
-            job = msgspec.msgpack.decode(path.read_bytes(), type=CheckJob)
-        except FileNotFoundError:
-            return
-        assignment = self._campaign(job.campaign).assignments[job.assignment]
-        try:
+            job = read_check_job(Path(command.path))
+            assignment = self._campaign(job.campaign).assignments[job.assignment]
             states = open_states(assignment.recipe, job.states, job.task.opened)
             weights = open_weights(assignment.recipe, job.weights, len(assignment.seeds))
             answer = spot_check(self.engine, assignment, job.result, job.slot, job.task, states, weights, self.shelf)
-            emit(event="checked", path=str(path), answer=msgspec.msgpack.encode(answer).hex())
-        except (Refused, DataMissing) as error:
-            emit(event="unchecked", path=str(path), reason=str(error))
+            self.emit(CheckAnswered(CheckId(job.result, job.slot), answer))
+        except FileNotFoundError:
+            self.emit(CheckFailed(command.check, f"{command.path} is gone"))
+        except (Refused, DataMissing, msgspec.DecodeError) as error:
+            self.emit(CheckFailed(command.check, str(error)))
 
 
-def emit(**event: Any) -> None:
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
+def id_of(bundle: Bundle) -> AssignmentId:
+    return AssignmentId(bundle.assignment.campaign, bundle.assignment.index)
 
 
-def _read_commands(commands: queue.Queue) -> None:
-    for line in sys.stdin:
-        commands.put(json.loads(line))
-    commands.put(None)
+def read_commands(stream: BinaryIO, commands: queue.Queue[Command | None]) -> None:
+    """Whatever ends the stream ends the worker too."""
+    try:
+        while (command := read_message(stream, COMMANDS)) is not None:
+            commands.put(command)
+    finally:
+        commands.put(None)
 
 
 def main() -> None:
-    """argv: directory of cached campaigns, backend, threads, nice, device, share of a card's memory."""
-    folder, backend, threads, nice = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    device, gpu_memory = sys.argv[5], float(sys.argv[6])
+    """Reads a TrainerConfig, then Commands, from stdin. Exits with 2 or 3 after a TrainerFailed."""
+    reports = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints goes to the log, not between our messages
+    config = read_message(sys.stdin.buffer, CONFIG)
+    if config is None:
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the daemon decides
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: never outlive a killed daemon
-    os.nice(nice)
+    os.nice(config.nice)
+    sys.exit(work(config, lambda report: write_message(reports, report)))
+
+
+def work(config: TrainerConfig, emit: Callable[[Report], None]) -> int:
+    """Until stdin ends: 0. After a TrainerFailed: 2 when there was no engine, 3 when it cannot go on."""
     try:
         engine = select_engine(
-            backend, threads, device=device, gpu_memory=gpu_memory, say=lambda text: emit(event="note", text=text)
+            config.backend,
+            config.threads,
+            device=config.device,
+            gpu_memory=config.gpu_memory,
+            say=lambda text: emit(TrainerNote(text)),
         )
     except UsageError as error:
-        emit(event="failed", reason=str(error))
-        sys.exit(2)
+        emit(TrainerFailed(str(error)))
+        return 2
     width = networks_in_flight(engine, 0)
-    emit(event="ready", backend=engine.name, width=width, **({"device": engine.name[:64]} if width else {}))
-    worker = Worker(engine, folder)
-    threading.Thread(target=_read_commands, args=(worker.commands,), daemon=True).start()
+    emit(TrainerReady(device=engine.name[:64] if width else "", width=width))
+    home = Path(config.home)
+    worker = Worker(engine, home, emit)
+    threading.Thread(target=read_commands, args=(sys.stdin.buffer, worker.commands), daemon=True).start()
     try:
         worker.run()
     except UsageError as error:  # a data set is gone or damaged
-        emit(event="failed", reason=f"{error}; nothing is lost")
-        sys.exit(3)
+        emit(TrainerFailed(f"{error}; nothing is lost"))
+        return 3
     except OSError as error:  # a full or read-only disk: nothing is lost, but we cannot go on
-        emit(event="failed", reason=f"{error.filename or folder.parent}: {error.strerror}; nothing is lost, make room")
-        sys.exit(3)
+        emit(TrainerFailed(f"{error.filename or home}: {error.strerror}; nothing is lost, make room"))
+        return 3
+    return 0
 
 
 if __name__ == "__main__":

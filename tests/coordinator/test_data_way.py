@@ -1,7 +1,4 @@
-"""A data set's way: from the organizer's disk to the coordinator, to volunteers and checkers, and into the zoo."""
-
-import threading
-import time
+"""A data set's way: from the organizer's disk to the coordinator, and from there to whoever asks."""
 
 import grpc
 import pytest
@@ -11,8 +8,7 @@ from coordinator.client import Organizer
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop
-from peer.session.client import Away, Client
-from peer.session.dataset_fetcher import Stock
+from peer.session.client import Client
 from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
@@ -100,79 +96,3 @@ def test_a_campaign_without_its_data_is_refused_and_says_what_to_do(tmp_path, ho
         with pytest.raises(UsageError, match="data-mismatch"):
             organizer.seed(SeedCampaign(campaign=load_campaign(tmp_path / "c.toml").exact))
     assert core.stores.campaigns.states() == {campaign.digest: "running"}
-
-
-class Line:
-    """A client whose connection breaks after every `cut` bytes, and that may lie."""
-
-    def __init__(self, data: bytes, cut: int, lie: bytes = b""):
-        self.bytes, self.cut, self.lie, self.offsets = data, cut, lie, []
-
-    def data(self, digest: str, offset: int):
-        self.offsets.append(offset)
-        if self.lie:
-            lie, self.lie = self.lie, b""
-            yield lie
-            return
-        end = min(len(self.bytes), offset + self.cut)
-        for begin in range(offset, end, 1000):
-            yield self.bytes[begin : min(begin + 1000, end)]
-        if end < len(self.bytes):
-            raise Away("broken")
-
-
-def stock_of(path, line, free=1 << 40, monkeypatch=None) -> tuple[Stock, list[str]]:
-    said: list[str] = []
-    return Stock(Shelf(path), line, lambda: free, said.append), said
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("peer.session.dataset_fetcher.RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("peer.session.dataset_fetcher.REFUSED_SECONDS", 0.01)
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_broken_download_goes_on_where_it_stopped(tmp_path):
-    data = blobs().to_bytes()
-    line = Line(data, 3000)
-    stock, said = stock_of(tmp_path, line)
-    assert not stock.has([hexdigest(data)])
-    wait_for(lambda: stock.has([hexdigest(data)]))
-    assert line.offsets == list(range(0, len(data), 3000)) and len(said) == 1
-    stock.stop()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [hexdigest(data)]
-
-
-@pytest.mark.parametrize(
-    "lie",
-    [b"x" * 500, blobs(299).to_bytes(), blobs().to_bytes() + b"more", blobs().to_bytes()[:-1] + b"\xff", bytes(64)],
-)
-def test_a_liar_is_named_and_the_right_bytes_are_taken_later(tmp_path, lie):
-    data = blobs().to_bytes()
-    stock, said = stock_of(tmp_path, Line(data, 1 << 30, lie))
-    wait_for(lambda: stock.has([hexdigest(data)]))
-    stock.stop()
-    assert "refused" in said[0] and (tmp_path / hexdigest(data)).read_bytes() == data
-
-
-def test_a_damaged_file_is_set_aside_and_a_full_disk_is_said(tmp_path):
-    data = blobs().to_bytes()
-    digest = hexdigest(data)
-    (tmp_path / digest).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    stock, said = stock_of(tmp_path, Line(data, 1 << 30))
-    wait_for(lambda: stock.has([digest]))
-    stock.stop()
-    assert "set aside" in said[0] and (tmp_path / f"{digest}.damaged").exists()
-    full, said = stock_of(tmp_path / "full", Line(data, 1 << 30), free=1000)
-    assert not full.has([digest])
-    wait_for(lambda: said)
-    full.stop()
-    assert "disk-space" in said[0] and not full.has([digest])
-    assert threading.active_count() < 50

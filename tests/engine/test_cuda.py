@@ -2,7 +2,6 @@
 
 import ctypes
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from support.emulated_gpu import EmulatedCard
 from support.engine_recipes import Made, made
 from support.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
 
-from peer.state import Holding, Holdings, Phase, claims_wanted
 from protocol.engine.cuda.driver import NoCard
 from protocol.engine.cuda.engine import CardError, CudaEngine, CudaOrElse
 from protocol.engine.cuda.nvrtc import find_compiler, kernels, libraries
@@ -191,31 +189,3 @@ def test_machine_code_is_kept(compiler, monkeypatch, tmp_path):
     assert built == ["sm_80", f"compute_{compiler.architectures()[-1]}"]
     with pytest.raises(CardError, match="older"):
         kernels(20)
-
-
-# ---- claims
-
-
-class Stub:
-    """A bundle that is not trained at all."""
-
-    def __init__(self, index: int, max_steps: int):
-        recipe = a_recipe(max_steps=max_steps).recipe
-        self.path, self.assignment = index, SimpleNamespace(campaign="c", index=index, seeds=range(32), recipe=recipe)
-
-    def is_trained(self, seed: int) -> bool:
-        return False
-
-
-def test_a_gpu_claims_what_its_measured_speed_trains():
-    def wanted(bundles: int, width: int, speed: float, free: int = 1 << 40) -> int:
-        holdings = Holdings()
-        for index in range(bundles):
-            holdings.add(Holding(Stub(index, 1000), Phase.TRAINING))  # type: ignore[arg-type]
-        return claims_wanted(holdings, 2, width, speed, free)
-
-    assert [wanted(k, 0, 1e4) for k in (0, 1, 2)] == [1, 0, 0]  # processors, two threads
-    assert [wanted(k, 4096, 0.0) for k in (0, 1, 2)] == [2, 1, 0]  # nothing measured yet
-    assert wanted(2, 4096, 1e6) == 16 and wanted(40, 4096, 1e6) == 8  # fast: many at once, up to what a host may hold
-    assert wanted(2, 4096, 200.0) == 1 and wanted(4, 4096, 200.0) == 0  # slow: ten minutes ahead and no more
-    assert wanted(2, 64, 1e6) == 0 and wanted(2, 4096, 1e6, free=0) == 0

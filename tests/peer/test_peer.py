@@ -1,17 +1,29 @@
 """The volunteer alone: bundles survive every cut, one process to a directory, a worker that obeys and dies well."""
 
-import json
+import queue
 import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from peer.session.client import Backoff
-from peer.state import HOLDINGS_MAX, TRANSITIONS, Event, Holding, Holdings, Phase, claims_wanted, restore
+from peer.join import default_home
+from peer.state import AssignmentId
+from peer.state.actions import CreateBundle, ForgetReceipt, RemoveBundle, SignResult, StartTrainer, StopTrainer, Train
+from peer.state.events import (
+    AssignmentTrained,
+    DiskFailed,
+    NetworkTrained,
+    ResultSigned,
+    TrainerDied,
+    TrainerFailed,
+    TrainerStopped,
+)
 from peer.storage.bundle import Bundle
-from peer.storage.home import Home, Known
-from peer.trainer.process import Crew
+from peer.storage.home import Home, JoinCache
+from peer.storage.workspace import Workspace, restored
+from peer.trainer.messages import TrainerConfig
+from peer.trainer.process import TrainerProcess
 from protocol.canonical import write_atomic
 from protocol.cli.main import zooswarm
 from protocol.engine import state_bytes_length
@@ -27,7 +39,7 @@ from protocol.tasks.kinds import MachineTask
 from protocol.trust.commitment import LEAF_BYTES
 from protocol.trust.envelope import seal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Cell, Receipt
+from protocol.trust.messages import Cell, Manifest, Receipt
 
 RECIPE = Recipe(
     name="tiny",
@@ -103,54 +115,56 @@ def test_a_damaged_state_is_not_handed_in_as_an_opening(bundle):
         bundle.states((Cell(network=0, segment=1),))
 
 
-def test_a_bundle_found_on_disk_is_in_the_phase_its_files_show(bundle):
+def test_a_bundle_found_on_disk_is_what_its_files_show(bundle):
     me = Identity.generate()
-    assert restore(bundle).phase == Phase.TRAINING
+    assert (restored(bundle).untrained, restored(bundle).result) == ((0, 1), None)
     train(bundle, 0)
+    assert restored(bundle).untrained == (1,)
     train(bundle, 1)
-    assert bundle.all_trained
+    assert bundle.all_trained and restored(bundle).untrained == ()
     result = seal(me, bundle.result(me.host, "c"))
     bundle.keep("result", result)
-    assert restore(bundle).phase == Phase.TRAINED
+    assert (restored(bundle).result, restored(bundle).receipt) == (result.digest, False)
     bundle.keep("receipt", seal(me, Receipt(result=result.digest, epoch=0, received_at=0.0)))
-    restored = restore(bundle)
-    assert restored.phase == Phase.COMMITTED
-    assert restored.result == result
+    assert (restored(bundle).result, restored(bundle).receipt) == (result.digest, True)
     write_atomic(bundle.path / "result.envelope", b"torn")
-    assert restore(bundle).phase == Phase.TRAINING
+    assert restored(bundle).result is None
 
 
-def test_a_holding_moves_along_the_table_and_nowhere_else(bundle):
-    holdings = Holdings()
-    holding = Holding(bundle, Phase.TRAINING)
-    holdings.add(holding)
-    with pytest.raises(KeyError):
-        holdings.take(holding, Event.RECEIPT)
-    assert not holdings.take(holding, Event.ALL_TRAINED)
-    assert not holdings.take(holding, Event.RECEIPT)
-    assert not holdings.take(holding, Event.UNKNOWN)
-    assert not holdings.take(holding, Event.RECEIPT)
-    assert holdings.take(holding, Event.OUTCOME)
-    assert not holdings.items
-    assert all(isinstance(phase, Phase) for phase, _ in TRANSITIONS)
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    home = Home(tmp_path / "home")
+    write_atomic(home.path / "campaigns" / f"{CAMPAIGN.digest}.json", CAMPAIGN.exact)
+    workspace = Workspace(home)
+    manifest = Manifest(campaign=CAMPAIGN.digest, beacon_anchor=bytes(32), engine="exact-1", issued_at=0.0)
+    assert workspace.follow(CAMPAIGN, manifest) == ()
+    return workspace
 
 
-def test_claims_ahead_but_hoards_nothing(bundle):
-    holdings, plenty = Holdings(), 10**12
+def test_what_is_decided_about_bundles_is_done_on_disk_and_found_again(workspace):
+    id = AssignmentId(CAMPAIGN.digest, 0)
+    assert workspace.perform(CreateBundle(id)) is None
+    bundle = workspace.bundle(id)
+    assert bundle.path == workspace.home.path / "bundles" / f"{CAMPAIGN.digest[:16]}-0"
+    for seed in (0, 1):
+        train(bundle, seed)
+    signed = workspace.perform(SignResult(id, "c"))
+    kept = bundle.kept("result")
+    assert kept is not None and signed == ResultSigned(id, kept.digest)
+    assert [found.result for found in map(restored, workspace.home.bundles(CAMPAIGN))] == [kept.digest]
+    bundle.keep("receipt", kept)
+    workspace.perform(ForgetReceipt(id))
+    assert bundle.kept("receipt") is None
+    workspace.perform(RemoveBundle(id))
+    assert workspace.home.bundles(CAMPAIGN) == []
 
-    def wanted(free: int) -> int:
-        return claims_wanted(holdings, threads=1, width=0, steps_per_second=0.0, free_bytes=free)
 
-    assert wanted(plenty)
-    assert not wanted(1000)
-    holdings.add(Holding(bundle, Phase.TRAINING))
-    assert wanted(plenty)
-    holdings.items[("other", 1)] = Holding(bundle, Phase.TRAINING)
-    assert not wanted(plenty)
-    for i in range(HOLDINGS_MAX):
-        holdings.items["done", i] = Holding(bundle, Phase.COMMITTED)
-    del holdings.items[("other", 1)]
-    assert not wanted(plenty)
+def test_a_disk_that_takes_nothing_is_an_event(workspace):
+    (workspace.home.path / "bundles").rmdir()
+    (workspace.home.path / "bundles").write_text("a file where a folder should be")
+    action = CreateBundle(AssignmentId(CAMPAIGN.digest, 0))
+    failed = workspace.perform(action)
+    assert isinstance(failed, DiskFailed) and failed.action == action and "bundles" in failed.detail
 
 
 def test_one_process_to_a_directory_and_what_it_knew_last_time(tmp_path):
@@ -158,7 +172,7 @@ def test_one_process_to_a_directory_and_what_it_knew_last_time(tmp_path):
     assert (tmp_path / "identity").stat().st_mode & 0o777 == 0o600
     with pytest.raises(UsageError, match="another volunteer"):
         Home(tmp_path)
-    known = Known(address="a:1", organizer="o", bootstrap=["b"], campaigns=[])
+    known = JoinCache(address="a:1", organizer="o", bootstrap=["b"], campaigns=[])
     home.remember(known)
     assert home.known("a:1") == known
     assert home.known("b:2") is None
@@ -189,45 +203,68 @@ def test_an_address_that_is_none_is_one_clear_line(text):
     assert "\n" not in str(caught.value)
 
 
-def test_waits_longer_each_time_until_it_works():
-    backoff = Backoff(longest=4)
-    waits = []
-    for _ in range(5):
-        backoff.failed(now=100.0)
-        waits.append(backoff.delay)
-        assert not backoff.ready(100.0)
-        assert backoff.ready(100.0 + backoff.delay)
-    assert waits == [1, 2, 4, 4, 4]
-    backoff.worked()
-    assert backoff.ready(0.0)
+def test_without_dir_the_work_is_where_zooswarm_home_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
+    assert default_home() == tmp_path / "home" / "volunteer"
+    shown = CliRunner().invoke(zooswarm, ["identity", "show"]).output
+    assert str(tmp_path / "home" / "volunteer" / "identity") in shown
 
 
-def events_until(crew: Crew, kind: str, seconds: float = 60) -> list[dict]:
-    seen, deadline = [], time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        seen += crew.events()
-        if any(event["event"] == kind for event in seen):
-            return seen
-        time.sleep(0.02)
-    raise AssertionError(f"no {kind} in {seconds} s, only {seen}")
+class Heard:
+    """What the training process says, waited for with a deadline."""
+
+    def __init__(self):
+        self.events: queue.Queue = queue.Queue()
+        self.seen: list = []
+
+    def until(self, kind: type, seconds: float = 60):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                self.seen.append(self.events.get(timeout=1.0))
+            except queue.Empty:
+                continue
+            if isinstance(self.seen[-1], kind):
+                return self.seen[-1]
+        raise AssertionError(f"no {kind.__name__} in {seconds} s, only {self.seen}")
 
 
-def test_the_worker_trains_in_its_own_process_and_is_started_again_when_it_dies(tmp_path):
-    (tmp_path / "campaigns").mkdir()
-    write_atomic(tmp_path / "campaigns" / f"{CAMPAIGN.digest}.json", CAMPAIGN.exact)
-    first, second = (Bundle.create(tmp_path / str(i), CAMPAIGN.assignments[i]) for i in range(2))
-    crew = Crew(tmp_path / "campaigns", tmp_path / "worker.log", "c", 1, 0, "cpu", 0.5)
+def trainer_in(home: Path, heard: Heard, backend: str = "c") -> TrainerProcess:
+    config = TrainerConfig(home=str(home), backend=backend, threads=1, nice=0, device="cpu", gpu_memory=0.5)
+    return TrainerProcess(config, home / "worker.log", heard.events.put)
+
+
+def test_the_trainer_trains_in_its_own_process_and_another_goes_on_when_it_dies(workspace):
+    heard, ids = Heard(), [AssignmentId(CAMPAIGN.digest, i) for i in range(2)]
+    for id in ids:
+        workspace.perform(CreateBundle(id))
+    trainer = trainer_in(workspace.home.path, heard)
     try:
-        crew.train(first.path, CAMPAIGN.digest, 0)
-        seen = events_until(crew, "trained")
-        assert [e["seed"] for e in seen if e["event"] == "network"] == [0, 1]
-        assert first.all_trained
-        crew.process.kill()
-        crew.train(second.path, CAMPAIGN.digest, 1)
-        seen = events_until(crew, "trained")
-        assert any(e["event"] == "ended" for e in seen)
-        assert second.all_trained
+        trainer.perform(StartTrainer())
+        trainer.perform(Train(ids[0]))
+        assert heard.until(AssignmentTrained).assignment == ids[0]
+        assert [e.seed for e in heard.seen if isinstance(e, NetworkTrained)] == [0, 1]
+        assert workspace.bundle(ids[0]).all_trained
+        assert trainer.process is not None
+        trainer.process.kill()
+        assert heard.until(TrainerDied).code == -9
+        trainer.perform(StartTrainer())
+        trainer.perform(Train(ids[1]))
+        assert heard.until(AssignmentTrained).assignment == ids[1]
+        assert workspace.bundle(ids[1]).all_trained
     finally:
-        crew.stop()
-    assert crew.process.returncode == 0
-    assert json.dumps(crew.events()) == "[]", "a worker that was sent home is no news"
+        trainer.perform(StopTrainer())
+        heard.until(TrainerStopped)
+    assert trainer.process.returncode == 0
+    assert heard.events.empty(), "a trainer that was sent home is no news"
+    trainer.perform(StartTrainer())
+    assert trainer.process.returncode == 0, "after the end none is started"
+
+
+def test_a_trainer_without_an_engine_says_so_once(tmp_path):
+    heard = Heard()
+    trainer = trainer_in(tmp_path, heard, backend="no such engine")
+    trainer.perform(StartTrainer())
+    heard.until(TrainerFailed)
+    trainer.stop()
+    assert heard.events.empty() and not any(isinstance(event, TrainerDied) for event in heard.seen)

@@ -5,8 +5,8 @@ import sys
 import msgspec
 import numpy as np
 
-import peer.daemon
 import peer.storage.bundle
+import peer.storage.workspace
 import peer.trainer.process
 import protocol.engine.training
 from protocol.canonical import sha256
@@ -75,7 +75,7 @@ def steal_identity() -> None:
     def bent_seal(identity, message):
         return msgspec.structs.replace(seal(identity, message), signer=victim)
 
-    peer.daemon.seal = bent_seal
+    peer.storage.workspace.seal = bent_seal
 
 
 KINDS = {

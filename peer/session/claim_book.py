@@ -1,0 +1,107 @@
+"""Our claims and our presence in the swarm: a swarm node's coroutines, each ending in one event."""
+
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from peer.session.session import Introduction
+from peer.state.actions import (
+    AnnouncePresence,
+    Claim,
+    FollowCampaign,
+    IgnoreHosts,
+    ReleaseClaims,
+    RenewClaims,
+    ResumeClaims,
+    SwarmAction,
+)
+from peer.state.events import Claimed, ClaimsFailed, ClaimsReleased, ClaimsRenewed, ClaimsResumed, Event
+from peer.state.ids import AssignmentId
+from peer.state.ports import Emit
+from peer.storage.workspace import Workspace
+from protocol.swarm.claimer import Claims
+from protocol.swarm.records import BARE, PRESENCE_TTL, Presence, presence_bucket, presence_key
+
+
+class Node(Protocol):
+    """What is needed of a `SwarmNode`."""
+
+    host: str
+    dht: Any  # a claimer.Node that can `keep` a record
+
+    def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]: ...
+    def allow_campaign(self, digest: str, assignments: int) -> None: ...
+
+
+class SwarmClaimBook:
+    """Performs swarm actions; the node's thread does the waiting."""
+
+    def __init__(self, node: Node, organizer: str, workspace: Workspace, introduction: Introduction, emit: Emit):
+        self.node, self.organizer, self.workspace, self.emit = node, organizer, workspace, emit
+        self.introduction = introduction
+        self.claims: dict[str, Claims] = {}  # by campaign
+        self.banned: set[str] = set()  # all of them look at this one
+
+    def perform(self, action: SwarmAction) -> None:
+        match action:
+            case FollowCampaign(campaign):
+                self._follow(campaign)
+            case IgnoreHosts(hosts):
+                self.banned.clear()
+                self.banned.update(hosts)
+            case AnnouncePresence():
+                self.node.submit(self._announce(action))
+            case _:
+                future = self.node.submit(self._answer(action))
+                future.add_done_callback(lambda done: self.emit(ending(action, done)))
+
+    def _follow(self, digest: str) -> None:
+        followed = self.workspace.campaign(digest)
+        assert followed is not None, "a campaign is followed after it was fetched"
+        campaign, assignments = followed[0], len(followed[0].assignments)
+        self.node.allow_campaign(digest, assignments)
+        self.claims[digest] = Claims(
+            self.node.dht,
+            digest,
+            assignments,
+            self.organizer,
+            settle=campaign.policy.settle_seconds,
+            lease=campaign.policy.lease_seconds,
+            banned=self.banned,
+        )
+
+    async def _answer(self, action: SwarmAction) -> Event:
+        match action:
+            case Claim(campaign, batch):
+                won = await self.claims[campaign].claim(batch)
+                return Claimed(action, None if won is None else tuple(won))
+            case ResumeClaims(campaign, indices):
+                return ClaimsResumed(action, tuple(await self.claims[campaign].resume(indices)))
+            case RenewClaims(campaigns):
+                gone: list[AssignmentId] = []
+                for campaign in campaigns:
+                    renewal = await self.claims[campaign].renew()
+                    gone += [AssignmentId(campaign, index) for index in (*renewal.lost, *renewal.done)]
+                return ClaimsRenewed(action, tuple(gone))
+            case ReleaseClaims(campaign, indices):
+                await self.claims[campaign].release(indices)
+                return ClaimsReleased(action)
+        raise TypeError(f"not for the swarm: {action}")
+
+    async def _announce(self, action: AnnouncePresence) -> None:
+        presence = Presence(
+            name=self.introduction.name,
+            version=self.introduction.version,
+            device=action.device,
+            network_steps_per_second=action.steps_per_second,
+            threads=self.introduction.threads,
+        )
+        await self.node.dht.keep(presence_key(presence_bucket(self.node.host)), BARE, presence, PRESENCE_TTL)
+
+
+def ending(action: SwarmAction, done: Future[Event]) -> Event:
+    """What a finished coroutine means; a node that is going down raises all sorts of things."""
+    try:
+        return done.result()
+    except BaseException as error:
+        return ClaimsFailed(action, f"{type(error).__name__} {error}".strip())

@@ -1,0 +1,180 @@
+"""Everything that a volunteer knows, and the few ways in which reactions and rules change it."""
+
+from dataclasses import dataclass, field
+from math import inf
+from typing import NamedTuple
+
+from peer.state.actions import (
+    Action,
+    Claim,
+    CoordinatorCall,
+    DropTraining,
+    OpenStates,
+    ReleaseClaims,
+    RemoveBundle,
+    RenewClaims,
+    ResumeClaims,
+    Say,
+    UploadPart,
+)
+from peer.state.backoff import Backoff, Retries
+from peer.state.figures import Figures
+from peer.state.held import Checks, Happened, HeldAssignment, Holdings, Phase
+from peer.state.ids import AssignmentId
+from protocol.recipes.campaign import Campaign
+
+STORIES_MAX = 1000  # assignments remembered, the newest
+STORY_LINES_MAX = 100  # of one: more than any that ends well
+SAID_MAX = 1000  # lines that are not said twice
+RETRY_SECONDS = 5.0  # a check, an upload or a campaign that went wrong by itself
+RETRY_SECONDS_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSettings:
+    """What the person chose, and the pace. Seconds."""
+
+    threads: int
+    device: str  # of the processors; the training process may know better
+    until_done: bool = False
+    poll_seconds: float = 1.0
+    presence_seconds: float = 30.0
+    claim_pause_seconds: float = 2.0  # after a claim that found nothing free
+    leave_seconds: float = 30.0  # then the program ends, whatever is still on its way
+
+
+class StoryEntry(NamedTuple):
+    at: float
+    text: str
+
+
+@dataclass(slots=True)
+class Leaving:
+    """The program is about to end."""
+
+    error: str  # "" when the person wants it, or all is done
+    by: float
+    trainer_asked: bool = False
+    trainer_stopped: bool = False
+    given_back: bool = False
+    calls_over: bool = False  # the coordinator is away, or wants nothing from us
+
+
+@dataclass
+class PeerFacts:
+    settings: PeerSettings
+    actions: list[Action] = field(default_factory=list)  # of this `handle`, in order
+    figures: Figures = field(default_factory=Figures)
+    leaving: Leaving | None = None
+    exited: bool = False
+    free_bytes: int = 0
+    # the training process
+    device: str = ""
+    width: int = 0  # networks in flight on GPUs, 0 on processors
+    trainer_deaths: int = 0
+    # campaigns, by digest
+    campaigns: dict[str, Campaign] = field(default_factory=dict)
+    unknown_campaigns: dict[str, None] = field(default_factory=dict)  # to be fetched, in order
+    campaign_states: dict[str, str] = field(default_factory=dict)
+    banned_hosts: tuple[str, ...] = ()
+    # work
+    held: Holdings = field(default_factory=Holdings)
+    checks: Checks = field(default_factory=Checks)
+    openings: dict[bytes, OpenStates] = field(default_factory=dict)  # by result: to be answered
+    uploads: dict[tuple[bytes, str], UploadPart] = field(default_factory=dict)  # by result and part
+    refusals: int = 0  # results refused in a row
+    # data sets, by digest
+    datasets: dict[str, None] = field(default_factory=dict)  # here
+    missing_datasets: dict[str, None] = field(default_factory=dict)
+    fetching: str | None = None
+    # what is under way: one of each kind at a time
+    call: CoordinatorCall | None = None
+    claiming: Claim | ResumeClaims | None = None
+    renewing: RenewClaims | None = None
+    releasing: list[ReleaseClaims] = field(default_factory=list)
+    # when
+    backoff: Backoff = field(default_factory=Backoff)
+    retries: Retries = field(default_factory=lambda: Retries(RETRY_SECONDS, RETRY_SECONDS_MAX))
+    dataset_retries: dict[str, float] = field(default_factory=dict)
+    poll_at: float = -inf
+    renew_at: float = -inf
+    presence_at: float = -inf
+    claim_at: float = inf  # the earliest of the resting campaigns, when we want work
+    resting: dict[str, float] = field(default_factory=dict)  # campaign -> when to claim in it again
+    # for people
+    stories: dict[AssignmentId, list[StoryEntry]] = field(default_factory=dict)
+    said: dict[str, None] = field(default_factory=dict)
+
+    def do(self, action: Action) -> None:
+        self.actions.append(action)
+
+    def say(self, text: str) -> None:
+        self.actions.append(Say(text))
+
+    def say_once(self, text: str) -> None:
+        if text not in self.said:
+            if len(self.said) >= SAID_MAX:
+                self.said.clear()
+            self.said[text] = None
+            self.say(text)
+
+    def tell(self, assignment: AssignmentId, text: str, now: float) -> None:
+        """Add to the story of an assignment."""
+        story = self.stories.pop(assignment, [])
+        if len(story) < STORY_LINES_MAX:
+            story.append(StoryEntry(now, text))
+        self.stories[assignment] = story  # the newest last
+        if len(self.stories) > STORIES_MAX:
+            del self.stories[next(iter(self.stories))]
+
+    def add(self, held: HeldAssignment, why: str, now: float) -> None:
+        self.held.add(held)
+        self.tell(held.id, why, now)
+
+    def take(self, held: HeldAssignment, happened: Happened, now: float) -> None:
+        """Move an assignment along its table; what leaves it is dropped everywhere. Raises ImpossibleEvent."""
+        before = held.phase
+        self.tell(held.id, happened.value, now)
+        if not self.held.take(held, happened):
+            return
+        if before is Phase.TRAINING:
+            self.do(DropTraining(held.id))
+        if before is not Phase.RESUMING:  # that claim was not won, so there is nothing to give back
+            self.release(held.id.campaign, (held.id.index,))
+        self.do(RemoveBundle(held.id))
+        self.openings.pop(held.result or b"", None)
+        for key in [key for key in self.uploads if key[0] == held.result]:
+            del self.uploads[key]
+
+    def release(self, campaign: str, indices: tuple[int, ...]) -> None:
+        action = ReleaseClaims(campaign, indices)
+        self.releasing.append(action)
+        self.do(action)
+
+    def leave(self, now: float, error: str = "", calls_over: bool = False) -> None:
+        """Begin to leave; the first reason counts."""
+        if self.leaving is None:
+            over = calls_over or self.backoff.delay > 0
+            self.leaving = Leaving(error=error, by=now + self.settings.leave_seconds, calls_over=over)
+        else:
+            self.leaving.calls_over |= calls_over
+
+    def start_call(self, call: CoordinatorCall) -> None:
+        self.call = call
+        self.do(call)
+
+    def may_call(self, now: float) -> bool:
+        """One call at a time; none while the coordinator is away; while leaving, until one fails."""
+        if self.call is not None:
+            return False
+        return self.backoff.ready(now) if self.leaving is None else not self.leaving.calls_over
+
+    def rested(self, campaign: str, now: float) -> bool:
+        """Whether a claim in this campaign may be tried now; if not, we shall wake for it."""
+        until = self.resting.get(campaign, -inf)
+        if now < until:
+            self.claim_at = min(self.claim_at, until)
+        return now >= until
+
+    def has_datasets(self, campaign: str) -> bool:
+        return all(digest in self.datasets for digest in self.campaigns[campaign].data_sets)

@@ -1,0 +1,41 @@
+"""What a person sees of a volunteer: its own figures since the start, and the organizer's word about credit."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+
+WINDOW_SECONDS = 600.0
+FINISHED_MAX = 4096  # a rate over more networks than that needs no more memory
+SEGMENTS_MAX = 64  # speed is measured over the last ones
+
+
+@dataclass(slots=True)
+class Figures:
+    networks: int = 0  # trained since the start
+    checks: int = 0  # answered
+    admitted: int = 0  # of our results
+    credit: int = 0  # network-segments, the organizer's word
+    clean_bundles: int = 0
+    training: str = ""  # the last segment, in words; "" when nothing trains
+    waits_for: str = "the swarm"
+    began: float = -inf
+    _segments: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SEGMENTS_MAX))
+    _finished: deque[float] = field(default_factory=lambda: deque(maxlen=FINISHED_MAX))
+
+    def stepped(self, steps: int, seconds: float) -> None:
+        self._segments.append((steps, seconds))
+
+    def finished(self, now: float) -> None:
+        self.networks += 1
+        self._finished.append(now)
+
+    @property
+    def steps_per_second(self) -> float:
+        """Network-steps a second of training time, over the last segments; 0 before the first."""
+        seconds = sum(seconds for _, seconds in self._segments)
+        return sum(steps for steps, _ in self._segments) / seconds if seconds else 0.0
+
+    def networks_per_hour(self, now: float) -> float:
+        """Over the last ten minutes, or since the start when that is less."""
+        window = max(1.0, min(WINDOW_SECONDS, now - self.began))
+        return 3600.0 * sum(1 for at in self._finished if at > now - window) / window

@@ -1,0 +1,261 @@
+"""What the coordinator's replies mean: one function a reply, and one for each call that it can refuse."""
+
+from collections.abc import Callable
+from typing import Any
+
+from peer.state import actions as act
+from peer.state import events as on
+from peer.state.facts import PeerFacts
+from peer.state.held import CheckHappened, CheckPhase, Happened, HeldAssignment, HeldCheck, ImpossibleEvent, Phase, hold
+from peer.state.reactions import CHECKS_MAX, REFUSALS_MAX, put_off_check
+from protocol.trust.messages import Admission
+
+
+def call_ended(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
+    if event.call != facts.call:
+        raise ImpossibleEvent(f"{type(event.call).__name__} is answered, in flight is {type(facts.call).__name__}")
+    facts.call = None
+    if isinstance(event, on.CallAway):
+        return call_away(facts, event, now)
+    if isinstance(event, on.CallRefused):
+        return call_refused(facts, event, now)
+    facts.backoff = facts.backoff.worked()
+    REPLIES[type(event)](facts, event, now)
+
+
+def call_away(facts: PeerFacts, event: on.CallAway, now: float) -> None:
+    """What was asked stays to be asked; the rules do so when the coordinator is back."""
+    if facts.leaving is not None:
+        facts.leaving.calls_over = True
+    if not facts.backoff.delay:
+        facts.say(f"the coordinator is away ({event.detail}); work goes on, results are kept on disk")
+    back_off(facts, now)
+
+
+def back_off(facts: PeerFacts, now: float) -> None:
+    facts.backoff = facts.backoff.failed(now)
+    facts.poll_at = min(facts.poll_at, facts.backoff.until)
+
+
+def call_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
+    if event.reason == "banned":
+        return banned(facts, event.detail, now)
+    if not isinstance(event.call, act.Poll):
+        facts.backoff = facts.backoff.worked()  # it did answer
+    REFUSALS[type(event.call)](facts, event, now)
+
+
+def banned(facts: PeerFacts, why: str, now: float) -> None:
+    facts.leave(now, f"this host is banned from the swarm: {why}", calls_over=True)
+
+
+# -- the inbox --------------------------------------------------------------------------------------------------------
+
+
+def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
+    if event.banned:
+        return banned(facts, event.banned, now)
+    facts.figures.credit, facts.figures.clean_bundles = event.credit, event.clean_bundles
+    if event.banned_hosts != facts.banned_hosts:
+        facts.banned_hosts = event.banned_hosts
+        facts.do(act.IgnoreHosts(event.banned_hosts))
+    facts.campaign_states = dict(event.campaigns)
+    running = [digest for digest, state in event.campaigns if state == "running" and digest not in facts.campaigns]
+    facts.unknown_campaigns = dict.fromkeys(running)
+    for admission in event.outcomes:
+        outcome(facts, admission, now)
+    for result in event.unknown:
+        held = facts.held.results.get(result)
+        if held is not None and held.phase is Phase.COMMITTED:
+            facts.do(act.ForgetReceipt(held.id))
+            forget_requests(facts, result)
+            facts.take(held, Happened.UNKNOWN, now)
+    asked_for(facts, event, now)
+
+
+def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
+    """Uploads, openings and checks that the coordinator waits for. It names them again until it has them."""
+    for result, part in event.missing:
+        held = facts.held.results.get(result)
+        if held is not None and facts.retries.ready((result, part), now):
+            facts.uploads[result, part] = act.UploadPart(held.id, result, part)
+    for request in event.openings:
+        held = facts.held.results.get(request.result)
+        if held is not None and facts.retries.ready((request.result, "states"), now):
+            facts.openings[request.result] = act.OpenStates(held.id, request)
+    named = {requested.check for requested in event.checks}
+    for check in list(facts.checks.of(CheckPhase.REQUESTED)):
+        if check.id not in named:
+            facts.checks.take(check, CheckHappened.WITHDRAWN)
+    for requested in event.checks[:CHECKS_MAX]:
+        if requested.campaign not in facts.campaigns:
+            continue  # it is being fetched, and the next inbox names this check again; or nobody knows it
+        if requested.check not in facts.checks.items and facts.retries.ready(requested.check, now):
+            facts.checks.items[requested.check] = HeldCheck(requested.check, requested.campaign, requested.request)
+    opened = [(request.result, "states") for request in event.openings]
+    facts.retries.keep_only([*named, *event.missing, *opened, *facts.unknown_campaigns])
+
+
+def outcome(facts: PeerFacts, admission: Admission, now: float) -> None:
+    held = facts.held.results.get(admission.result)
+    if held is None:
+        return
+    if admission.outcome == "admitted":
+        facts.figures.admitted += 1
+        facts.say(f"{held.name}: admitted, credit {admission.credit:,}")
+    else:
+        facts.say(f"{held.name}: {admission.outcome}: {admission.reason}")
+    facts.tell(held.id, f"{admission.outcome} {admission.reason}".strip(), now)
+    facts.take(held, Happened.OUTCOME, now)
+
+
+def forget_requests(facts: PeerFacts, result: bytes) -> None:
+    facts.openings.pop(result, None)
+    for key in [key for key in facts.uploads if key[0] == result]:
+        del facts.uploads[key]
+
+
+# -- the other calls --------------------------------------------------------------------------------------------------
+
+
+def answer_taken(facts: PeerFacts, event: on.AnswerTaken, now: float) -> None:
+    facts.figures.checks += 1
+    check_over(facts, event, now)
+
+
+def answer_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
+    facts.say(f"check not needed any more: {event.detail}")  # too late, or somebody else has the slot
+    check_over(facts, event, now)
+
+
+def check_over(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
+    assert isinstance(event.call, act.SubmitAnswer)
+    facts.checks.take(facts.checks.items[event.call.check], CheckHappened.OVER)
+    facts.poll_at = now  # there may be more
+
+
+def submitted(facts: PeerFacts, event: on.CallEnded) -> HeldAssignment:
+    assert isinstance(event.call, act.SubmitResult)
+    held = facts.held.results.get(event.call.result)
+    if held is None:
+        raise ImpossibleEvent(f"the result of {event.call.assignment} was handed in, and we do not hold it")
+    return held
+
+
+def result_accepted(facts: PeerFacts, event: on.ResultAccepted, now: float) -> None:
+    held = submitted(facts, event)
+    facts.refusals = 0
+    facts.take(held, Happened.RECEIPT, now)
+    assert held.result is not None
+    for part in ("trace", "weights"):
+        facts.uploads[held.result, part] = act.UploadPart(held.id, held.result, part)
+    facts.poll_at = now
+
+
+def result_duplicate(facts: PeerFacts, event: on.ResultDuplicate, now: float) -> None:
+    held = submitted(facts, event)
+    facts.refusals = 0
+    facts.say(f"{held.name}: another host handed this in first; dropped")
+    facts.take(held, Happened.DUPLICATE, now)
+
+
+def result_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
+    held = submitted(facts, event)
+    facts.say(f"{held.name}: refused: {event.detail}")
+    facts.take(held, Happened.REFUSED, now)
+    facts.refusals += 1
+    if facts.refusals >= REFUSALS_MAX:
+        error = f"the coordinator refused {facts.refusals} results in a row: {event.detail}"
+        facts.leave(now, error, calls_over=True)
+
+
+def part_uploaded(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
+    assert isinstance(event.call, act.UploadPart)
+    facts.uploads.pop((event.call.result, event.call.part), None)
+
+
+def part_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
+    assert isinstance(event.call, act.UploadPart)
+    part_uploaded(facts, event, now)
+    facts.retries.put_off((event.call.result, event.call.part), now)
+    facts.say_once(f"{named(facts, event.call.result)}: {event.call.part} refused: {event.detail}")
+
+
+def states_opened(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
+    assert isinstance(event.call, act.OpenStates)
+    facts.openings.pop(event.call.request.result, None)
+
+
+def opening_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
+    assert isinstance(event.call, act.OpenStates)
+    result = event.call.request.result
+    states_opened(facts, event, now)
+    facts.retries.put_off((result, "states"), now)
+    facts.say_once(f"{named(facts, result)}: opening refused: {event.detail}")
+
+
+def named(facts: PeerFacts, result: bytes) -> str:
+    held = facts.held.results.get(result)
+    return held.name if held is not None else f"result {result.hex()[:16]}"
+
+
+def campaign_fetched(facts: PeerFacts, event: on.CampaignFetched, now: float) -> None:
+    campaign = event.campaign
+    facts.unknown_campaigns.pop(campaign.digest, None)
+    facts.retries.forget(campaign.digest)
+    facts.campaigns[campaign.digest] = campaign
+    facts.campaign_states.setdefault(campaign.digest, "running")
+    facts.missing_datasets.update(dict.fromkeys(d for d in campaign.data_sets if d not in facts.datasets))
+    facts.do(act.FollowCampaign(campaign.digest))
+    facts.say(f"campaign {campaign.name}: {campaign.network_count:,} networks of {len(campaign.recipes)} recipes")
+    for bundle in event.restored:
+        phase = Phase.RESUMING
+        if bundle.result is not None:
+            phase = Phase.COMMITTED if bundle.receipt else Phase.TRAINED
+        held = hold(campaign.assignments[bundle.index], phase)
+        held.untrained, held.result = set(bundle.untrained), bundle.result
+        facts.add(held, f"found on disk, {phase.value}", now)
+
+
+def campaign_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
+    assert isinstance(event.call, act.FetchCampaign)
+    facts.retries.put_off(event.call.campaign, now)
+    facts.say_once(f"campaign {event.call.campaign[:16]} refused: {event.detail}")
+
+
+def check_fetched(facts: PeerFacts, event: on.CheckFetched, now: float) -> None:
+    assert isinstance(event.call, act.FetchCheck)
+    facts.checks.take(facts.checks.items[event.call.check], CheckHappened.FETCHED)
+    if facts.leaving is None:
+        facts.do(act.DoCheck(event.call.check))
+
+
+def check_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
+    assert isinstance(event.call, act.FetchCheck)
+    put_off_check(facts, facts.checks.items[event.call.check], f"check refused: {event.detail}", now)
+
+
+def poll_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
+    facts.say_once(f"refused: {event.detail}")
+    back_off(facts, now)
+
+
+REPLIES: dict[type[on.CallEnded], Callable[[PeerFacts, Any, float], None]] = {
+    on.InboxReceived: inbox_received,
+    on.AnswerTaken: answer_taken,
+    on.ResultAccepted: result_accepted,
+    on.ResultDuplicate: result_duplicate,
+    on.PartUploaded: part_uploaded,
+    on.StatesOpened: states_opened,
+    on.CampaignFetched: campaign_fetched,
+    on.CheckFetched: check_fetched,
+}
+REFUSALS: dict[type[act.CoordinatorCall], Callable[[PeerFacts, on.CallRefused, float], None]] = {
+    act.Poll: poll_refused,
+    act.SubmitAnswer: answer_refused,
+    act.SubmitResult: result_refused,
+    act.UploadPart: part_refused,
+    act.OpenStates: opening_refused,
+    act.FetchCampaign: campaign_refused,
+    act.FetchCheck: check_refused,
+}

@@ -1,0 +1,277 @@
+"""What to do next: one rule a function, one list in order of priority. A rule looks at facts and adds actions.
+
+Rules never wait. What they begin (a call, a claim, a fetch) is noted as under way, and its event ends it.
+"""
+
+import enum
+from collections.abc import Callable
+from math import inf
+
+from peer.state.actions import (
+    AnnouncePresence,
+    Claim,
+    Exit,
+    FetchCampaign,
+    FetchCheck,
+    FetchDataset,
+    Poll,
+    RenewClaims,
+    ResumeClaims,
+    StopTrainer,
+    SubmitAnswer,
+    SubmitResult,
+    Train,
+)
+from peer.state.facts import PeerFacts
+from peer.state.held import UNFINISHED, CheckPhase, Happened, Holdings, Phase
+
+HELD_NAMED_MAX = 64  # results in one heartbeat, the message's own limit
+RENEWALS_A_LEASE = 4  # two may fail, and the lease still stands
+CLAIM_AHEAD_SECONDS = 600.0
+CLAIMS_AT_ONCE_MAX = 16
+HOLDINGS_MAX = 48  # heartbeats name at most 64; about 1.5 GB of states for the smallest recipes
+FREE_BYTES_MIN = 512 * 1024 * 1024
+
+
+# -- shut down --------------------------------------------------------------------------------------------------------
+
+
+def leave_when_done(facts: PeerFacts, now: float) -> None:
+    """--until-done: every campaign is over, we hold nothing, and no check is in hand."""
+    if not facts.settings.until_done or facts.held.items or facts.checks.items or not facts.campaign_states:
+        return
+    if all(state in ("complete", "cancelled") for state in facts.campaign_states.values()):
+        facts.leave(now)
+
+
+def stop_trainer(facts: PeerFacts, now: float) -> None:
+    leaving = facts.leaving
+    if leaving is not None and not leaving.trainer_asked:
+        leaving.trainer_asked = True
+        facts.do(StopTrainer())
+
+
+def give_back(facts: PeerFacts, now: float) -> None:
+    """Free for others at once; the files stay, in case nobody takes them."""
+    leaving = facts.leaving
+    if leaving is None or leaving.given_back or not leaving.trainer_stopped or facts.claiming is not None:
+        return
+    leaving.given_back = True
+    unfinished: dict[str, list[int]] = {}
+    for held in facts.held.of(*UNFINISHED):
+        unfinished.setdefault(held.id.campaign, []).append(held.id.index)
+        facts.tell(held.id, "given back, its files kept", now)
+    for campaign, indices in unfinished.items():
+        facts.release(campaign, tuple(indices))
+
+
+def leave_now(facts: PeerFacts, now: float) -> None:
+    """When nothing is under way any more, or it takes too long: say what is kept, and end."""
+    leaving = facts.leaving
+    if leaving is None:
+        return
+    settled = leaving.given_back and facts.call is None and not facts.releasing
+    if not settled and now < leaving.by:
+        return
+    facts.say(f"stopped. {facts.figures.networks} networks trained, {facts.figures.checks} checks done this time")
+    for held in facts.held.of(*UNFINISHED, Phase.SIGNING):
+        trained = held.networks - len(held.untrained)
+        facts.say(
+            f"  saved: {held.name}: {trained} of {held.networks} networks trained, the others as far as they are;"
+            " given back, resumed if still free"
+        )
+    for held in facts.held.of(Phase.TRAINED):
+        facts.say(f"  saved: {held.name}: finished, kept on disk, handed in next time")
+    for held in facts.held.of(Phase.COMMITTED):
+        facts.say(f"  saved: {held.name}: handed in; if it is challenged meanwhile, come back to open it")
+    facts.exited = True
+    facts.do(Exit(leaving.error))
+
+
+# -- the coordinator: one call at a time ------------------------------------------------------------------------------
+
+
+def send_answers(facts: PeerFacts, now: float) -> None:
+    if facts.checks.items and facts.may_call(now):
+        for check in facts.checks.of(CheckPhase.ANSWERED):
+            assert check.answer is not None
+            return facts.start_call(SubmitAnswer(check.id, check.answer))
+
+
+def hand_in(facts: PeerFacts, now: float) -> None:
+    held = facts.held.first(Phase.TRAINED)
+    if held is not None and facts.may_call(now):
+        assert held.result is not None
+        facts.start_call(SubmitResult(held.id, held.result))
+
+
+def open_states(facts: PeerFacts, now: float) -> None:
+    if facts.openings and facts.may_call(now):
+        facts.start_call(next(iter(facts.openings.values())))
+
+
+def upload_parts(facts: PeerFacts, now: float) -> None:
+    if facts.uploads and facts.may_call(now):
+        facts.start_call(next(iter(facts.uploads.values())))
+
+
+def learn_campaigns(facts: PeerFacts, now: float) -> None:
+    if facts.unknown_campaigns and facts.may_call(now):
+        for digest in facts.unknown_campaigns:
+            if facts.retries.ready(digest, now):
+                return facts.start_call(FetchCampaign(digest))
+
+
+def fetch_checks(facts: PeerFacts, now: float) -> None:
+    """When the data are here."""
+    if facts.checks.items and facts.may_call(now):
+        for check in facts.checks.of(CheckPhase.REQUESTED):
+            if facts.has_datasets(check.campaign):
+                return facts.start_call(FetchCheck(check.id, check.request))
+
+
+def poll(facts: PeerFacts, now: float) -> None:
+    if now >= facts.poll_at and facts.may_call(now):
+        facts.poll_at = now + facts.settings.poll_seconds
+        committed = [held.result for held in facts.held.of(Phase.COMMITTED) if held.result is not None]
+        facts.start_call(
+            Poll(
+                holding=tuple(committed[:HELD_NAMED_MAX]),
+                device=facts.device or facts.settings.device,
+                steps_per_second=facts.figures.steps_per_second,
+                networks_trained=facts.figures.networks,
+                checks_done=facts.figures.checks,
+            )
+        )
+
+
+# -- claims and work --------------------------------------------------------------------------------------------------
+
+
+def renew_claims(facts: PeerFacts, now: float) -> None:
+    if facts.renewing is None and facts.campaigns and now >= facts.renew_at:
+        shortest = min(campaign.policy.lease_seconds for campaign in facts.campaigns.values())
+        facts.renew_at = now + shortest / RENEWALS_A_LEASE
+        facts.renewing = RenewClaims(tuple(facts.campaigns))
+        facts.do(facts.renewing)
+
+
+def fetch_datasets(facts: PeerFacts, now: float) -> None:
+    if facts.fetching is None:
+        for digest in facts.missing_datasets:
+            if now >= facts.dataset_retries.get(digest, -inf):
+                facts.fetching = digest
+                facts.do(FetchDataset(digest))
+                return
+
+
+def start_training(facts: PeerFacts, now: float) -> None:
+    """Give the training process what has its data; the rest waits for them."""
+    if facts.held.phases[Phase.WAITING]:
+        for held in list(facts.held.of(Phase.WAITING)):
+            if held.data_set is None or held.data_set in facts.datasets:
+                facts.take(held, Happened.DATA_READY, now)
+                facts.do(Train(held.id))
+
+
+def resume_claims(facts: PeerFacts, now: float) -> None:
+    """What an earlier run left half trained is ours again if nobody took it meanwhile."""
+    facts.claim_at = inf
+    if facts.claiming is not None or not facts.held.phases[Phase.RESUMING]:
+        return
+    found: dict[str, list[int]] = {}
+    for held in facts.held.of(Phase.RESUMING):
+        found.setdefault(held.id.campaign, []).append(held.id.index)
+    for campaign, indices in found.items():
+        if facts.rested(campaign, now):
+            facts.claiming = ResumeClaims(campaign, tuple(indices))
+            return facts.do(facts.claiming)
+
+
+def claim_work(facts: PeerFacts, now: float) -> None:
+    """In the running campaign of the highest priority that has its data here and is not resting."""
+    if facts.claiming is not None:
+        return
+    wanted = claims_wanted(
+        facts.held, facts.settings.threads, facts.width, facts.figures.steps_per_second, facts.free_bytes
+    )
+    running = [digest for digest in facts.campaigns if facts.campaign_states.get(digest) == "running"]
+    if not wanted or not running:
+        return
+    ready = [digest for digest in running if facts.has_datasets(digest)]
+    if not ready:
+        what = f"data set {facts.fetching[:16]}" if facts.fetching else "data sets"
+        facts.figures.waits_for = f"{what} from the coordinator"
+        return
+    rested = [digest for digest in ready if facts.rested(digest, now)]
+    if not rested:
+        return
+    best = max(rested, key=lambda digest: (facts.campaigns[digest].priority, digest))
+    facts.claiming = Claim(best, wanted)
+    facts.do(facts.claiming)
+
+
+def claims_wanted(held: Holdings, threads: int, width: int, steps_per_second: float, free_bytes: int) -> int:
+    """How many assignments to claim now, so that nothing waits for a claim and nothing is hoarded.
+
+    On processors a bundle in training is kept busy by as many networks as there are threads; one more waits behind it.
+    A GPU takes `width` networks at once, but no more than its measured speed trains in CLAIM_AHEAD_SECONDS. Results
+    that wait for their check keep their states on disk, so their number is bounded too, and so is a full disk.
+    """
+    training = held.count(*UNFINISHED)
+    room = HOLDINGS_MAX - len(held.items)
+    if room <= 0 or free_bytes <= FREE_BYTES_MIN:
+        return 0
+    if not width:
+        return int(training < 2 and sum(len(h.untrained) for h in held.of(*UNFINISHED)) < 2 * threads + 4)
+    if training < 2:
+        return min(room, 2 - training)  # the first ones are the measurement
+    untrained = sum(len(h.untrained) for h in held.of(*UNFINISHED))
+    steps = sum(len(h.untrained) * h.steps for h in held.of(*UNFINISHED))
+    affordable = CLAIM_AHEAD_SECONDS * steps_per_second
+    if untrained >= width or steps >= affordable:
+        return 0
+    share = min((width - untrained) / max(untrained, 1), (affordable - steps) / max(steps, 1))
+    return max(1, min(room, CLAIMS_AT_ONCE_MAX, int(share * training)))
+
+
+def announce_presence(facts: PeerFacts, now: float) -> None:
+    if now >= facts.presence_at:
+        facts.presence_at = now + facts.settings.presence_seconds
+        facts.do(AnnouncePresence(facts.device or facts.settings.device, facts.figures.steps_per_second))
+
+
+# -- the order --------------------------------------------------------------------------------------------------------
+
+
+class When(enum.Enum):
+    ALWAYS = enum.auto()
+    WORKING = enum.auto()
+    LEAVING = enum.auto()
+
+
+RULES: tuple[tuple[When, Callable[[PeerFacts, float], None]], ...] = (
+    # shut down
+    (When.WORKING, leave_when_done),
+    (When.LEAVING, stop_trainer),
+    # the coordinator, one call at a time: others wait for our answers, then for our results
+    (When.ALWAYS, send_answers),
+    (When.ALWAYS, hand_in),
+    (When.ALWAYS, open_states),
+    (When.ALWAYS, upload_parts),
+    (When.WORKING, learn_campaigns),
+    (When.WORKING, fetch_checks),
+    (When.WORKING, poll),
+    # keep what we hold
+    (When.WORKING, renew_claims),
+    # take up work
+    (When.WORKING, fetch_datasets),
+    (When.WORKING, start_training),
+    (When.WORKING, resume_claims),
+    (When.WORKING, claim_work),
+    # idle
+    (When.WORKING, announce_presence),
+    # and the end of it
+    (When.LEAVING, give_back),
+    (When.LEAVING, leave_now),
+)
