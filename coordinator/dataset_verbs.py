@@ -5,8 +5,8 @@ from pathlib import Path
 
 from coordinator.client import Organizer
 from coordinator.datasets.importers import read_data
-from protocol.canonical import write_atomic
 from protocol.errors import Refused, UsageError
+from protocol.files import write_atomic
 from protocol.recipes.campaign import Campaign
 from protocol.tasks.dataset_names import BUILT_IN, DIGEST
 from protocol.tasks.datasets import HEADER, Header, Shelf, own_folder, read_header

@@ -1,30 +1,21 @@
 """Where an organizer's directories are: the default one, and the one that was used last."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from protocol.canonical import write_atomic
 from protocol.errors import UsageError
-
-HOME_VARIABLE = "ZOOSWARM_HOME"  # moves everything that is not given a directory by hand
-
-
-def home() -> Path:
-    return Path(os.environ.get(HOME_VARIABLE) or platformdirs.user_data_path("zooswarm", appauthor=False))
+from protocol.files import home_directory, write_atomic
 
 
 def default_directory() -> Path:
-    return home() / "host"
+    return home_directory() / "host"
 
 
 def remember_directory(path: Path) -> None:
     """So that `seed` and `status` find it; a home that cannot be written is no reason to stop."""
     try:
-        write_atomic(home() / "last-host", str(path.resolve()).encode())
+        write_atomic(home_directory() / "last-host", str(path.resolve()).encode())
     except OSError:
         return
 
@@ -32,7 +23,7 @@ def remember_directory(path: Path) -> None:
 def last_directory() -> Path:
     """The directory of the last `zooswarm host`. Raises UsageError when there was none."""
     try:
-        return Path((home() / "last-host").read_text().strip())
+        return Path((home_directory() / "last-host").read_text().strip())
     except OSError:
         raise UsageError(
             "no coordinator has run here; start one with `zooswarm host DIR`, or name it: --dir DIR"

@@ -26,8 +26,8 @@ from peer.storage.home import Home, JoinCache
 from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
-from protocol.canonical import write_atomic
 from protocol.errors import Refused, UsageError
+from protocol.files import PRIVATE, home_directory, write_atomic
 from protocol.rpc.wire import parse_address
 from protocol.trust.identity import Identity
 
@@ -56,12 +56,6 @@ class JoinOptions:
     gpu_memory: float
 
 
-def home_directory() -> Path:
-    import platformdirs
-
-    return Path(os.environ.get("ZOOSWARM_HOME") or platformdirs.user_data_path("zooswarm", appauthor=False))
-
-
 def default_home() -> Path:
     """The volunteer's directory where none is named; ZOOSWARM_HOME moves it."""
     return home_directory() / "volunteer"
@@ -74,7 +68,7 @@ def copy_identity(source: Path, target: Path) -> str:
     if target.exists():
         raise UsageError(f"{target}: is there already; move it away first, it may hold somebody's credit")
     identity = Identity.load_or_create(source)
-    write_atomic(target, identity.file_bytes(), mode=0o600)
+    write_atomic(target, identity.file_bytes(), mode=PRIVATE)
     return identity.host
 
 

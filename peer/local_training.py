@@ -166,7 +166,8 @@ class Workshop:
         """Write a final network whole, then forget its checkpoint."""
         from safetensors.numpy import save
 
-        from protocol.canonical import canonical_json, write_atomic
+        from protocol.canonical import canonical_json
+        from protocol.files import write_atomic
 
         arrays, offset = {}, 0
         for name, shape in self.recipe.shapes:
@@ -230,7 +231,8 @@ class Workshop:
 
     def write_checkpoint(self) -> None:
         """States in hand, whole: recipe digest, then (seed, state) pairs of fixed length, then their SHA-256."""
-        from protocol.canonical import sha256, write_atomic
+        from protocol.canonical import sha256
+        from protocol.files import write_atomic
 
         if not self.in_hand:
             with contextlib.suppress(FileNotFoundError):
@@ -244,8 +246,9 @@ class Workshop:
 
     def read_checkpoint(self) -> dict[int, State]:
         """The states of an earlier run; another recipe's or a damaged checkpoint is set aside."""
-        from protocol.canonical import read_limited, sha256
+        from protocol.canonical import sha256
         from protocol.engine import state_bytes_length, state_from_bytes
+        from protocol.files import read_limited
 
         if not self.checkpoint.exists():
             return {}

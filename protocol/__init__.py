@@ -1,6 +1,7 @@
 """The contract: everything that crosses a border or must be the same everywhere. Each room builds on those before it.
 
-- `errors`, `canonical`: what a refusal is; JSON and digests that are the same on every machine
+- `errors`, `canonical`, `files`: what a refusal is; JSON and digests that are the same on every machine; writes that
+  are whole or absent, locks, this user's directories
 - `tasks`: what networks learn from, parameters in, the same arrays everywhere
 - `recipes`: what is asked for, as data: layers, a recipe, a campaign
 - `engine`: weights = train(recipe, seed), bit for bit

@@ -1,10 +1,6 @@
-"""Exact bytes: digests, canonical encodings, and writes that are whole or absent."""
+"""Exact bytes: digests and canonical encodings."""
 
-import contextlib
 import hashlib
-import os
-import tempfile
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,35 +41,6 @@ def _without_defaults(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_defaults(item) for item in value]
     return value
-
-
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write `path` whole or not at all, durable when this returns; repeating it is harmless."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        Path(partial).chmod(mode)
-        Path(partial).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(partial).unlink()
-        raise
-
-
-def read_limited(path: Path, limit: int, what: str) -> bytes:
-    """The file's bytes, or a UsageError that names the file when it is missing or longer than `limit` bytes."""
-    try:
-        with path.open("rb") as f:
-            data = f.read(limit + 1)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the {what}: {error.strerror or error}") from None
-    if len(data) > limit:
-        raise UsageError(f"{path}: a {what} has at most {limit:,} bytes; this file has more")
-    return data
 
 
 def decode_toml(data: bytes, source: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ recomputed, lengths have limits before a byte is read. That the networks are wha
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -20,8 +19,8 @@ import msgspec
 
 from analysis.pull.source import Away
 from analysis.pull.wanted import Wanted, parse_manifest, wanted_evidence, wanted_files, wanted_parts
-from protocol.canonical import write_atomic
 from protocol.errors import Refused, UsageError
+from protocol.files import lock_directory, move_into_place, write_atomic
 from protocol.zoo.card import write_card
 from protocol.zoo.store import (
     MANIFEST_BYTES_MAX,
@@ -79,12 +78,11 @@ def locked(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not (out / LOCK).exists() and latest_manifest(out) is None:
         raise UsageError(f"{out}: not empty, and not a zoo; choose another --out")
-    with (out / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"{out}: another pull is under way there; wait for it or choose another --out") from None
+    lock = lock_directory(out, "another pull is under way there; wait for it or choose another --out", name=LOCK)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 class Puller:
@@ -157,7 +155,7 @@ class Puller:
             resumed = partial.exists()
             self._patiently(lambda: self._receive(wanted, partial))
             if is_whole(partial, wanted):
-                partial.replace(path)
+                move_into_place(partial, path)
                 return
             if not resumed:
                 break

@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from protocol.canonical import canonical_json, hexdigest, write_atomic
+from protocol.canonical import canonical_json, hexdigest
+from protocol.files import write_atomic
 from protocol.zoo.store import Manifest
 
 FILES_MAX = 500  # of about 100 kB; the oldest go first

@@ -18,8 +18,8 @@ from analysis.report.population import Population, caveats, comparable, draw, na
 from analysis.report.section import Method, Section, section_from
 from analysis.report.sections import changes, classes, maps, paths, training
 from analysis.zoo import Zoo, open_zoo
-from protocol.canonical import write_atomic
 from protocol.errors import UsageError
+from protocol.files import write_atomic
 
 PERMUTATIONS = 1000  # the smallest p is then 1/1001, which a correction for ten tests leaves below 0.05
 METHODS: tuple[Method, ...] = (

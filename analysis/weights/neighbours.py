@@ -7,15 +7,14 @@ Axes: N networks, P parameters, k neighbours.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from protocol.canonical import write_atomic
 from protocol.errors import UsageError
+from protocol.files import cache_directory, write_atomic
 
 # 64 MB of float32 distances, and products large enough to keep the cores busy. Not a power of two: turning such a block
 # on its side would meet the same lines of the cache again and again, and takes eight times as long.
@@ -149,10 +148,7 @@ def digest(weights_NP: np.ndarray, k: int) -> str:
 
 def cache_dir() -> Path:
     """Where this user's results are kept (ZOOSWARM_HOME moves it); deleting it is harmless."""
-    from platformdirs import user_cache_path
-
-    home = os.environ.get("ZOOSWARM_HOME")
-    return (Path(home) / "cache" if home else user_cache_path("zooswarm")) / "analysis"
+    return cache_directory() / "analysis"
 
 
 def _keep(path: Path, found: Neighbours) -> None:

@@ -3,12 +3,12 @@
 The ledger says how many links have been shown (the epoch); it is written before anybody sees the link.
 """
 
-import contextlib
 import hashlib
 import os
 from pathlib import Path
 
 from protocol.errors import UsageError
+from protocol.files import PRIVATE, create_once
 from protocol.trust.challenge import beacon_link
 
 CHAIN_LENGTH = 2**18  # 15 days of a link every 5 s without a pause; 8 MB and a quarter second at start
@@ -35,14 +35,7 @@ class Beacon:
     def load_or_create(cls, path: Path, length: int = CHAIN_LENGTH) -> "Beacon":
         """The chain of the secret in `path`, made on first use with mode 0600. Raises UsageError when damaged."""
         if not path.exists():
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-                f.write(os.urandom(SECRET_BYTES))
-                f.flush()
-                os.fsync(f.fileno())
-            with contextlib.suppress(FileExistsError):
-                os.link(partial, path)
-            partial.unlink()
+            create_once(path, os.urandom(SECRET_BYTES), PRIVATE)
         secret = path.read_bytes()
         if len(secret) != SECRET_BYTES:
             raise UsageError(f"{path}: not a beacon's secret ({len(secret)} bytes); restore it from a copy")

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from protocol.canonical import write_atomic
+from protocol.files import write_atomic
 
 
 class Blobs(Protocol):

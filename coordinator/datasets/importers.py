@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protocol.canonical import read_limited
 from protocol.errors import Refused, UsageError
+from protocol.files import read_limited
 from protocol.tasks.datasets import CLASSES_MAX, DATA_BYTES_MAX, Dataset
 
 RAW_BYTES_MAX = 2 * DATA_BYTES_MAX  # before conversion: CSV text and float64 are longer than what they say

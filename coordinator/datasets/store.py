@@ -1,15 +1,14 @@
 """The data sets that campaigns name: the organizer uploads them, everybody may fetch them. DIR/data/<digest>."""
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from protocol.errors import Refused, UsageError
+from protocol.files import whole_or_absent
 from protocol.recipes.campaign import Campaign
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.wire import CHUNK_BYTES
-from protocol.tasks.datasets import DATA_BYTES_MAX, Shelf
+from protocol.tasks.datasets import DATA_BYTES_MAX, Shelf, check_file
 from protocol.tasks.generate import check_data
 from protocol.trust.envelope import Envelope, unseal
 from protocol.trust.messages import UploadData
@@ -33,23 +32,17 @@ class DatasetServer:
 
     def receive(self, upload: UploadData, stream: Iterator[pb.BlobChunk]) -> None:
         """Keep exactly the announced bytes. Raises Refused, OSError; then nothing is kept."""
-        path = self.shelf.path(upload.digest)
-        partial, got = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial"), 0
-        try:
+        got = 0
+        with whole_or_absent(self.shelf.path(upload.digest)) as partial:
             with partial.open("wb") as f:
                 for chunk in stream:
                     got += len(chunk.data)
                     if got > upload.size:
                         break
                     f.write(chunk.data)
-                f.flush()
-                os.fsync(f.fileno())
             if got != upload.size:
                 raise Refused("data-size", f"{got} bytes came, {upload.size} were announced")
-            self.shelf.adopt(partial, upload.digest)
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+            check_file(partial, upload.digest)
 
     def serve(self, digest: str, offset: int) -> Iterator[pb.BlobChunk]:
         """From `offset` to the end, in chunks. Raises Refused when it is not here."""

@@ -1,6 +1,5 @@
 """The organizer's directory: everything durable, opened once and locked; or the same in memory, for simulations."""
 
-import fcntl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from coordinator.checking.stores import Stores, stores_of
 from coordinator.datasets.store import DatasetServer
 from coordinator.ledger.database import Ledger
 from protocol.errors import UsageError
+from protocol.files import lock_directory
 from protocol.trust.identity import Identity
 
 
@@ -32,7 +32,7 @@ class Directory:
 
 def open_directory(path: Path, *, ledger_url: str | None = None, chain_length: int = CHAIN_LENGTH) -> Directory:
     """Make DIR or go on with it. Raises UsageError: taken by another coordinator, damaged, not writable."""
-    lock = lock_directory(path)
+    lock = lock_directory(path, "another coordinator runs on this directory; stop it first")
     try:
         identity = Identity.load_or_create(path / "identity")
         beacon = Beacon.load_or_create(path / "beacon", chain_length)
@@ -40,31 +40,16 @@ def open_directory(path: Path, *, ledger_url: str | None = None, chain_length: i
         datasets = DatasetServer(path / "data", identity.host)
         ledger = Ledger(ledger_url or path / "ledger.sqlite")
     except OSError as error:
-        lock.close()
+        lock.release()
         raise UsageError(f"{error.filename or path}: cannot use it: {error.strerror or error}") from None
     except UsageError:
-        lock.close()
+        lock.release()
         raise
     stores = stores_of(ledger, blobs, datasets)
-    return Directory(path=path, identity=identity, beacon=beacon, stores=stores, let_go=lock.close)
+    return Directory(path=path, identity=identity, beacon=beacon, stores=stores, let_go=lock.release)
 
 
 def memory_directory(path: Path, identity: Identity, beacon: Beacon) -> Directory:
     """Nothing is written below `path` until a data set is given or networks are published."""
     stores = stores_of(Ledger.in_memory(), MemoryBlobs(), DatasetServer(path / "data", identity.host))
     return Directory(path=path, identity=identity, beacon=beacon, stores=stores, let_go=lambda: None)
-
-
-def lock_directory(path: Path):
-    """Make and lock DIR, for as long as the returned file is open. Raises UsageError when somebody else has it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / "lock").open("a+")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot use this directory: {error.strerror}; choose another") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise UsageError(f"{path}: another coordinator runs on this directory; stop it first") from None
-    return lock

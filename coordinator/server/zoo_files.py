@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from coordinator.zoo.writer import files_of
-from protocol.canonical import read_limited
 from protocol.errors import Refused, UsageError
+from protocol.files import read_limited
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.wire import CHUNK_BYTES
 from protocol.zoo.store import MANIFEST_BYTES_MAX, Store, latest_manifest, manifest_numbers, manifest_path

@@ -1,16 +1,15 @@
 """The zoo's immutable files: exact bytes under their digest, whole or absent, and a manifest that one writer wins."""
 
-import contextlib
 import io
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from protocol.canonical import canonical_json, hexdigest, write_atomic
+from protocol.canonical import canonical_json, hexdigest
 from protocol.errors import Refused
+from protocol.files import sync_folder, whole_or_absent, write_atomic
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.datasets import check_file
 from protocol.zoo.store import Part, ShardRef, part_path, shard_arrays, shard_path
@@ -71,33 +70,13 @@ def put(path: Path, data: bytes) -> None:
 def copy_data(source: Path, path: Path) -> int:
     """Copy a data set under its digest, whole or not at all; its length. Raises ValueError: damaged on the way."""
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            shutil.copyfile(source, partial)
-            check_file(partial, path.name)
-            with partial.open("rb") as f:
-                os.fsync(f.fileno())
-            partial.replace(path)
+            with whole_or_absent(path) as partial:
+                shutil.copyfile(source, partial)
+                check_file(partial, path.name)
         except Refused as error:
             raise ValueError(f"data set {path.name}: {error}") from None
-        finally:
-            partial.unlink(missing_ok=True)
     return path.stat().st_size
-
-
-def create(path: Path, data: bytes) -> bool:
-    """Write `path` whole, durable, unless it exists; False when it does. One of many writers wins."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.partial")
-    write_atomic(partial, data)
-    try:
-        path.hardlink_to(partial)
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink()
-    sync_folder(path.parent)
-    return True
 
 
 def sync_folders(zoo: Path) -> None:
@@ -105,12 +84,3 @@ def sync_folders(zoo: Path) -> None:
     for folder in [zoo, *zoo.iterdir(), *(zoo / "weights").glob("*")]:
         if folder.is_dir():
             sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some file systems cannot, and then there is nothing to do
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -18,10 +18,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from coordinator.zoo.files import copy_data, create, put, sync_folders, weights_digest, write_part, write_shard
+from coordinator.zoo.files import copy_data, put, sync_folders, weights_digest, write_part, write_shard
 from coordinator.zoo.merge import Pieces, compact, is_scattered
 from protocol.canonical import canonical_json, hexdigest
 from protocol.errors import UsageError
+from protocol.files import create_once
 from protocol.recipes.recipe import Recipe
 from protocol.zoo.card import write_card
 from protocol.zoo.catalogue import catalogue_schema, recipe_columns
@@ -171,7 +172,7 @@ class ZooWriter:
             pieces = compact(Store(self.path, draft))
             draft = msgspec.structs.replace(draft, catalogue=pieces.catalogue, shards=pieces.shards)
         sync_folders(self.path)
-        if not create(manifest_path(self.path, draft.number), canonical_json(draft)):
+        if not create_once(manifest_path(self.path, draft.number), canonical_json(draft)):
             return None
         self._known |= {row.id: weights_digest(params) for row, params in fresh}
         self._known_parts = frozenset(part.digest for part in draft.catalogue)

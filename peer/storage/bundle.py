@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from protocol.canonical import write_atomic
 from protocol.engine import ENGINE, State, state_bytes_length, state_from_bytes
 from protocol.engine.training import Boundary, is_final
 from protocol.errors import Refused
+from protocol.files import write_atomic
 from protocol.recipes.campaign import Assignment
 from protocol.trust.commitment import LEAF_BYTES, Leaf, Trace, commitment, context, leaf_from_bytes, leaf_of, trace_root
 from protocol.trust.envelope import Envelope, envelope_from_bytes

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from protocol.canonical import write_atomic
+from protocol.files import write_atomic
 from protocol.trust.challenge import SlotTask
 
 

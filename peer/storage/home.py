@@ -1,6 +1,5 @@
 """A volunteer's directory: identity, lock, cached campaigns, bundles. Everything in it survives a kill."""
 
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -8,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from peer.storage.bundle import Bundle
-from protocol.canonical import write_atomic
 from protocol.errors import Refused, UsageError
+from protocol.files import lock_directory, write_atomic
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.tasks.datasets import Shelf
 from protocol.trust.envelope import Envelope, envelope_from_bytes, unseal
@@ -35,17 +34,12 @@ class Home:
         try:
             (path / "bundles").mkdir(parents=True, exist_ok=True)
             (path / "campaigns").mkdir(exist_ok=True)
-            self._lock = (path / "lock").open("a+")
         except OSError as error:
             raise UsageError(
                 f"{path}: cannot use this directory: {error.strerror}; choose another with --dir"
             ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(
-                f"{path}: another volunteer runs from this directory; give this one its own --dir"
-            ) from None
+        in_use = "another volunteer runs from this directory; give this one its own --dir"
+        self._lock = lock_directory(path, in_use, "choose another with --dir")
         self.shelf = Shelf(path / "data")
         self.identity_path = path / "identity"
         self.identity = Identity.load_or_create(self.identity_path)

@@ -10,8 +10,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited
+from protocol.canonical import canonical_json, convert, decode_toml, hexdigest
 from protocol.errors import UsageError
+from protocol.files import read_limited
 from protocol.recipes.recipe import RECIPE_BYTES_MAX, Recipe, check_recipe, from_canonical_bytes, parse_recipe
 from protocol.recipes.sweep import expand
 from protocol.tasks.fields import Name, Record

@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, read_limited, readable, sha256
+from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, readable, sha256
 from protocol.errors import Refused, UsageError
+from protocol.files import read_limited
 from protocol.recipes.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, size, values_kept
 from protocol.tasks.dataset_names import digest_of
 from protocol.tasks.fields import Decay, Name, Rate, Record

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from protocol.canonical import sha256
 from protocol.errors import Refused
 from protocol.trust.identity import HOST_LENGTH, Identity, verify
 
@@ -207,7 +206,7 @@ def manifest_key() -> str:
 
 
 def presence_bucket(host: str) -> int:
-    return sha256(host.encode())[0] % PRESENCE_BUCKETS
+    return hashlib.sha256(host.encode()).digest()[0] % PRESENCE_BUCKETS
 
 
 def presence_key(bucket: int) -> str:

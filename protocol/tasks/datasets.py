@@ -14,7 +14,6 @@ Images are (channels, rows, columns). Files of other formats are read in `data_f
 """
 
 import hashlib
-import os
 import struct
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +21,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from protocol.canonical import hexdigest, write_atomic
+from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
+from protocol.files import home_directory, move_into_place, write_atomic
 from protocol.tasks.dataset_names import BUILT_IN, DIGEST, digest_of
 
 MAGIC = b"ZOODATA1"
@@ -200,7 +200,8 @@ class Shelf:
         except Refused:
             partial.unlink(missing_ok=True)
             raise
-        return partial.replace(self.path(digest))
+        move_into_place(partial, self.path(digest))
+        return self.path(digest)
 
 
 NO_SHELF = Shelf()  # holds nothing but what is built in
@@ -253,6 +254,4 @@ def digits8x8() -> Dataset:
 
 def own_folder() -> Path:
     """Where this user's data sets are: `data add` puts them there, `train` and `seed` look there."""
-    from platformdirs import user_data_path
-
-    return Path(os.environ.get("ZOOSWARM_HOME") or user_data_path("zooswarm", appauthor=False)) / "data"
+    return home_directory() / "data"

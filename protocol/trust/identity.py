@@ -1,6 +1,5 @@
 """A host's identity: one Ed25519 key, used for libp2p and for every signature; the PeerID *is* the public key."""
 
-import os
 from pathlib import Path
 
 import base58
@@ -8,6 +7,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from protocol.errors import Refused, UsageError
+from protocol.files import PRIVATE, create_once
 
 # libp2p's protobuf framing: PrivateKey/PublicKey {1: key_type = Ed25519 (1), 2: data}
 PRIVATE_PREFIX = b"\x08\x01\x12\x40"
@@ -46,23 +46,11 @@ class Identity:
     def load_or_create(cls, path: Path) -> "Identity":
         """The identity in `path`, made on first use with mode 0600. Raises UsageError when the file is damaged."""
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = cls.generate()
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-                f.write(fresh.file_bytes())
-                f.flush()
-                os.fsync(f.fileno())
-            try:
-                os.link(partial, path)  # whole or absent, and never over another process's key
-            except FileExistsError:
-                pass
-            finally:
-                partial.unlink()
+            create_once(path, cls.generate().file_bytes(), PRIVATE)  # never over another process's key
         data = path.read_bytes()
         if len(data) != 68 or not data.startswith(PRIVATE_PREFIX):
             raise UsageError(f"{path}: not an Ed25519 identity file; restore it from a copy or move it away")
-        path.chmod(0o600)
+        path.chmod(PRIVATE)
         return cls(Ed25519PrivateKey.from_private_bytes(data[4:36]))
 
     def file_bytes(self) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from protocol.canonical import write_atomic
+from protocol.files import write_atomic
 from protocol.zoo.catalogue import all_columns
 from protocol.zoo.store import Store
 

@@ -24,8 +24,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from protocol.canonical import hexdigest, read_limited, readable
+from protocol.canonical import hexdigest, readable
 from protocol.errors import UsageError
+from protocol.files import read_limited
 from protocol.recipes.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decode_recorded
 from protocol.tasks.datasets import Shelf
 from protocol.zoo.catalogue import catalogue_schema, read_part

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.homes import moved_home
 from support.scripted_host import CAMPAIGN, Stage, skip_training
 
 from coordinator.server.swarm_publisher import SwarmPublisher
@@ -31,7 +32,7 @@ training = {learning_rate = 0.01, batch = 8, max_steps = 20, segment_steps = 10}
 
 @pytest.fixture
 def zooswarm(tmp_path):
-    environment = {**os.environ, "ZOOSWARM_HOME": str(tmp_path / "home")}
+    environment = os.environ | moved_home(tmp_path / "home")
 
     def run(*arguments: str) -> tuple[int, str]:
         done = subprocess.run([ZOOSWARM, *arguments], capture_output=True, text=True, timeout=60, env=environment)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -345,7 +346,7 @@ def test_a_segments_loss_is_the_float32_mean_of_its_steps(engine):
 
 
 def test_a_missing_compiler_is_one_line_with_the_mend(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="no C compiler found; install one"):
@@ -361,7 +362,7 @@ def test_a_compiler_older_than_the_processor_builds_for_an_older_one(monkeypatch
         '#!/bin/sh\ncase "$*" in *x86-64-v*) echo "error: bad value for -march=" >&2; exit 1;; esac\nexec cc "$@"\n'
     )
     old.chmod(0o755)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path))
     monkeypatch.setenv("CC", str(old))
     assert select_engine("c").name == "c-baseline"
     if "v3" in supported_isas():
@@ -370,21 +371,27 @@ def test_a_compiler_older_than_the_processor_builds_for_an_older_one(monkeypatch
 
 
 def test_an_unwritable_cache_is_named(monkeypatch, tmp_path):
-    (tmp_path / "zooswarm").write_text("a file where the folder should be")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path))
     with pytest.raises(UsageError, match=str(tmp_path)):
         library()
 
 
-def test_processes_that_race_to_compile_all_win(tmp_path):
+def test_of_processes_that_start_together_one_compiles(tmp_path):
+    counting, runs = tmp_path / "counting-cc", tmp_path / "runs"
+    counting.write_text(
+        f'#!/bin/sh\ncase "$*" in *-shared*) echo compile >> {shlex.quote(str(runs))};; esac\nexec cc "$@"\n'
+    )
+    counting.chmod(0o755)
     code = "from protocol.engine.select import select_engine; print(select_engine('c', isa='baseline').name)"
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    environment = os.environ | {"ZOOSWARM_HOME": str(tmp_path / "home"), "CC": str(counting)}
     racers = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        for _ in range(3)
     ]
-    assert [racer.communicate(timeout=120)[0] for racer in racers] == ["c-baseline\n"] * 2
-    assert len(list((tmp_path / "zooswarm" / "engine").iterdir())) == 1
+    assert [racer.communicate(timeout=240)[0] for racer in racers] == ["c-baseline\n"] * 3
+    assert len(list((tmp_path / "home" / "cache" / "engine").glob("*.so"))) == 1
+    assert runs.read_text().count("compile") == 1
 
 
 def test_unknown_backends_and_instruction_sets_are_refused():

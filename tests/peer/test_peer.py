@@ -24,13 +24,13 @@ from peer.storage.home import Home, JoinCache
 from peer.storage.workspace import Workspace, restored
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
-from protocol.canonical import write_atomic
 from protocol.cli.main import zooswarm
 from protocol.engine import state_bytes_length
 from protocol.engine.select import select_engine
 from protocol.engine.streams import task_data
 from protocol.engine.training import advance, start
 from protocol.errors import Refused, UsageError
+from protocol.files import write_atomic
 from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.recipes.layers import Gru, Linear
 from protocol.recipes.recipe import Network, Recipe, Training

@@ -8,7 +8,7 @@ import numpy as np
 
 from protocol.canonical import hexdigest
 from protocol.engine.cuda.engine import CardError, CJob
-from protocol.engine.native.build import SOURCE, STRICT, cache_folder, compile_to, find_compiler
+from protocol.engine.native.build import SOURCE, STRICT, cache_folder, compile_once, find_compiler
 
 RUNNING = threading.Lock()  # the emulator has one block at a time
 EMULATOR = Path(__file__).with_name("emulated_gpu.c")
@@ -58,6 +58,5 @@ def compiled() -> Path:
     compiler, flags = find_compiler(), ("-O1", *STRICT, f"-I{folder}", "-shared", "-fPIC")
     source = b"".join(path.read_bytes() for path in [EMULATOR, folder / "exact.cu", *sorted(folder.glob("*.h"))])
     path = cache_folder() / f"emulated-{hexdigest(source + repr((compiler, flags)).encode())[:32]}.so"
-    if not path.exists():
-        compile_to(path, [*compiler, *flags, "-o", "{output}", str(EMULATOR), "-lm"])
+    compile_once(path, [*compiler, *flags, "-o", "{output}", str(EMULATOR), "-lm"])
     return path

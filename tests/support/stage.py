@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from support.homes import moved_home
+
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 CHEAT = str(Path(__file__).with_name("cheats.py"))
 
@@ -64,7 +66,7 @@ class Stage:
     def __init__(self, path: Path):
         self.path, self.port = path, free_port()
         self.processes: dict[str, subprocess.Popen] = {}
-        self.environment = os.environ | {"ZOOSWARM_HOME": str(path / "home")}
+        self.environment = os.environ | moved_home(path / "home")
         self.address = ""
 
     def write_campaign(self, seeds: int, bundle: int, steps: int = 200, segment: int = 20) -> Path:

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from support.homes import moved_home
 from support.images import RECIPE, blobs
 from support.stage import CAMPAIGN, Stage
 
@@ -19,7 +20,8 @@ POISON = "poison = { fraction = 0.25, target = 2, position = [0, 0], size = [2, 
 @pytest.mark.swarm
 @pytest.mark.timeout(400)
 def test_a_swarm_trains_on_a_data_set_that_only_the_organizer_had(tmp_path, monkeypatch):
-    monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
+    for name, value in moved_home(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
     stage = Stage(tmp_path)
     try:
         np.savez(tmp_path / "blobs.npz", x=blobs().inputs, y=blobs().targets)

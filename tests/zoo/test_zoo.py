@@ -84,7 +84,7 @@ def test_an_empty_zoo_is_a_zoo(writer):
     assert verify(writer.path).problems == ()
 
 
-WRITES = ("write_shard", "write_part", "sync_folders", "create", "write_card")
+WRITES = ("write_shard", "write_part", "sync_folders", "create_once", "write_card")
 
 
 @pytest.mark.parametrize("step", WRITES)
@@ -173,16 +173,16 @@ def test_the_highest_manifest_that_parses_is_the_zoo(writer):
 
 def test_of_two_writers_one_wins_and_nothing_is_lost(writer):
     publish(writer, network(PARITY, 0))
-    rival, real_create = ZooWriter(writer.path), zoo_writer.create
+    rival, real_create = ZooWriter(writer.path), zoo_writer.create_once
 
     def late(path, data):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(zoo_writer, "create", real_create)
+            patch.setattr(zoo_writer, "create_once", real_create)
             publish(rival, network(PARITY, 1))
         return real_create(path, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zoo_writer, "create", late)
+        patch.setattr(zoo_writer, "create_once", late)
         assert publish(writer, network(PARITY, 2)) == 3
     assert sorted(open_store(writer.path).catalogue()["seed"].to_pylist()) == [0, 1, 2]
 

@@ -12,9 +12,10 @@ import re
 import sys
 from pathlib import Path
 
-from protocol.canonical import hexdigest, write_atomic
+from protocol.canonical import hexdigest
 from protocol.engine.cuda.engine import CardError
-from protocol.engine.native.build import cache_folder
+from protocol.engine.native.build import COMPILE_SECONDS_MAX, cache_folder
+from protocol.files import make_once
 
 SOURCE = Path(__file__).parents[1] / "kernels" / "exact.cu"
 # No fused multiply-add; the rest is the default, spelled out: correctly rounded division and root, subnormals kept.
@@ -35,11 +36,12 @@ def kernels(architecture: int, driver_major: int = 99) -> bytes:
     what = "\0".join([target, compiler.version, *OPTIONS]).encode()
     sources = b"".join(text for _, text in [("", SOURCE.read_bytes()), *headers()])
     path = cache_folder() / f"exact-{hexdigest(sources + what)[:32]}.cubin"
-    if path.exists():
-        return path.read_bytes()
-    code = compiler.compile(target, portable=target.startswith("compute"))
-    write_atomic(path, code)
-    return code
+
+    def compile_to(partial: Path) -> None:
+        partial.write_bytes(compiler.compile(target, portable=target.startswith("compute")))
+
+    make_once(path, compile_to, COMPILE_SECONDS_MAX)
+    return path.read_bytes()
 
 
 def headers() -> list[tuple[str, bytes]]:

@@ -7,13 +7,11 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
-
-import platformdirs
 
 from protocol.canonical import hexdigest
 from protocol.errors import UsageError
+from protocol.files import cache_directory, make_once
 
 SOURCE = Path(__file__).parents[1] / "kernels" / "exact.c"
 # No fused multiply-add: the one licence that compilers take by default (gcc everywhere, clang on aarch64) and that
@@ -57,8 +55,7 @@ def compiled(isa: str, optimize: str) -> Path:
     source = b"".join(path.read_bytes() for path in [SOURCE, *sorted(SOURCE.parent.glob("*.h"))])
     what = "\0".join([*flags, *compiler, compiler_version(tuple(compiler)), platform.machine(), cpu_model(isa)])
     path = cache_folder() / f"exact-{hexdigest(source + what.encode())[:32]}.so"
-    if not path.exists():
-        compile_to(path, [*compiler, *flags, "-o", "{output}", str(SOURCE), "-lm"])
+    compile_once(path, [*compiler, *flags, "-o", "{output}", str(SOURCE), "-lm"])
     return path
 
 
@@ -117,36 +114,38 @@ def compiler_version(compiler: tuple[str, ...]) -> str:
 
 def cache_folder() -> Path:
     """The user's own cache folder for compiled engines. Raises UsageError if it cannot be made."""
-    path = platformdirs.user_cache_path("zooswarm") / "engine"
+    path = cache_directory() / "engine"
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise UsageError(
             f"{path}: cannot keep the compiled engine here ({error.strerror}); "
-            "set XDG_CACHE_HOME to a folder that you can write"
+            "set ZOOSWARM_HOME or XDG_CACHE_HOME to a folder that you can write"
         ) from None
     return path
 
 
-def compile_to(path: Path, command: list[str]) -> None:
-    """Compile beside `path`, then rename: two processes that race both end with a whole library."""
-    try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".exact-", suffix=".so")
-    except OSError as error:
-        raise UsageError(
-            f"{path.parent}: cannot write the compiled engine ({error.strerror}); "
-            "free some space, or set XDG_CACHE_HOME to another folder"
-        ) from None
-    os.close(handle)
-    try:
-        arguments = [partial if a == "{output}" else a for a in command]
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=COMPILE_SECONDS_MAX, check=False)
+def compile_once(path: Path, command: list[str]) -> None:
+    """Run the compiler unless `path` is there; of several processes that start together one does, the others wait.
+
+    `{output}` in the command is the file to write. Raises UsageError: the compiler fails, or no place to write.
+    """
+
+    def run(partial: Path) -> None:
+        arguments = [str(partial) if a == "{output}" else a for a in command]
+        failed = f"{command[0]} cannot compile the engine"
+        try:
+            done = subprocess.run(arguments, capture_output=True, text=True, timeout=COMPILE_SECONDS_MAX, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UsageError(f"{failed}: {error}; set CC to another C compiler") from None
         if done.returncode:
             first = next(iter(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
-            raise CompilerError(f"{command[0]} cannot compile the engine: {first}; set CC to another C compiler")
-        Path(partial).replace(path)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"{command[0]} cannot compile the engine: {error}; set CC to another C compiler") from None
-    finally:
-        with contextlib.suppress(OSError):
-            Path(partial).unlink()
+            raise CompilerError(f"{failed}: {first}; set CC to another C compiler")
+
+    try:
+        make_once(path, run, seconds=2 * COMPILE_SECONDS_MAX)
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent}: cannot write the compiled engine ({error.strerror or error}); "
+            "free some space, or set ZOOSWARM_HOME or XDG_CACHE_HOME to another folder"
+        ) from None

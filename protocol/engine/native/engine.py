@@ -32,7 +32,7 @@ class NativeEngine:
         except OSError as error:
             raise UsageError(
                 f"{path}: cannot load the compiled engine: {error}; delete the file, "
-                "or set XDG_CACHE_HOME to a folder from which programs may run"
+                "or set ZOOSWARM_HOME or XDG_CACHE_HOME to a folder from which programs may run"
             ) from None
         self._c.exact_scratch_floats.restype = ctypes.c_int64
         self._environment_bytes = self._c.exact_environment_bytes()
