@@ -68,8 +68,8 @@ def network_trained(facts: PeerFacts, event: on.NetworkTrained, now: float) -> N
 
 def assignment_trained(facts: PeerFacts, event: on.AssignmentTrained, now: float) -> None:
     held = facts.held.items.get(event.assignment)
-    if held is None or held.phase in (Phase.RESUMING, Phase.WAITING):
-        return  # dropped meanwhile, and perhaps claimed again
+    if held is None or held.phase is not Phase.TRAINING:
+        return  # it crossed our word that we dropped this, and perhaps we have it again
     facts.take(held, Happened.ALL_TRAINED, now)
     held.untrained.clear()
     facts.do(act.SignResult(held.id, event.backend))

@@ -67,28 +67,37 @@ class Worker:
         self.checks: list[CheckFile] = []
         self.waiting: list[tuple[Bundle, int]] = []  # a bundle and a seed of it
         self.active: list[tuple[Bundle, int, State]] = []
+        self.ended = False  # nobody has anything to say to us any more
         self._campaigns: dict[str, Campaign] = {}
 
     def run(self) -> None:
-        while True:
-            busy = bool(self.checks or self.active or self.waiting)
-            if not self._take_commands(wait=not busy):
-                return
-            if self.checks:
-                self._check(self.checks.pop(0))
-            elif self.active or self.waiting:
-                self._refill()
-                self._segment()
+        while not self.ended:
+            self.turn()
 
-    def _take_commands(self, wait: bool) -> bool:
-        while True:
+    @property
+    def busy(self) -> bool:
+        return bool(self.checks or self.active or self.waiting)
+
+    def turn(self) -> None:
+        """Hear commands, then do a check or a segment; waits for a command when there is nothing to do."""
+        self._take_commands(wait=not self.busy)
+        if self.ended:
+            return
+        if self.checks:
+            self._check(self.checks.pop(0))
+        elif self.active or self.waiting:
+            self._refill()
+            self._segment()
+
+    def _take_commands(self, wait: bool) -> None:
+        while not self.ended:
             try:
                 command = self.commands.get(block=wait)
             except queue.Empty:
-                return True
+                return
             match command:
                 case None:
-                    return False
+                    self.ended = True
                 case CheckFile():
                     self.checks.append(command)
                 case TrainBundle():
@@ -149,11 +158,14 @@ class Worker:
         began = time.perf_counter()
         seeds, states = [seed for _, seed, _ in group], [state for _, _, state in group]
         ends = advance(self.engine, recipe, task_data(recipe, self.shelf), seeds, states)
+        self._take_commands(wait=False)  # what was dropped meanwhile may be ours again: its new files begin anew
+        dropped = {id(item) for item in group} - {id(item) for item in self.active}
         self.active = [item for item in self.active if item[0].assignment.recipe is not recipe]
         steps = 0
-        for (bundle, seed, before), boundary in zip(group, ends, strict=True):
+        for item, boundary in zip(group, ends, strict=True):
+            bundle, seed, before = item
             steps += boundary.state.step - before.step
-            if not self._keep(bundle, seed, boundary):
+            if id(item) in dropped or not self._keep(bundle, seed, boundary):
                 continue
             if boundary.final:
                 self._leave(bundle, seed)

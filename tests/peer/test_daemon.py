@@ -3,6 +3,7 @@
 import io
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -24,7 +25,7 @@ class World:
         self.admitted = threading.Event()
         self.claimed = 0
 
-    def perform(self, action):
+    def perform(self, action: Any) -> Any:
         self.performed.append(action)
         answer = self.answer(action)
         if isinstance(action, act.CoordinatorCall | act.FetchDataset | act.HomeAction):
@@ -32,7 +33,7 @@ class World:
         for event in answer or ():
             self.events.emit(event)
 
-    def answer(self, action):
+    def answer(self, action: Any) -> Any:
         match action:
             case act.StartTrainer():
                 return [on.TrainerReady("", 0)]
@@ -64,9 +65,9 @@ class World:
         return None
 
 
-def daemon_in(world: World, **ports) -> tuple[Daemon, io.StringIO]:
+def daemon_in(world: World, **ports: Any) -> tuple[Daemon, io.StringIO]:
     screen = io.StringIO()
-    parts = dict.fromkeys(("trainer", "coordinator", "claims", "datasets", "disk"), world) | ports
+    parts: dict[str, Any] = dict.fromkeys(("trainer", "coordinator", "claims", "datasets", "disk"), world) | ports
     state = PeerState(PeerSettings(threads=1, device="cpu"))
     view = View("alice", Console(file=screen, width=200))
     return Daemon(state, world.events, free_bytes=lambda: PLENTY, view=view, **parts), screen

@@ -1,5 +1,8 @@
 """Data sets on their way to a volunteer: broken downloads go on, liars are named, full disks are said."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from support.images import blobs
 
@@ -30,7 +33,7 @@ class Line:
             raise Away("broken")
 
 
-def fetcher_of(path, line, free=1 << 40) -> tuple[DatasetFetcher, list[str]]:
+def fetcher_of(path: Path, line: Any, free: int = 1 << 40) -> tuple[DatasetFetcher, list[str]]:
     said: list[str] = []
     return DatasetFetcher(Shelf(path), line, lambda: free, said.append), said
 
@@ -89,4 +92,5 @@ def test_what_nobody_expects_is_not_swallowed(tmp_path):
     with pytest.raises(ValueError, match="nobody closed it"):
         fetcher.perform(FetchDataset("a" * 64))
     fetcher.stop()
-    assert fetcher.perform(FetchDataset("a" * 64)).away
+    failed = fetcher.perform(FetchDataset("a" * 64))
+    assert isinstance(failed, DatasetFailed) and failed.away

@@ -1,0 +1,83 @@
+"""The training process's loop, run in this process: commands in, events out, files on disk."""
+
+import pytest
+from support.volunteer import CAMPAIGN, id_of
+
+import peer.trainer.worker
+from peer.state import CheckId
+from peer.state import events as on
+from peer.storage.bundle import Bundle
+from peer.storage.home import Home, bundle_path
+from peer.trainer.messages import CheckFile, DropBundle, TrainBundle
+from peer.trainer.worker import Worker
+from protocol.engine.select import select_engine
+from protocol.files import write_atomic
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(tmp_path / "home")
+    write_atomic(home.path / "campaigns" / f"{CAMPAIGN.digest}.json", CAMPAIGN.exact)
+    return home.path
+
+
+def worker_in(home) -> tuple[Worker, list]:
+    said: list = []
+    return Worker(select_engine("c"), home, said.append), said
+
+
+def bundle_in(home, index: int = 0) -> Bundle:
+    return Bundle.create(bundle_path(home, *id_of(index)), CAMPAIGN.assignments[index])
+
+
+def run(worker: Worker, *commands) -> None:
+    """All of these, until everything is trained."""
+    for command in commands:
+        worker.commands.put(command)
+    worker.turn()
+    while worker.busy:
+        worker.turn()
+
+
+def test_what_is_told_twice_is_trained_once(home):
+    (worker, said), bundle = worker_in(home), bundle_in(home)
+    command = TrainBundle(id_of(0), str(bundle.path))
+    run(worker, command, command)
+    assert bundle.all_trained
+    assert [event.seed for event in said if isinstance(event, on.NetworkTrained)] == [0, 1]
+    assert said[-1] == on.AssignmentTrained(id_of(0), worker.engine.name) or isinstance(said[-1], on.TrainerProgressed)
+    run(worker, command)
+    assert said[-1] == on.AssignmentTrained(id_of(0), worker.engine.name), "trained already: said at once"
+
+
+def test_a_segment_of_a_dropped_bundle_is_not_written_into_its_next_life(home, monkeypatch):
+    """Dropped and claimed again while a segment ran, that segment's end became the new trace's first leaf."""
+    (worker, _), bundle = worker_in(home), bundle_in(home)
+    command, advance, segments = TrainBundle(id_of(0), str(bundle.path)), peer.trainer.worker.advance, []
+
+    def advance_while_dropped(*arguments):
+        segments.append(1)
+        ends = advance(*arguments)
+        if len(segments) == 2:
+            worker.commands.put(DropBundle(id_of(0)))
+            bundle.remove()
+            bundle_in(home)
+            worker.commands.put(command)
+        return ends
+
+    monkeypatch.setattr(peer.trainer.worker, "advance", advance_while_dropped)
+    run(worker, command)
+    again = bundle.traces()
+    bundle.remove()
+    run(worker, TrainBundle(id_of(0), str(bundle_in(home).path)))
+    assert again == bundle.traces() and [leaf.step for leaf in again[0]] == [0, 20, 40, 60]
+
+
+def test_a_check_without_its_file_is_said(home):
+    worker, said = worker_in(home)
+    check = CheckId(b"r" * 32, 3)
+    run(worker, CheckFile(check, str(home / "checks" / "none.job")))
+    assert isinstance(said[-1], on.CheckFailed) and said[-1].check == check
+    write_atomic(home / "checks" / "torn.job", b"torn")
+    run(worker, CheckFile(check, str(home / "checks" / "torn.job")))
+    assert isinstance(said[-1], on.CheckFailed)
