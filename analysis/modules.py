@@ -23,7 +23,6 @@ from protocol.recipes.layers import (
     Recurrent,
     Relu,
     Tanh,
-    size,
 )
 from protocol.recipes.recipe import Recipe
 
@@ -56,12 +55,7 @@ def network_module(recipe: Recipe, params: np.ndarray) -> ZooNetwork:
     module = ZooNetwork(
         *(torch_layer(layer, flow) for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False))
     )
-    state, offset = {}, 0
-    for name, shape in recipe.shapes:
-        count = size(shape)
-        state[name] = torch.from_numpy(params[offset : offset + count].reshape(shape).copy())
-        offset += count
-    module.load_state_dict(state)
+    module.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in recipe.split(params).items()})
     return module.eval()
 
 

@@ -169,13 +169,7 @@ class Workshop:
         from protocol.canonical import canonical_json
         from protocol.files import write_atomic
 
-        arrays, offset = {}, 0
-        for name, shape in self.recipe.shapes:
-            size = 1
-            for n in shape:
-                size *= n
-            arrays[name] = boundary.state.params[offset : offset + size].reshape(shape)
-            offset += size
+        arrays = self.recipe.split(boundary.state.params)
         metadata = {
             "recipe": self.recipe.name,
             "recipe_digest": self.recipe.digest,

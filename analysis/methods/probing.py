@@ -69,11 +69,7 @@ class Prober(nn.Module):
 
     def answers(self, weights_BP: torch.Tensor) -> torch.Tensor:
         """(B, A) what each network makes of all probes, on a logarithmic scale: a diverged network is not deafening."""
-        state, offset = {}, 0
-        for name, shape in self.recipe.shapes:
-            count = int(np.prod(shape))
-            state[name] = weights_BP[:, offset : offset + count].reshape(-1, *shape)
-            offset += count
+        state = self.recipe.split(weights_BP)
         probes = self.probes()
 
         def answer(one: dict[str, torch.Tensor]) -> torch.Tensor:

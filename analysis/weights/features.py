@@ -16,12 +16,7 @@ INPUTS_MAX = 128  # columns whose products are features, 8,256 numbers; more are
 
 def split_layers(recipe: Recipe, weights_NP: np.ndarray) -> dict[str, np.ndarray]:
     """Flat weights -> views by array name, each (N, *shape)."""
-    arrays, offset = {}, 0
-    for name, shape in recipe.shapes:
-        size = int(np.prod(shape))
-        arrays[name] = weights_NP[:, offset : offset + size].reshape(len(weights_NP), *shape)
-        offset += size
-    return arrays
+    return recipe.split(weights_NP)
 
 
 def invariants(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:

@@ -30,12 +30,9 @@ def write_shard(zoo: Path, recipe: Recipe, seeds: list[int], weights_NP: np.ndar
             "seeds": " ".join(map(str, seeds)),
         }
     }
-    blocks, column = [], 0
     for name, shape, begin, end in shard_arrays(recipe, len(seeds)):
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
-        width = (end - begin) // (4 * len(seeds))
-        blocks.append(np.ascontiguousarray(weights_NP[:, column : column + width], "<f4").tobytes())
-        column += width
+    blocks = [np.ascontiguousarray(array, "<f4").tobytes() for array in recipe.split(weights_NP).values()]
     text = canonical_json(header)
     text += b" " * (-(8 + len(text)) % 64)  # aligned, so that a mapping can be used in place
     data = b"".join([len(text).to_bytes(8, "little"), text, *blocks])

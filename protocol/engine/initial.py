@@ -1,9 +1,11 @@
 """Initial states: uniform or normal draws from a recipe's stream, or an orthogonal matrix made of them."""
 
+import math
+
 import numpy as np
 
 from protocol.engine import State
-from protocol.recipes.layers import GroupNorm, LayerNorm, Recurrent, arrays_of, size
+from protocol.recipes.layers import GroupNorm, LayerNorm, Recurrent
 from protocol.recipes.recipe import Network, Recipe
 from protocol.tasks.philox import Key, stream_key, uniform, words
 
@@ -24,42 +26,34 @@ def _pytorch(recipe: Recipe, key: Key) -> np.ndarray:
 
     (2u - 1) is exact, so there is one rounding, that of the product.
     """
-    bounds: list[np.ndarray] = []
-    fixed: list[tuple[int, int, np.float32]] = []
-    at = 0
-    for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False):
-        arrays = arrays_of(layer, flow)
-        for name, shape in arrays:
-            fan = layer.width if isinstance(layer, Recurrent) else size(arrays[0][1][1:])
-            bounds.append(np.full(size(shape), np.float32(1.0 / np.sqrt(np.float64(fan)))))
-            if isinstance(layer, LayerNorm | GroupNorm):
-                fixed.append((at, at + size(shape), np.float32(name == "weight")))
-            at += size(shape)
-    u = uniform(key, at)
-    params = (u * np.float32(2) - np.float32(1)) * np.concatenate(bounds).astype(np.float32)
-    for first, end, value in fixed:
-        params[first:end] = value
+    bounds = np.empty(recipe.parameter_count, np.float32)
+    first_shape = {span.layer: span.shape for span in reversed(recipe.spans)}
+    for span in recipe.spans:
+        layer = recipe.network.layers[span.layer]
+        fan = layer.width if isinstance(layer, Recurrent) else math.prod(first_shape[span.layer][1:])
+        bounds[span.begin : span.end] = 1.0 / np.sqrt(np.float64(fan))
+    params = (uniform(key, recipe.parameter_count) * np.float32(2) - np.float32(1)) * bounds
+    for span in recipe.spans:
+        if isinstance(recipe.network.layers[span.layer], LayerNorm | GroupNorm):
+            params[span.begin : span.end] = span.name.endswith(".weight")
     return params
 
 
 def _drawn(recipe: Recipe, key: Key) -> np.ndarray:
     """Weights by torch.nn.init's function of the name, for each array by itself; biases 0; norms 1 and 0."""
     params = np.zeros(recipe.parameter_count, np.float32)
-    at = 0
-    for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False):
-        for name, shape in arrays_of(layer, flow):
-            here = params[at : at + size(shape)]
-            if isinstance(layer, LayerNorm | GroupNorm):
-                here[:] = name == "weight"
-            elif name.startswith("weight"):
-                here[:] = _weights(recipe.network, shape, key, at)
-            at += size(shape)
+    for span in recipe.spans:
+        name = span.name.partition(".")[2]
+        if isinstance(recipe.network.layers[span.layer], LayerNorm | GroupNorm):
+            params[span.begin : span.end] = name == "weight"
+        elif name.startswith("weight"):
+            params[span.begin : span.end] = _weights(recipe.network, span.shape, key, span.begin)
     return params
 
 
 def _weights(network: Network, shape: tuple[int, ...], key: Key, at: int) -> np.ndarray:
     """One weight array, flat float32; `at` is its first parameter's number."""
-    count, place = size(shape), size(shape[2:])
+    count, place = math.prod(shape), math.prod(shape[2:])
     fan_in, fan_out = shape[1] * place, shape[0] * place
     if network.init == "constant":
         return np.full(count, network.init_value, np.float32)

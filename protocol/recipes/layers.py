@@ -4,6 +4,7 @@ A value inside a network is a `Flow`: `length` time steps of `shape`, which is (
 Array names and shapes are those of the torch module of the same name.
 """
 
+import math
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta
@@ -136,14 +137,7 @@ class Flow(NamedTuple):
 
     @property
     def features(self) -> int:
-        return size(self.shape)
-
-
-def size(shape: tuple[int, ...]) -> int:
-    count = 1
-    for n in shape:
-        count *= n
-    return count
+        return math.prod(self.shape)
 
 
 def flow_after(layer: Layer, flow: Flow) -> Flow:

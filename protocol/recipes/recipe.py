@@ -5,22 +5,25 @@ so two TOML files that differ only in comments, order or spelled-out defaults na
 a new optional field leaves all older digests as they are. A default, once released, never changes.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, readable, sha256
 from protocol.errors import Refused, UsageError
 from protocol.files import read_limited
-from protocol.recipes.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, size, values_kept
+from protocol.recipes.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, values_kept
 from protocol.tasks.dataset_names import digest_of
 from protocol.tasks.fields import Decay, Name, Rate, Record
 from protocol.tasks.kinds import DatasetTask, Task, TaskShape, check_task, task_shape, with_task_kinds
 
+A = TypeVar("A")
 T = TypeVar("T")
 C = TypeVar("C", bound=Record)
 
@@ -31,6 +34,16 @@ Stream = Literal["init", "order", "data"]
 FIXED_SEED = 0  # keys the streams that a recipe does not let vary
 VARIED_BYTES_MAX = 16 * 1024 * 1024  # training data of one network, when every network has its own
 VALUES_MAX = 2_000_000  # values kept for one sample: 128 MB for the 16 samples that a thread works on
+
+
+class Span(NamedTuple):
+    """One parameter array's place among the flat parameters (P,): from `begin` to before `end`."""
+
+    name: str  # as the torch module names it: `0.weight_ih_l0`
+    layer: int
+    shape: tuple[int, ...]
+    begin: int
+    end: int
 
 
 class Network(Record, frozen=True, kw_only=True):
@@ -99,11 +112,6 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
         return seed if stream in self.vary else FIXED_SEED
 
     @cached_property
-    def segments_max(self) -> int:
-        """Segments of a network that never meets its stop rule; the last one may be shorter."""
-        return -(-self.training.max_steps // self.training.segment_steps)
-
-    @cached_property
     def task_shape(self) -> TaskShape:
         return task_shape(self.task)
 
@@ -119,17 +127,34 @@ class Recipe(Record, frozen=True, kw_only=True, dict=True):
         return tuple(flows)
 
     @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """Where each parameter array stands among the flat parameters, in flat order."""
+        begin, spans = 0, []
+        for i, layer in enumerate(self.network.layers):
+            for name, shape in arrays_of(layer, self.flows[i]):
+                end = begin + math.prod(shape)
+                spans.append(Span(f"{i}.{name}", i, shape, begin, end))
+                begin = end
+        return tuple(spans)
+
+    @cached_property
     def shapes(self) -> Arrays:
         """(name, shape) of every parameter array in flat order, named as the torch module names them."""
-        return tuple(
-            (f"{i}.{name}", shape)
-            for i, layer in enumerate(self.network.layers)
-            for name, shape in arrays_of(layer, self.flows[i])
-        )
+        return tuple((span.name, span.shape) for span in self.spans)
 
     @cached_property
     def parameter_count(self) -> int:
-        return sum(size(shape) for _, shape in self.shapes)
+        return self.spans[-1].end if self.spans else 0
+
+    def split(self, flat: A) -> dict[str, A]:
+        """Flat parameters (..., P), of NumPy or torch -> views by array name, each (..., *shape), in flat order."""
+        values: Any = flat
+        return {s.name: values[..., s.begin : s.end].reshape(*values.shape[:-1], *s.shape) for s in self.spans}
+
+    def join(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What `split` took apart, as a new array (..., P)."""
+        blocks = [(arrays[s.name], len(s.shape)) for s in self.spans]
+        return np.concatenate([array.reshape(*array.shape[: array.ndim - axes], -1) for array, axes in blocks], axis=-1)
 
 
 # Fields that only some choices read; stated elsewhere, they would change the digest and nothing else.
@@ -178,7 +203,7 @@ def _check_vary(recipe: Recipe, source: str) -> None:
     if recipe.vary != tuple(stream for stream in STREAMS if stream in recipe.vary):
         raise UsageError(f"{source}: vary: each at most once, in this order: {', '.join(STREAMS)}")
     shape = recipe.task_shape
-    if "data" in recipe.vary and 4 * size(shape.input) * shape.length * shape.samples > VARIED_BYTES_MAX:
+    if "data" in recipe.vary and 4 * math.prod(shape.input) * shape.length * shape.samples > VARIED_BYTES_MAX:
         raise UsageError(
             f"{source}: vary: too many training samples for each network to have its own; fewer, or fix data"
         )

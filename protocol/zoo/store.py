@@ -255,18 +255,18 @@ class Store:
         weights_NP: np.ndarray | None = None
         for i, name in enumerate(names):
             places = np.flatnonzero(which_N == i)
-            layers = list(self.shard(str(name)).values())
-            sizes = [int(np.prod(layer.shape[1:])) for layer in layers]
-            if rows_N[places].min() < 0 or rows_N[places].max() >= len(layers[0]):
+            arrays = self.shard(str(name))
+            ref = self._shards[str(name)]
+            recipe = self.recipes[ref.recipe]
+            if rows_N[places].min() < 0 or rows_N[places].max() >= ref.rows:
                 raise UsageError(f"{self.path}: the catalogue names rows that shard {name[:16]} does not have")
             if weights_NP is None:
-                weights_NP = np.empty((len(shards), sum(sizes)), np.float32)
-            if sum(sizes) != weights_NP.shape[1]:
+                weights_NP = np.empty((len(shards), recipe.parameter_count), np.float32)
+            if recipe.parameter_count != weights_NP.shape[1]:
                 raise UsageError("these networks do not have one shape: narrow `where`, e.g. to one recipe_name")
-            to, source, column = as_slice(places), as_slice(rows_N[places]), 0
-            for layer, size in zip(layers, sizes, strict=True):
-                weights_NP[to, column : column + size] = layer.reshape(len(layer), size)[source]
-                column += size
+            to, source = as_slice(places), as_slice(rows_N[places])
+            for span in recipe.spans:
+                weights_NP[to, span.begin : span.end] = arrays[span.name].reshape(ref.rows, -1)[source]
         assert weights_NP is not None
         return weights_NP
 
@@ -306,11 +306,8 @@ def check_digest(path: Path, data: bytes, digest: str) -> None:
 
 def shard_arrays(recipe: Recipe, rows: int) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
     """(name, shape, begin, end) of a shard's arrays in flat order; byte offsets after the header."""
-    begin = 0
-    for name, shape in recipe.shapes:
-        end = begin + 4 * rows * int(np.prod(shape))
-        yield name, (rows, *shape), begin, end
-        begin = end
+    for span in recipe.spans:
+        yield span.name, (rows, *span.shape), 4 * rows * span.begin, 4 * rows * span.end
 
 
 def map_shard(path: Path, ref: ShardRef, recipe: Recipe) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """The networks that are measured, and what one training step of each has to compute and to move."""
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,6 @@ from protocol.recipes.layers import (
     Relu,
     Rnn,
     arrays_of,
-    size,
     values_kept,
 )
 from protocol.recipes.recipe import Network, Recipe, Training, check_recipe, load_recipe
@@ -109,10 +109,10 @@ def operations(recipe: Recipe) -> float:
     """Multiplications and additions of all weights in one step: forward, by the weights, and by the inputs."""
     total, lowest = 0, True
     for layer, flow, after in zip(recipe.network.layers, recipe.flows, recipe.flows[1:], strict=False):
-        weights = sum(size(shape) for name, shape in arrays_of(layer, flow) if name.startswith("weight"))
-        places = size(after.shape[1:]) if isinstance(layer, Conv2d) else 1
+        weights = sum(math.prod(shape) for name, shape in arrays_of(layer, flow) if name.startswith("weight"))
+        places = math.prod(after.shape[1:]) if isinstance(layer, Conv2d) else 1
         if weights and isinstance(layer, Linear | Conv2d | Recurrent):
-            into = size(arrays_of(layer, flow)[0][1]) if lowest else 0  # what reads the data has nothing below it
+            into = math.prod(arrays_of(layer, flow)[0][1]) if lowest else 0  # what reads the data has nothing below it
             total += flow.length * places * (3 * weights - into)
             lowest = False
     return 2.0 * total * recipe.training.batch
@@ -126,5 +126,5 @@ def bytes_moved(recipe: Recipe) -> int:
     """
     shape = recipe.task_shape
     kept = sum(values_kept(layer, flow) for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False))
-    sample = size(shape.input) * shape.length
+    sample = math.prod(shape.input) * shape.length
     return 4 * (8 * recipe.parameter_count + recipe.training.batch * (2 * kept + sample))

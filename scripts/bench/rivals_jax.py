@@ -32,7 +32,6 @@ from protocol.recipes.layers import (
     Relu,
     Sigmoid,
     Tanh,
-    size,
 )
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
@@ -53,7 +52,7 @@ class JaxLoop:
         self.inputs = jnp.asarray(inputs[:, 0] if shape.length == 1 else inputs)
         self.targets = jnp.asarray(data.targets[:, 0] if shape.target_length == 1 else data.targets)
         self.orders_NKB = np.stack([batch_order(recipe, seed, 0, ORDER_STEPS) for seed in seeds], 1)
-        starts = [split(recipe, initial_state(recipe, seed).params) for seed in seeds]
+        starts = [recipe.split(initial_state(recipe, seed).params) for seed in seeds]
         params = {name: jnp.stack([start[name] for start in starts]) for name in starts[0]}
         self.state = (params, jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))
         self._train = jax.jit(self._scan, donate_argnums=0)
@@ -102,14 +101,6 @@ class JaxLoop:
         if self.recipe.training.loss == "mse":
             return jnp.mean(jnp.square(values - wanted))
         return jnp.mean(jax.nn.softplus(values) - wanted * values)  # binary cross-entropy with logits
-
-
-def split(recipe: Recipe, params: np.ndarray) -> dict[str, np.ndarray]:
-    """Flat parameters (P,) -> arrays by name."""
-    ends = np.cumsum([size(shape) for _, shape in recipe.shapes])[:-1]
-    return {
-        name: part.reshape(shape) for (name, shape), part in zip(recipe.shapes, np.split(params, ends), strict=True)
-    }
 
 
 def apply(layer: Layer, arrays: Params, values: jax.Array) -> jax.Array:

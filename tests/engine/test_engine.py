@@ -211,12 +211,8 @@ def torch_network(recipe: Recipe, params: np.ndarray):
             modules[str(i)] = torch.nn.ReLU()
         width = getattr(one, "width", width)
     network = torch.nn.ModuleDict(modules).double()
-    state, offset = {}, 0
-    for name, shape in recipe.shapes:
-        size = int(np.prod(shape))
-        state[name] = torch.tensor(params[offset : offset + size].reshape(shape), dtype=torch.float64)
-        offset += size
-    network.load_state_dict(state)
+    arrays = recipe.split(params)
+    network.load_state_dict({name: torch.tensor(array, dtype=torch.float64) for name, array in arrays.items()})
     return network
 
 

@@ -22,13 +22,9 @@ NETWORK = (
 
 def arrays(**network) -> dict[str, np.ndarray]:
     m = made(*NETWORK, inputs=(2, 6, 6), network=network)
-    params, found, at = initial_state(m.recipe, 7).params, {}, 0
-    for name, shape in m.recipe.shapes:
-        count = int(np.prod(shape))
-        found[name] = params[at : at + count].reshape(shape)
-        at += count
-    assert at == len(params) and params.dtype == np.float32
-    return found
+    params = initial_state(m.recipe, 7).params
+    assert params.dtype == np.float32
+    return m.recipe.split(params)
 
 
 @pytest.mark.parametrize("init", ["pytorch", "xavier", "he", "orthogonal", "constant"])

@@ -1,6 +1,7 @@
 """A recipe as exact.c reads it: structs with the fields of program.h and optimizers.h, in their order."""
 
 import ctypes
+import math
 
 import numpy as np
 
@@ -25,8 +26,6 @@ from protocol.recipes.layers import (
     Rnn,
     Sigmoid,
     Tanh,
-    arrays_of,
-    size,
     values_kept,
 )
 from protocol.recipes.recipe import Recipe
@@ -100,15 +99,16 @@ class COptimizer(ctypes.Structure):
 def program_of(recipe: Recipe, input_dtype: np.dtype, samples: int) -> CProgram:
     """`samples` is how many go through at once: a batch, or the held-out set."""
     layers = []
-    offset = 0
-    for layer, before, after in zip(recipe.network.layers, recipe.flows, recipe.flows[1:], strict=False):
+    for i, (layer, before, after) in enumerate(
+        zip(recipe.network.layers, recipe.flows, recipe.flows[1:], strict=False)
+    ):
         if not isinstance(layer, Flatten):  # features of an image are in order already
+            offset = next((span.begin for span in recipe.spans if span.layer >= i), recipe.parameter_count)
             layers.append(_layer(layer, before, after, offset))
-        offset += sum(size(shape) for _, shape in arrays_of(layer, before))
     shape = recipe.task_shape
     return CProgram(
         layers=len(layers),
-        parameters=offset,
+        parameters=recipe.parameter_count,
         lanes=_lanes(recipe, samples),
         input_kind=BYTES if input_dtype == np.uint8 else FLOATS,
         target_kind=TARGETS[shape.target],
@@ -150,7 +150,7 @@ def _layer(layer: Layer, before: Flow, after: Flow, offset: int) -> CLayer:
     if isinstance(layer, LayerNorm | GroupNorm):
         made.number = layer.epsilon
     if isinstance(layer, GroupNorm):
-        made.groups, made.spatial = layer.groups, size(before.shape[1:])
+        made.groups, made.spatial = layer.groups, math.prod(before.shape[1:])
     return made
 
 

@@ -4,6 +4,8 @@ Arithmetic is IEEE-754 binary32 by float32 ufuncs, one rounding an operation, on
 sum is written out in its order: no np.sum, no matmul. Reading order: `arithmetic`, `passes`, `passes_image`, `losses`.
 """
 
+import math
+
 import numpy as np
 
 from protocol.engine import Evaluation, State
@@ -44,8 +46,6 @@ from protocol.recipes.layers import (
     Relu,
     Rnn,
     Tanh,
-    arrays_of,
-    size,
 )
 from protocol.recipes.recipe import Recipe, Training
 from protocol.tasks.data import TaskData
@@ -185,12 +185,9 @@ def lanes(values: np.ndarray) -> np.ndarray:
 def network_passes(recipe: Recipe, params: np.ndarray, seed: int) -> list[Pass]:
     """The recipe's layers over views of the flat parameters (P,)."""
     passes: list[Pass] = []
-    offset = 0
+    views = recipe.split(params)
     for index, (layer, flow) in enumerate(zip(recipe.network.layers, recipe.flows, strict=False)):
-        arrays = []
-        for _, shape in arrays_of(layer, flow):
-            arrays.append(params[offset : offset + size(shape)].reshape(shape))
-            offset += size(shape)
+        arrays = [views[span.name] for span in recipe.spans if span.layer == index]
         if isinstance(layer, Dropout):
             passes.append(DropoutPass(*dropout_draw(layer), dropout_key(recipe, seed, index)))
         elif not isinstance(layer, Flatten):  # features of an image are in order already
@@ -209,7 +206,7 @@ def _layer_pass(layer: Layer, flow: Flow, arrays: list[np.ndarray]) -> Pass:
     if isinstance(layer, LayerNorm):
         return NormPass(arrays[0], arrays[1], 1, 1, F(layer.epsilon))
     if isinstance(layer, GroupNorm):
-        return NormPass(arrays[0], arrays[1], layer.groups, size(flow.shape[1:]), F(layer.epsilon))
+        return NormPass(arrays[0], arrays[1], layer.groups, math.prod(flow.shape[1:]), F(layer.epsilon))
     if isinstance(layer, LeakyRelu):
         return LeakyReluPass(F(layer.slope))
     simple = {Linear: LinearPass, Gru: GruPass, Lstm: LstmPass, Rnn: RnnPass, Last: LastPass, Relu: ReluPass}
