@@ -156,6 +156,7 @@ CHECK_TRANSITIONS: dict[tuple[CheckPhase, CheckHappened], CheckPhase | None] = {
     (CheckPhase.REQUESTED, CheckHappened.PUT_OFF): None,
     (CheckPhase.CHECKING, CheckHappened.PUT_OFF): None,
     (CheckPhase.REQUESTED, CheckHappened.WITHDRAWN): None,
+    (CheckPhase.CHECKING, CheckHappened.WITHDRAWN): None,
 }
 
 

@@ -87,7 +87,7 @@ def result_signed(facts: PeerFacts, event: on.ResultSigned, now: float) -> None:
 
 def check_answered(facts: PeerFacts, event: on.CheckAnswered, now: float) -> None:
     check = facts.checks.items.get(event.check)
-    if check is not None:
+    if check is not None and check.phase is CheckPhase.CHECKING:  # it may have been withdrawn, and named again
         facts.checks.take(check, CheckHappened.ANSWERED)
         check.answer = event.answer
         facts.retries.forget(check.id)
@@ -96,7 +96,7 @@ def check_answered(facts: PeerFacts, event: on.CheckAnswered, now: float) -> Non
 
 def check_failed(facts: PeerFacts, event: on.CheckFailed, now: float) -> None:
     check = facts.checks.items.get(event.check)
-    if check is not None:
+    if check is not None and check.phase is CheckPhase.CHECKING:
         put_off_check(facts, check, f"could not check: {event.reason}", now)
         facts.do(act.RemoveCheck(check.id))
 

@@ -7,8 +7,11 @@ from peer.state import actions as act
 from peer.state import events as on
 from peer.state.facts import PeerFacts
 from peer.state.held import CheckHappened, CheckPhase, Happened, HeldAssignment, HeldCheck, ImpossibleEvent, Phase, hold
+from peer.state.ids import CheckId
 from peer.state.reactions import CHECKS_MAX, REFUSALS_MAX, put_off_check
 from protocol.trust.messages import Admission
+
+CHECKS_NAMED = 4  # a coordinator names no fewer, the oldest first, while it waits for that many
 
 
 def call_ended(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
@@ -84,9 +87,8 @@ def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
         if held is not None and facts.retries.ready((request.result, "states"), now):
             facts.openings[request.result] = act.OpenStates(held.id, request)
     named = {requested.check for requested in event.checks}
-    for check in list(facts.checks.of(CheckPhase.REQUESTED)):
-        if check.id not in named:
-            facts.checks.take(check, CheckHappened.WITHDRAWN)
+    if len(event.checks) < CHECKS_NAMED:
+        withdraw_checks(facts, named)
     for requested in event.checks[:CHECKS_MAX]:
         if requested.campaign not in facts.campaigns:
             continue  # it is being fetched, and the next inbox names this check again; or nobody knows it
@@ -94,6 +96,14 @@ def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
             facts.checks.items[requested.check] = HeldCheck(requested.check, requested.campaign, requested.request)
     opened = [(request.result, "states") for request in event.openings]
     facts.retries.keep_only([*named, *event.missing, *opened, *facts.unknown_campaigns])
+
+
+def withdraw_checks(facts: PeerFacts, named: set[CheckId]) -> None:
+    """We were too slow, or the result is settled: nobody waits for what a list with room does not name."""
+    for check in [c for c in facts.checks.items.values() if c.phase is not CheckPhase.ANSWERED and c.id not in named]:
+        if check.phase is CheckPhase.CHECKING:
+            facts.do(act.RemoveCheck(check.id))  # the training process passes over a check without a file
+        facts.checks.take(check, CheckHappened.WITHDRAWN)
 
 
 def outcome(facts: PeerFacts, admission: Admission, now: float) -> None:

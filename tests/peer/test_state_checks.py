@@ -84,7 +84,7 @@ def test_until_done_leaves_though_a_check_could_not_be_done(alice, how):
 
 def test_until_done_waits_for_a_check_in_hand(alice):
     alice.checks(CHECK)
-    alice.inbox(campaigns=COMPLETE)
+    alice.inbox(checks=(CHECK,), campaigns=COMPLETE)
     assert alice.state.leaving is None
     alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
     alice.ends(on.CallRefused, "slot", "slot: somebody else has it")
@@ -108,6 +108,33 @@ def test_a_check_that_is_no_longer_asked_for_is_not_fetched():
     bob.hears(on.DatasetReady(DATA))
     bob.ends(on.CheckFetched)
     assert [call.check for call in bob.ever(act.FetchCheck)] == [check_of(1).check]
+
+
+def test_a_check_that_another_host_has_now_is_given_up(alice):
+    """It went on for nobody, and `--until-done` waited for it."""
+    alice.checks(CHECK)
+    alice.inbox(checks=(CHECK,))
+    assert not alice.wanted(act.RemoveCheck)
+    alice.inbox(checks=())
+    assert alice.wanted(act.RemoveCheck) == [act.RemoveCheck(CHECK.check)] and not alice.state.checks.items
+    alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
+    assert alice.state.call is None, "the training process was in the middle of it"
+
+
+def test_a_full_list_of_checks_says_nothing_about_the_others(alice):
+    alice.checks(CHECK)
+    alice.inbox(checks=tuple(check_of(n) for n in range(1, 5)))
+    assert CHECK.check in alice.state.checks.items
+
+
+def test_a_check_that_is_withdrawn_and_named_again_is_answered_once(alice):
+    alice.checks(CHECK)
+    alice.inbox(checks=())
+    alice.checks(CHECK)
+    for _ in range(2):  # the training process was told twice
+        alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
+    alice.ends(on.AnswerTaken)
+    assert alice.state.figures.checks == 1
 
 
 def test_an_answer_waits_for_a_coordinator_that_is_away(alice):
