@@ -1,0 +1,140 @@
+"""Whatever hosts hand in, in whatever order: the ledger stores exactly what the policy decided, and its sums hold."""
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from sqlalchemy import func, select
+from support.scripted_host import CAMPAIGN
+
+from coordinator.ledger.database import Ledger
+from coordinator.ledger.facts import read_host, read_result
+from coordinator.ledger.results import add_campaign, add_draw, begin_checks, hand_in
+from coordinator.ledger.settlement import settle_result
+from coordinator.ledger.tables import campaigns, hosts, networks, results
+from coordinator.policy.facts import HostRecord
+from coordinator.policy.phases import HELD, LIVE, Event, Phase, next_phase
+from coordinator.policy.receive import Received
+from protocol.engine import ENGINE
+from protocol.trust.envelope import Envelope, Message, seal
+from protocol.trust.identity import Identity
+from protocol.trust.messages import NetworkResult, Result
+
+ORGANIZER = Identity.generate()
+WORKERS = [Identity.generate() for _ in range(3)]
+SEGMENTS = 12
+SETTLING = [e for e in Event if e not in (Event.DRAWN, Event.UPLOADED, Event.BLOB_LOST, Event.HANDED_IN_AGAIN)]
+
+
+def sign(message: Message) -> bytes:
+    return seal(ORGANIZER, message).to_bytes()
+
+
+def result_of(worker: Identity, assignment: int, variant: int) -> tuple[Envelope, Result]:
+    """Variants 0 and 1 are the same work under two labels; 2 is other work."""
+    result = Result(
+        campaign=CAMPAIGN.digest,
+        assignment=assignment,
+        engine=ENGINE,
+        backend="ab"[variant % 2],
+        commitment=bytes([variant // 2]) * 32,
+        networks=tuple(
+            NetworkResult(seed=seed, steps=60, trace_root=bytes(32), weights_digest=bytes(32), held_out_loss=0.5)
+            for seed in CAMPAIGN.assignments[assignment].seeds
+        ),
+    )
+    return seal(worker, result), result
+
+
+class Organizer(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger, self.now = Ledger.in_memory(), 1_800_000_000.0
+        self.ledger.write(lambda c: add_campaign(c, CAMPAIGN.digest, CAMPAIGN.exact, b"", self.now))
+        self.digests: set[bytes] = set()
+
+    def teardown(self) -> None:
+        self.ledger.close()
+
+    @rule(worker=st.sampled_from(WORKERS), assignment=st.integers(0, 3), variant=st.integers(0, 2))
+    def somebody_hands_in(self, worker: Identity, assignment: int, variant: int) -> None:
+        self.now += 1
+        envelope, result = result_of(worker, assignment, variant)
+        before = self.record(worker.host)
+        reply = self.ledger.write(lambda c: hand_in(c, envelope, result, SEGMENTS, CAMPAIGN.policy, sign, self.now))
+        assert (reply.what is Received.BANNED) == (not reply.envelope)
+        if reply.what in (Received.KNOWN, Received.DUPLICATE):
+            assert self.record(worker.host) == before and not any(
+                action for action in reply.actions if type(action).__name__ == "DeleteBlobs"
+            )
+        if reply.what in (Received.NEW, Received.AGAIN, Received.KNOWN, Received.EQUIVOCATION):
+            self.digests.add(envelope.digest)
+
+    @rule(data=st.data(), event=st.sampled_from(SETTLING))
+    def something_happens(self, data: st.DataObject, event: Event) -> None:
+        """An outcome, for a result where it is possible; else nothing at all may change."""
+        if not self.digests:
+            return
+        self.now += 1
+        digest = data.draw(st.sampled_from(sorted(self.digests)))
+        with self.ledger.read() as connection:
+            stored = read_result(connection, digest)
+        assert stored is not None
+        before = self.record(stored.worker)
+        assignment = CAMPAIGN.assignments[stored.assignment]
+        actions = self.ledger.write(
+            lambda c: settle_result(c, digest, event, "why", CAMPAIGN, sign, self.now, assignment)
+        )
+        if next_phase(stored.phase, event) is None:
+            assert actions == () and self.record(stored.worker) == before
+
+    @rule(data=st.data())
+    def the_referee_goes_on(self, data: st.DataObject) -> None:
+        if self.digests:
+            digest = data.draw(st.sampled_from(sorted(self.digests)))
+            self.now += 1
+            self.ledger.write(
+                lambda c: add_draw(c, digest, b"draw", self.now) or begin_checks(c, digest, ("a", "b"), self.now)
+            )
+
+    def record(self, host: str) -> HostRecord:
+        with self.ledger.read() as connection:
+            return read_host(connection, host)
+
+    @invariant()
+    def an_assignment_is_held_once(self) -> None:
+        held = select(results.c.assignment, func.count()).where(results.c.phase.in_(HELD)).group_by("assignment")
+        with self.ledger.read() as connection:
+            assert all(number == 1 for _, number in connection.execute(held))
+
+    @invariant()
+    def credit_is_what_was_admitted(self) -> None:
+        with self.ledger.read() as connection:
+            rows = connection.execute(select(results)).all()
+            admitted = [row for row in rows if row.phase == Phase.ADMITTED]
+            for host in connection.execute(select(hosts)):
+                mine = [row for row in admitted if row.worker == host.host]
+                assert (host.credit, host.clean_bundles) == (SEGMENTS * len(mine), len(mine))
+            campaign = connection.execute(select(campaigns)).one()
+            assert campaign.admitted == len(admitted)
+            assert (campaign.state == "complete") == (len(admitted) == len(CAMPAIGN.assignments))
+            registered = connection.execute(select(networks.c.seed)).scalars().all()
+            assert sorted(registered) == sorted(
+                seed for row in admitted for seed in CAMPAIGN.assignments[row.assignment].seeds
+            )
+
+    @invariant()
+    def a_banned_host_has_nothing_unsettled_and_every_outcome_is_signed(self) -> None:
+        with self.ledger.read() as connection:
+            for row in connection.execute(
+                select(results, hosts.c.banned).join(hosts, hosts.c.host == results.c.worker)
+            ):
+                assert not (row.banned and row.phase in LIVE)
+                assert (row.admission is None) == (row.phase in LIVE)
+                if row.admission is not None:
+                    signed = msgspec.msgpack.decode(row.admission, type=Envelope)
+                    assert signed.signer == ORGANIZER.host
+
+
+Organizer.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+test_the_ledger_and_the_policy_agree = Organizer.TestCase
