@@ -1,15 +1,16 @@
 """Talking to a running coordinator: what `seed`, `control` and `status` do."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
+import msgspec
 
 from coordinator.directories import address_of
 from coordinator.server.console import duration, note_of
+from coordinator.server.status import Status
 from protocol.errors import UsageError
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
@@ -53,14 +54,14 @@ class Organizer:
 
     def control(self, which: str, action: str) -> tuple[str, str]:
         """(name, new state) of the campaign with this name or digest prefix."""
-        campaigns = next(follow(self.stub, self.target, False, self.path))["campaigns"]
-        found = [c for c in campaigns if c["name"] == which or (len(which) >= 4 and c["digest"].startswith(which))]
+        campaigns = next(follow(self.stub, self.target, False, self.path)).campaigns
+        found = [c for c in campaigns if c.name == which or (len(which) >= 4 and c.digest.startswith(which))]
         if len(found) != 1:
-            names = ", ".join(f"{c['name']} ({c['digest'][:8]})" for c in found or campaigns) or "none"
+            names = ", ".join(f"{c.name} ({c.digest[:8]})" for c in found or campaigns) or "none"
             raise UsageError(f"{which!r}: {'more than one' if found else 'no'} such campaign; there are: {names}")
-        digest = found[0]["digest"]
+        digest = found[0].digest
         state = self._call(self.stub.ControlCampaign, ControlCampaign(campaign=digest, action=action)).state
-        return found[0]["name"], state
+        return found[0].name, state
 
     def _call(self, method: Any, message: Message) -> pb.CampaignReply:
         try:
@@ -89,12 +90,12 @@ def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:
     raise UsageError(f"{target}: {details}") from None
 
 
-def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | None = None) -> Iterator[dict[str, Any]]:
+def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | None = None) -> Iterator[Status]:
     """Statuses as they come. Raises UsageError."""
     try:
         timeout = None if on_and_on else CALL_SECONDS
         for reply in stub.WatchStatus(pb.StatusRequest(watch=on_and_on), timeout=timeout):
-            yield json.loads(reply.json)
+            yield msgspec.json.decode(reply.json, type=Status)
     except grpc.RpcError as error:
         _explain(error, target, path)
 
@@ -105,7 +106,7 @@ def show_status(target: str, *, as_json: bool, watch: bool, until_done: bool) ->
         statuses = follow(CoordinatorStub(channel), target, watch)
         if as_json:
             for status in statuses:
-                print(json.dumps(status), flush=True)
+                print(msgspec.json.encode(status).decode(), flush=True)
                 if until_done and is_done(status):
                     return
             return
@@ -126,15 +127,15 @@ def show_status(target: str, *, as_json: bool, watch: bool, until_done: bool) ->
                     return
 
 
-def is_done(status: dict[str, Any]) -> bool:
+def is_done(status: Status) -> bool:
     """Every campaign is settled, and what was admitted is in the zoo."""
-    campaigns = status["campaigns"]
+    campaigns = status.campaigns
     return bool(campaigns) and all(
-        c["state"] in STATES_SETTLED and c["networks_published"] == c["networks_admitted"] for c in campaigns
+        c.state in STATES_SETTLED and c.networks_published == c.networks_admitted for c in campaigns
     )
 
 
-def table(status: dict[str, Any]) -> Any:
+def table(status: Status) -> Any:
     """Everything as rich tables, one under another."""
     from rich.console import Group
     from rich.table import Table
@@ -143,24 +144,24 @@ def table(status: dict[str, Any]) -> Any:
     campaigns = Table(
         "campaign", "state", "networks", "assignments admitted", "", title="Campaigns", title_justify="left"
     )
-    for c in status["campaigns"]:
-        networks = f"{c['networks_admitted']:,} / {c['networks']:,}"
-        assignments = f"{c['admitted']:,} / {c['assignments']:,}"
-        campaigns.add_row(c["name"], c["state"], networks, assignments, note_of(c, status))
+    for c in status.campaigns:
+        networks = f"{c.networks_admitted:,} / {c.networks:,}"
+        assignments = f"{c.admitted:,} / {c.assignments:,}"
+        campaigns.add_row(c.name, c.state, networks, assignments, note_of(c, status))
     hosts = Table(
         "host", "device", "steps/s", "credit", "clean", "faults", "seen", "", title="Hosts", title_justify="left"
     )
-    for h in status["hosts"]:
-        name = Text(f"{h['name']} {h['host'][-8:]}".strip())
-        remark = Text(f"banned: {h['banned']}" if h["banned"] else "")
-        numbers = (f"{h['steps_per_second']:,.0f}", f"{h['credit']:,}", str(h["clean_bundles"]), str(h["faults"]))
-        hosts.add_row(name, Text(h["device"]), *numbers, f"{duration(h['seconds_ago'])} ago", remark)
+    for h in status.hosts:
+        name = Text(f"{h.name} {h.host[-8:]}".strip())
+        remark = Text(f"banned: {h.banned}" if h.banned else "")
+        numbers = (f"{h.steps_per_second:,.0f}", f"{h.credit:,}", str(h.clean_bundles), str(h.faults))
+        hosts.add_row(name, Text(h.device), *numbers, f"{duration(h.seconds_ago)} ago", remark)
     parts: list[Any] = [campaigns, hosts]
-    if status["refusals"]:
+    if status.refusals:
         refusals = Table("refused", "host", "times", "the last one", title="Refusals", title_justify="left")
-        for r in status["refusals"][:20]:
-            refusals.add_row(Text(r["reason"]), r["host"][-8:] or "unknown", str(r["count"]), Text(r["detail"]))
+        for r in status.refusals[:20]:
+            refusals.add_row(Text(r.reason), r.host[-8:] or "unknown", str(r.count), Text(r.detail))
         parts.append(refusals)
-    classes = ", ".join(f"{name} {count:,}" for name, count in status["networks_by_class"].items() if count)
+    classes = ", ".join(f"{name} {count:,}" for name, count in status.networks_by_class.items() if count)
     parts.append(Text(f"networks by class: {classes or 'none yet'}"))
     return Group(*parts)

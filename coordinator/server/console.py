@@ -14,6 +14,7 @@ from coordinator.checking.cases import CampaignBook
 from coordinator.ledger.database import Ledger, LedgerUnavailable
 from coordinator.ledger.tables import hosts
 from coordinator.policy.actions import News
+from coordinator.server.status import CampaignStatus, Status
 
 
 class Console:
@@ -93,36 +94,37 @@ class Console:
             finally:
                 self._progress = None
 
-    def summary(self, status: dict[str, Any]) -> None:
-        for campaign in status["campaigns"]:
-            if campaign["state"] in ("complete", "cancelled") and campaign["digest"] not in self._bars:
+    def summary(self, status: Status) -> None:
+        for campaign in status.campaigns:
+            if campaign.state in ("complete", "cancelled") and campaign.digest not in self._bars:
                 continue
             note = note_of(campaign, status)
             if self._progress is None:
-                if campaign["state"] == "running":
-                    done = f"{campaign['networks_admitted']}/{campaign['networks']} networks"
-                    self.say(f"{time.strftime('%H:%M:%S')} [{campaign['name']}] {done}, {note}")
+                if campaign.state == "running":
+                    done = f"{campaign.networks_admitted}/{campaign.networks} networks"
+                    self.say(f"{time.strftime('%H:%M:%S')} [{campaign.name}] {done}, {note}")
                 continue
-            bar = self._bars.get(campaign["digest"])
+            bar = self._bars.get(campaign.digest)
             if bar is None:
-                bar = self._progress.add_task(campaign["name"], total=campaign["networks"], note=note)
-                self._bars[campaign["digest"]] = bar
-            self._progress.update(bar, completed=campaign["networks_admitted"], note=note)
+                bar = self._progress.add_task(campaign.name, total=campaign.networks, note=note)
+                self._bars[campaign.digest] = bar
+            self._progress.update(bar, completed=campaign.networks_admitted, note=note)
 
     def farewell(self) -> None:
         self.say(f"stopped; everything is saved in {self.path}, the zoo in {self.path / 'zoo'}")
         self.say(f"go on with: zooswarm host {self.path}")
 
 
-def note_of(campaign: dict[str, Any], status: dict[str, Any]) -> str:
+def note_of(campaign: CampaignStatus, status: Status) -> str:
     """`2 hosts, 1 committed, 3 checking, 12 s left`."""
-    present = sum(host["seconds_ago"] <= 30 and not host["banned"] for host in status["hosts"])
+    present = sum(host.seconds_ago <= 30 and not host.banned for host in status.hosts)
     parts = [f"{present} host{'s' if present != 1 else ''}"]
-    parts += [f"{campaign[key]} {key}" for key in ("committed", "checking", "rejected") if campaign[key]]
-    if campaign["state"] != "running":
-        parts.append(campaign["state"])
-    if campaign["eta_seconds"] is not None:
-        parts.append(f"{duration(campaign['eta_seconds'])} left")
+    counts = {"committed": campaign.committed, "checking": campaign.checking, "rejected": campaign.rejected}
+    parts += [f"{number} {name}" for name, number in counts.items() if number]
+    if campaign.state != "running":
+        parts.append(campaign.state)
+    if campaign.eta_seconds is not None:
+        parts.append(f"{duration(campaign.eta_seconds)} left")
     return ", ".join(parts)
 
 

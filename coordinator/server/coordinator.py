@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import version as installed_version
-from typing import Any
 
+import msgspec
 from sqlalchemy import Select, select
 
 from coordinator.checking.answers import Answers
@@ -27,7 +27,7 @@ from coordinator.policy.presence import PRESENCE_SECONDS
 from coordinator.server.directory import Directory
 from coordinator.server.handlers import Handlers
 from coordinator.server.inbox import SHARED_SECONDS, Inboxes
-from coordinator.server.status import status, to_json
+from coordinator.server.status import Status, status
 from coordinator.server.zoo_files import ZooFiles
 from coordinator.zoo.curator import Curator
 from protocol.swarm.claim_rules import by_shard
@@ -108,7 +108,7 @@ class Coordinator:
         """Publish what is admitted; the number of networks. Raises LedgerUnavailable, OSError."""
         return self.curator.publish(force=force)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         return status(self.stores.ledger, self.stores.campaigns, self.presence, self.identity.host, self.clock())
 
     def status_json(self) -> bytes:
@@ -116,7 +116,7 @@ class Coordinator:
         with self._status_lock:
             now = self.clock()
             if not self._status or not 0 <= now - self._status_at < self._status_seconds:
-                self._status, self._status_at = to_json(self.status()), now
+                self._status, self._status_at = msgspec.json.encode(self.status()), now
             return self._status
 
     def epoch(self) -> int:

@@ -83,9 +83,9 @@ def test_a_campaign_is_complete_when_all_is_admitted_and_the_organizer_checks_al
     for index in range(4):
         admit(stage, alice, index)
     status = stage.core.status()
-    assert status["campaigns"][0]["state"] == "publishing" and status["networks_by_class"] == {"xor": 8}
+    assert status.campaigns[0].state == "publishing" and status.networks_by_class == {"xor": 8}
     assert stage.core.curate() == 8  # at once: all is admitted
-    assert stage.core.status()["campaigns"][0]["state"] == "complete"
+    assert stage.core.status().campaigns[0].state == "complete"
     assert stage.core.all_complete() and NewsKind.COMPLETE in stage.kinds()
     checkers = {host for row in zoo(stage).catalogue(["checkers"]).to_pylist() for host in row["checkers"]}
     assert checkers == {stage.core.identity.host}
@@ -145,7 +145,7 @@ def test_weights_with_a_flipped_bit_are_refused_by_name_and_the_result_is_void(s
     assert refused(lambda: alice.put(digest, "weights", bytes(data))) == "weights-digest"
     assert alice.outcome(digest).outcome == "void" and stage.core.done_bits(CAMPAIGN.digest) == {}
     assert stage.refused() == {("weights-digest", alice.host): 1}
-    assert stage.core.status()["hosts"][0]["faults"] == 1
+    assert stage.core.status().hosts[0].faults == 1
     alice.submit(alice.result(0))  # the commitment itself was not shown to be wrong: it may come again, sound
     alice.put(digest, "weights", alice.weights(0))
 
@@ -237,13 +237,13 @@ def test_bad_uploads_cost_one_counted_refusal_and_nothing_else(stage):
     counted = stage.refused()
     assert counted[("blob-size", alice.host)] == 2 and sum(counted.values()) == 7
     alice.put(digest, "weights", good)
-    assert alice.outcome(digest) is None and stage.core.status()["hosts"][0]["faults"] == 0
+    assert alice.outcome(digest) is None and stage.core.status().hosts[0].faults == 0
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff" * 100, b"\x81\xa1a", b"\x93\x01\x02\x03", b"{}", b"\xc1" * 70_000])
 def test_garbage_is_refused_on_every_call(stage, payload):
     alice = stage.host("alice")
-    before = stage.core.status()["campaigns"]
+    before = stage.core.status().campaigns
     calls = {
         "heartbeat": alice.stub.Poll,
         "result": alice.stub.SubmitResult,
@@ -261,7 +261,7 @@ def test_garbage_is_refused_on_every_call(stage, payload):
         )
         assert refused(lambda call=call: call(pb.Signed(kind="x" * 100))) == "envelope"
     assert sum(stage.refused().values()) == 2 * len(calls)
-    assert stage.core.status()["campaigns"] == before
+    assert stage.core.status().campaigns == before
 
 
 def test_answers_come_only_from_the_seated_checker(stage):
@@ -301,7 +301,7 @@ def test_a_result_that_is_never_opened_is_void_without_fault_and_keeps_its_chall
     asked = alice.poll(digest).openings
     stage.clock.now += 61
     stage.settle(lambda: alice.outcome(digest))
-    assert alice.outcome(digest).outcome == "void" and stage.core.status()["hosts"][0]["faults"] == 0
+    assert alice.outcome(digest).outcome == "void" and stage.core.status().hosts[0].faults == 0
     assert stage.core.done_bits(CAMPAIGN.digest) == {}
     alice.commit(0)  # handed in again: nobody gets a second throw of the dice
     stage.settle(lambda: alice.poll(digest).openings)
@@ -345,7 +345,7 @@ def test_a_restart_in_every_phase_goes_on_exactly(stage):
     stage.restart()  # killed after the zoo was written and before the ledger knew
     stage.core.curate(force=True)
     assert zoo(stage).manifest.networks == 2 and bob.poll(digest).unknown == ()
-    assert stage.core.status()["campaigns"][0]["networks_published"] == 2
+    assert stage.core.status().campaigns[0].networks_published == 2
 
 
 def forget_publishing(stage):

@@ -128,7 +128,7 @@ class Stage:
     def refused(self) -> dict[tuple[str, str], int]:
         """(reason, host) -> times."""
         self.core.stores.ledger.write(lambda connection: None)  # what was posted before is written now
-        return {(r["reason"], r["host"]): r["count"] for r in self.core.status()["refusals"]}
+        return {(r.reason, r.host): r.count for r in self.core.status().refusals}
 
     def kinds(self) -> list[NewsKind]:
         return [news.kind for news in self.news]
