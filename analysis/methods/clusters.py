@@ -1,25 +1,21 @@
-"""The questions of MLDS: do networks cluster by what they learnt, is a small change of the data seen in the weights?
+"""The first question of MLDS: do networks cluster by what they learnt, although nobody tells the method their classes?
 
-The questions are those of MLDS (Clemens 2021), whose methods could not be read; the measures and controls are OURS.
-Axes: N networks, F features, K classes.
+The question is that of MLDS (Clemens 2021), whose methods could not be read; the measures and controls are OURS.
+Axes: N networks, F features, K classes, D principal axes, R shuffles.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.methods.layer_tests import codes, permutation_p
-from analysis.statistics.auc import Auc, auc, ridge_scorer, unseen_auc, unseen_scores
-from analysis.statistics.classify import labeling_scores, shuffled_within
-from analysis.statistics.splits import fold_by_group
+from analysis.statistics.labels import label_codes
+from analysis.statistics.permutation import permutation_p
 from analysis.weights.features import standardized
-from analysis.weights.geometry import class_distances, pca
+from analysis.weights.geometry import pca
 from protocol.errors import UsageError
 
 AXES = 10  # principal axes that clustering works on: distances in thousands of noisy directions are all alike
-ENOUGH = 0.9  # an AUC that counts as telling two populations apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +40,7 @@ def agreement(
     from sklearn.cluster import HDBSCAN, KMeans
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 
-    code_N, classes = codes(labels)
+    code_N, classes = label_codes(labels)
     if len(code_N) < 2 * len(classes) or len(classes) < 2:
         raise UsageError("clustering needs two classes and a few networks of each")
     places_ND = pca(standardized(features_NF), min(AXES, features_NF.shape[1])).scores_ND
@@ -80,168 +76,3 @@ def silhouette(features_NF: np.ndarray, labels: Sequence[str]) -> float:
     from sklearn.metrics import silhouette_score
 
     return float(silhouette_score(standardized(features_NF), np.array(labels, str)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Separation:
-    """Two populations: can a network be told to be of the second, by a classifier that has not seen its seed?"""
-
-    first: str
-    second: str
-    trained: Auc
-    initial: Auc | None  # control: the same on the initial weights
-    shuffled_max: float  # control: largest AUC with shuffled labels
-    p: float  # with shuffled labels
-    enough: int | None  # training networks a class after which the AUC passes 0.9; None: never
-
-
-def modification_pairs(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """(original, modified) classes: `parity` with `parity+trigger`, for every suffix there is.
-
-    Without a class `digits`, `digits+poison-0.0` is the original of `digits+poison-0.1`.
-    """
-    names = sorted(set(labels))
-    undone = {name[: found.start()]: name for name in names if (found := re.search(r"-0(\.0+)?$", name))}
-    pairs = []
-    for name in names:
-        plain = name.split("+")[0]
-        original = plain if plain in names else undone.get(name.rpartition("-")[0])
-        if "+" in name and original is not None and original != name:
-            pairs.append((original, name))
-    return pairs
-
-
-def separation(
-    features_NF: np.ndarray,
-    labels: Sequence[str],
-    seeds: Sequence[int],
-    first: str,
-    second: str,
-    initial_NF: np.ndarray | None = None,
-    shuffles: int = 1000,
-    seed: int = 0,
-) -> Separation:
-    """Original against modified, or any two classes. Raises UsageError with fewer than two seeds of either."""
-    chosen = np.isin(np.array(labels, str), [first, second])
-    x, second_N, seed_N = features_NF[chosen], np.array(labels, str)[chosen] == second, np.asarray(seeds)[chosen]
-    if min(len(np.unique(seed_N[second_N == side])) for side in (False, True)) < 2:
-        raise UsageError(f"telling {first} from {second} needs two seeds of each")
-    fold_N = fold_by_group(second_N, seed_N, seed=seed)
-    rng = np.random.default_rng(seed)
-    codes_RN = np.stack([second_N, *(shuffled_within(second_N, fold_N, rng) for _ in range(shuffles))]).astype(int)
-    score_RN = labelings_scored(x, codes_RN, fold_N)
-    trained = unseen_auc(score_RN[0], second_N)
-    null_R = np.array([auc(*pair).value for pair in zip(score_RN[1:], codes_RN[1:] == 1, strict=True)])
-    sizes = learning_sizes(x, second_N, seed_N, seed=seed)
-    return Separation(
-        first=first,
-        second=second,
-        trained=trained,
-        initial=None if initial_NF is None else _auc(initial_NF[chosen], second_N, fold_N),
-        shuffled_max=float(null_R.max(initial=0)),
-        p=permutation_p(trained.value, null_R),
-        enough=next((size for size, value in sizes.items() if value >= ENOUGH), None),
-    )
-
-
-def labelings_scored(features_NF: np.ndarray, codes_RN: np.ndarray, fold_N: np.ndarray) -> np.ndarray:
-    """(R, N) scores of unseen networks for R labelings of two classes: one factorization a fold serves them all."""
-    score_RN = np.zeros(codes_RN.shape)
-    for fold in np.unique(fold_N):
-        test = fold_N == fold
-        score_RN[:, test] = labeling_scores(features_NF[~test], codes_RN[:, ~test], features_NF[test], 2)[:, :, 1].T
-    return score_RN
-
-
-def _auc(features_NF: np.ndarray, second_N: np.ndarray, fold_N: np.ndarray) -> Auc:
-    return unseen_auc(unseen_scores(features_NF, second_N, fold_N), second_N)
-
-
-def learning_sizes(
-    features_NF: np.ndarray, second_N: np.ndarray, seed_N: np.ndarray, repeats: int = 5, seed: int = 0
-) -> dict[int, float]:
-    """Training networks a class (2, 4, 8, ...) -> mean AUC over `repeats` draws, on all networks of other seeds."""
-    rng, found = np.random.default_rng(seed), {}
-    size = 2
-    while size <= min(int(second_N.sum()), int((~second_N).sum())) * 2 // 3:
-        values = []
-        for _ in range(repeats):
-            drawn = [rng.permutation(np.flatnonzero(second_N == side))[:size] for side in (False, True)]
-            train = np.concatenate(drawn)
-            test = ~np.isin(seed_N, seed_N[train])
-            if len(np.unique(second_N[test])) == 2:
-                score = ridge_scorer(features_NF[train], second_N[train], features_NF[test])
-                values.append(auc(score, second_N[test]).value)
-        if values:
-            found[size] = float(np.mean(values))
-        size *= 2
-    return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dose:
-    """One size of a change of the data: how far its population lies from the unchanged one."""
-
-    label: str
-    dose: float
-    distance: float  # of the two centres, corrected for spread
-    low: float  # 95%, bootstrap over networks
-    high: float
-    auc: Auc
-
-
-def dose_response(
-    features_NF: np.ndarray,
-    labels: Sequence[str],
-    seeds: Sequence[int],
-    doses: dict[str, float],
-    base: str,
-    bootstraps: int = 200,
-    seed: int = 0,
-) -> tuple[list[Dose], float, float]:
-    """Distance from the class `base` against the size of the change, and (Spearman's rho, its exact p).
-
-    `doses` says how large the change of each class is. The p is one-sided over all orders of the doses: with three
-    doses it cannot be below 1/6. Features are standardized by the base networks.
-    """
-    from itertools import permutations
-
-    from scipy.stats import spearmanr
-
-    label_N, rng = np.array(labels, str), np.random.default_rng(seed)
-    own = features_NF[label_N == base]
-    scale_F = own.std(0)
-    features_NF = np.clip((features_NF - own.mean(0)) / np.where(scale_F > 0, scale_F, 1), -5, 5)
-    rows = []
-    for name, dose in sorted(doses.items(), key=lambda pair: pair[1]):
-        chosen = np.isin(label_N, [base, name])
-        x, second_N = features_NF[chosen], label_N[chosen] == name
-        draws = [
-            np.concatenate([rng.choice(np.flatnonzero(second_N == s), (second_N == s).sum()) for s in (0, 1)])
-            for _ in range(bootstraps)
-        ]
-        centre = class_distances(x, second_N.astype(str).tolist()).centres
-        # A resample holds networks twice, which makes its spread too small and its distance too large: pivot.
-        spread = np.quantile(
-            [class_distances(x[d], second_N[d].astype(str).tolist()).centres for d in draws], (0.025, 0.5, 0.975)
-        )
-        fold_N = fold_by_group(second_N, np.asarray(seeds)[chosen], seed=seed)
-        rows.append(
-            Dose(
-                label=name,
-                dose=dose,
-                distance=centre,
-                low=max(0.0, centre - float(spread[2] - spread[1])),
-                high=centre + float(spread[1] - spread[0]),
-                auc=_auc(x, second_N, fold_N),
-            )
-        )
-    if len(rows) < 3:
-        return rows, float("nan"), float("nan")
-    distances = [row.distance for row in rows]
-    rho = float(spearmanr([row.dose for row in rows], distances)[0])  # pyright: ignore[reportArgumentType]
-    orders = (
-        list(permutations(range(len(rows)))) if len(rows) <= 7 else [rng.permutation(len(rows)) for _ in range(5000)]
-    )
-    null_R = np.array([np.corrcoef(np.argsort(np.argsort(distances)), order)[0, 1] for order in orders])
-    return rows, rho, float((null_R >= rho - 1e-9).mean())

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.methods import properties, trojans
-from analysis.methods.clusters import modification_pairs
+from analysis.methods.changes import modification_pairs
 from analysis.statistics.auc import Auc
 from analysis.statistics.intervals import jackknife
 from protocol.canonical import hexdigest

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.methods import clusters, layer_tests
+from analysis.methods import clusters
 from analysis.methods.maps import told_by_neighbour
+from analysis.methods.retrieval import retrieval
 from analysis.statistics.intervals import jackknife
+from analysis.statistics.permutation import permanova
 from analysis.statistics.splits import groups
 from analysis.weights import chains
 from analysis.weights.features import invariants, standardized
@@ -49,7 +51,7 @@ def grouped(
     )
     found["PERMANOVA, share of variance"] = _explained(recipe, weights_NP, label_N, group_N, permutations)
     if len(set(labels)) >= RETRIEVED_CLASSES:
-        seen = layer_tests.retrieval(features_NF, labels, permutations=permutations)
+        seen = retrieval(features_NF, labels, permutations=permutations)
         found["retrieval of unseen classes, mAP"] = Grouped(
             value=seen.mean_average_precision, low=seen.low, high=seen.high, p=seen.p, shuffled=seen.chance
         )
@@ -80,9 +82,9 @@ def _explained(
         distance_NN = euclidean(standardized(chains.chain_features(recipe, weights_NP)))
 
     def part(rows: np.ndarray) -> float:
-        return layer_tests.permanova(distance_NN[np.ix_(rows, rows)], label_N[rows].tolist(), permutations=0).r2
+        return permanova(distance_NN[np.ix_(rows, rows)], label_N[rows].tolist(), permutations=0).r2
 
-    whole = layer_tests.permanova(distance_NN, label_N.tolist(), permutations)
+    whole = permanova(distance_NN, label_N.tolist(), permutations)
     low, high = jackknife(part, group_N, 0.0, 1.0)
     return Grouped(
         value=whole.r2,

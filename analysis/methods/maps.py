@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.methods.layer_tests import codes, permutation_p
 from analysis.statistics.intervals import jackknife
+from analysis.statistics.labels import label_codes
+from analysis.statistics.permutation import permutation_p
 from analysis.weights.features import invariants, standardized
 from analysis.weights.geometry import Map, pca
 from analysis.weights.neighbours import neighbours
@@ -64,7 +65,7 @@ def told_by_neighbour(
 
     Raises UsageError with a single network.
     """
-    code_N, _ = codes(labels)
+    code_N, _ = label_codes(labels)
     index_Nk = neighbours(features_NF, NEIGHBOURS).index_Nk
     if not index_Nk.size:
         raise UsageError("one network has no neighbours: a map needs two")

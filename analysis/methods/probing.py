@@ -24,7 +24,8 @@ from torch.func import functional_call, vmap
 
 from analysis.methods.properties import Predictor
 from analysis.modules import network_module
-from analysis.statistics.classify import Accuracy, folds_by_seed, shuffled_within, wilson
+from analysis.statistics import classify
+from analysis.statistics.classify import Accuracy
 from protocol.engine.streams import task_data
 from protocol.recipes.layers import Recurrent
 from protocol.recipes.recipe import Recipe
@@ -148,39 +149,21 @@ def class_accuracy(
 
     Raises UsageError when there are fewer than two classes, or a class has networks of fewer than two groups.
     """
-    chosen, classes = settings or Settings(), tuple(sorted(set(labels)))
-    code_N = np.searchsorted(np.array(classes), np.array(labels))
-    fold_N = folds_by_seed(code_N, np.asarray(groups), classes, folds_seed)
-    rng = np.random.default_rng(folds_seed)
-    codes_RN = [code_N, *(shuffled_within(code_N, fold_N, rng) for _ in range(shuffles))]
-    guess_RN = [_guessed(recipe, weights_NP, known_N, fold_N, len(classes), chosen) for known_N in codes_RN]
-    correct = [int((guess_N == known_N).sum()) for guess_N, known_N in zip(guess_RN, codes_RN, strict=True)]
-    confusion_KK = np.zeros((len(classes), len(classes)), int)
-    np.add.at(confusion_KK, (code_N, guess_RN[0]), 1)
-    low, high = wilson(correct[0], len(labels))
-    return Accuracy(
-        correct=correct[0],
-        total=len(labels),
-        low=low,
-        high=high,
-        chance=float(np.bincount(code_N).max() / len(labels)),
-        folds=int(fold_N.max() + 1),
-        shuffled=tuple(value / len(labels) for value in correct[1:]),
-        confusion_KK=confusion_KK,
-        classes=classes,
-    )
+    chosen = settings or Settings()
+
+    def guess(train_MP: np.ndarray, codes_RM: np.ndarray, test_TP: np.ndarray, classes: int) -> np.ndarray:
+        return np.stack([_guessed(recipe, train_MP, code_M, test_TP, classes, chosen) for code_M in codes_RM])
+
+    return classify.class_accuracy(weights_NP, labels, groups, shuffles, folds_seed, guess)
 
 
 def _guessed(
-    recipe: Recipe, weights_NP: np.ndarray, code_N: np.ndarray, fold_N: np.ndarray, classes: int, settings: Settings
+    recipe: Recipe, train_MP: np.ndarray, code_M: np.ndarray, test_TP: np.ndarray, classes: int, settings: Settings
 ) -> np.ndarray:
-    guess_N = np.zeros(len(code_N), int)
-    for fold in np.unique(fold_N):
-        test = fold_N == fold
-        aim = torch.tensor(code_N[~test])
+    """(T,) classes of unseen networks by a prober that was fitted on others."""
+    aim = torch.tensor(code_M)
 
-        def loss(output: torch.Tensor, rows: torch.Tensor, aim: torch.Tensor = aim) -> torch.Tensor:
-            return nn.functional.cross_entropy(output, aim[rows])
+    def loss(output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(output, aim[rows])
 
-        guess_N[test] = asked(fitted(recipe, weights_NP[~test], loss, classes, settings), weights_NP[test]).argmax(1)
-    return guess_N
+    return asked(fitted(recipe, train_MP, loss, classes, settings), test_TP).argmax(1)

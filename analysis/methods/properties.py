@@ -12,24 +12,13 @@ import numpy as np
 from scipy.stats import kendalltau, rankdata
 
 from analysis.statistics.classify import RIDGES
-from analysis.statistics.splits import groups
-from analysis.weights.features import QUANTILES, split_layers
+from analysis.statistics.splits import FOLDS, groups, random_folds
+from analysis.weights.geometry import squared_distances
 from protocol.errors import UsageError
-from protocol.recipes.recipe import Recipe
 
 BOOTSTRAPS = 300
-FOLDS = 5
 TREES = 300
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-
-
-def statistics(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
-    """(N, 7 a array): mean, deviation, and five quantiles of every array; any architecture, any numbering."""
-    rows = []
-    for array in split_layers(recipe, np.asarray(weights_NP, np.float64)).values():
-        flat = array.reshape(len(array), -1)
-        rows += [flat.mean(1, keepdims=True), flat.std(1, keepdims=True), np.quantile(flat, QUANTILES, axis=1).T]
-    return np.concatenate(rows, axis=1)
 
 
 def boosted(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray) -> np.ndarray:
@@ -67,7 +56,7 @@ def kernel_ridge(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray
     if linear:
         inner_MM, inner_TM = x @ x.T, y @ x.T
     else:
-        square_MM, square_TM = (np.maximum((a * a).sum(1)[:, None] + (x * x).sum(1) - 2 * a @ x.T, 0) for a in (x, y))
+        square_MM, square_TM = squared_distances(x), squared_distances(y, x)
         width = max(float(np.median(square_MM)), 1e-12)
         inner_MM, inner_TM = np.exp(-square_MM / width), np.exp(-square_TM / width)
     centre = target_M.mean()
@@ -117,7 +106,7 @@ def predict(
     if group_N.max(initial=-1) + 1 < FOLDS or not np.isfinite(target_N).all():
         raise UsageError(f"predicting needs finite targets, and networks of at least {FOLDS} groups (such as seeds)")
     rng = np.random.default_rng(seed)
-    fold_N = rng.permutation(np.arange(group_N.max() + 1) % FOLDS)[group_N]
+    fold_N = random_folds(group_N, rng)
     predicted_N, shuffled_N = np.empty(len(target_N)), np.empty(len(target_N))
     mixed_N = target_N[rng.permutation(len(target_N))]
     for fold in range(FOLDS):
@@ -176,7 +165,7 @@ def transfer(
     """
     domains = sorted(set(np.asarray(domain_N).tolist()))
     group_N = groups(np.asarray(group_N).tolist())
-    fold_N = np.random.default_rng(0).permutation(np.arange(group_N.max() + 1) % FOLDS)[group_N]
+    fold_N = random_folds(group_N, np.random.default_rng(0))
     tau_KK = np.zeros((len(domains), len(domains)))
     for i, source in enumerate(domains):
         predicted_N = np.full(len(target_N), np.nan)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.methods.cohorts import Cohort
-from analysis.methods.properties import PREDICTORS, Prediction, Predictor, predict, statistics, transfer
+from analysis.methods.properties import PREDICTORS, Prediction, Predictor, predict, transfer
 from analysis.methods.trajectories import replay
 from analysis.statistics.classify import Accuracy, class_accuracy
 from analysis.statistics.splits import groups
+from analysis.weights.features import array_statistics
 from protocol.recipes.recipe import Recipe
 
 ON_RANKS = PREDICTORS["boosted trees on ranks"]
@@ -36,7 +37,7 @@ def read_numbers(cohort: Cohort, columns: Sequence[str], predictor: Predictor = 
     Raises UsageError: no such column, a value that is missing, fewer than five recipes.
     """
     group_N = groups(cohort.column("recipe").tolist())
-    both = [statistics(cohort.recipe, weights_NP) for weights_NP in (cohort.weights_NP, cohort.initial_NP)]
+    both = [array_statistics(cohort.recipe, weights_NP) for weights_NP in (cohort.weights_NP, cohort.initial_NP)]
     found = {}
     for name in columns:
         trained, initial = (predict(features_NF, cohort.column(name), group_N, predictor) for features_NF in both)
@@ -48,7 +49,7 @@ def read_category(cohort: Cohort, column: str, shuffles: int = 20) -> tuple[Accu
     """A field that has few values, such as network.init: from trained and from initial weights."""
     labels, group_N = [str(value) for value in cohort.column(column)], groups(cohort.column("recipe").tolist())
     trained, initial = (
-        class_accuracy(statistics(cohort.recipe, weights_NP), labels, group_N.tolist(), shuffles)
+        class_accuracy(array_statistics(cohort.recipe, weights_NP), labels, group_N.tolist(), shuffles)
         for weights_NP in (cohort.weights_NP, cohort.initial_NP)
     )
     return trained, initial
@@ -62,7 +63,7 @@ def read_step(
     kept_S = paths.steps_S > 0
     weights = paths.weights_NSP[:, kept_S]
     step_NS = np.minimum(paths.steps_S[kept_S], paths.last_N[:, None])  # one that stopped stays where it is
-    features = statistics(recipe, weights.reshape(-1, weights.shape[2]))
+    features = array_statistics(recipe, weights.reshape(-1, weights.shape[2]))
     return predict(features, step_NS.ravel(), np.repeat(np.arange(len(seeds)), weights.shape[1]), predictor)
 
 
@@ -70,7 +71,7 @@ def read_across(
     cohort: Cohort, column: str, domain: str, predictor: Predictor = ON_RANKS
 ) -> tuple[list[str], np.ndarray]:
     """(domains, tau_KK): learnt on the row's networks (an init, a class, a recipe), tested on the column's."""
-    features_NF = statistics(cohort.recipe, cohort.weights_NP)
+    features_NF = array_statistics(cohort.recipe, cohort.weights_NP)
     # Between recipes a network is its own group: without its recipe's others there is nothing to learn from.
     own = range(len(cohort.rows)) if domain in ("recipe", "recipe_name") else cohort.column("recipe").tolist()
     labels = np.array([str(value) for value in cohort.column(domain)])

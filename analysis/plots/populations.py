@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from analysis.methods.clusters import Dose
+from analysis.methods.changes import Dose
 from analysis.methods.trajectories import Trajectories
 from analysis.plots.base import CLASSES_DRAWN_MAX, COLOURS, INK, REST, STYLE
 from analysis.statistics.classify import Accuracy

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.statistics.classify import Z_95, ridge_scores
+from analysis.statistics.classify import ridge_scores
 
+Z_95 = 1.959964  # deviations of a normal distribution to either side that hold 95%
 WIDENED = 1.5  # standard errors of cross-validated scores, see `unseen_auc`
 Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 

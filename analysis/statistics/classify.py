@@ -5,17 +5,20 @@ meets in testing an initial state or a batch order that it may have met in train
 same folds: the initial weights (state 0), and shuffled labels. Axes: N networks, F features, K classes, R shuffles.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.statistics.labels import label_codes
+from analysis.statistics.permutation import permutation_p
+from analysis.statistics.proportions import wilson
+from analysis.statistics.splits import FOLDS, fold_by_group
 from protocol.errors import UsageError
 
-FOLDS = 5
 SHUFFLES = 20
 LABELINGS_AT_ONCE = 100  # of 1,000 networks and 10 classes: 8 MB a copy
 RIDGES = tuple(10.0**e for e in range(-4, 3))  # relative to the mean eigenvalue of the kernel
-Z_95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,26 +45,36 @@ class Accuracy:
 
     @property
     def p(self) -> float:
-        """How often shuffled labels do as well: (1 + how many) / (1 + shuffles) (Phipson and Smyth 2010)."""
-        return float((1 + (np.array(self.shuffled) >= self.accuracy - 1e-12).sum()) / (1 + len(self.shuffled)))
+        """How often shuffled labels do as well."""
+        return permutation_p(self.accuracy, self.shuffled)
+
+
+Guesser = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
 
 
 def class_accuracy(
-    features_NF: np.ndarray, labels: list[str], seeds: list[int], shuffles: int = SHUFFLES, seed: int = 0
+    features_NF: np.ndarray,
+    labels: Sequence[str],
+    groups: Sequence[int] | np.ndarray,
+    shuffles: int = SHUFFLES,
+    seed: int = 0,
+    guess: "Guesser | None" = None,
 ) -> Accuracy:
-    """Accuracy of ridge classification on standardized features, and of the same with shuffled labels.
+    """Accuracy on networks whose group (a seed, see `splits.groups`) was not trained on, and with shuffled labels.
 
-    Raises UsageError when there are fewer than two classes, or a class has networks of fewer than two seeds.
+    `guess` takes training rows (M, F), their classes (R, M) in R labelings, test rows (T, F) and the number of classes,
+    and returns the classes (R, T) that it takes the test rows for; default: `ridge_classes`. Raises UsageError when
+    there are fewer than two classes, or a class has networks of fewer than two groups.
     """
-    classes = tuple(sorted(set(labels)))
-    code_N = np.searchsorted(np.array(classes), np.array(labels))
-    fold_N = folds_by_seed(code_N, np.array(seeds), classes, seed)
+    guess = guess or ridge_classes
+    code_N, classes = label_codes(labels)
+    fold_N = class_folds(code_N, np.asarray(groups), classes, seed)
     rng = np.random.default_rng(seed)
     codes_RN = np.stack([code_N, *(shuffled_within(code_N, fold_N, rng) for _ in range(shuffles))])
     guess_RN = np.empty_like(codes_RN)
     for fold in range(fold_N.max() + 1):
         test = fold_N == fold
-        guess_RN[:, test] = fit_predict(features_NF[~test], codes_RN[:, ~test], features_NF[test], len(classes))
+        guess_RN[:, test] = guess(features_NF[~test], codes_RN[:, ~test], features_NF[test], len(classes))
     correct_R = (guess_RN == codes_RN).sum(1)
     confusion_KK = np.zeros((len(classes), len(classes)), int)
     np.add.at(confusion_KK, (code_N, guess_RN[0]), 1)
@@ -79,21 +92,18 @@ def class_accuracy(
     )
 
 
-def folds_by_seed(code_N: np.ndarray, seed_N: np.ndarray, classes: tuple[str, ...], seed: int = 0) -> np.ndarray:
-    """Fold of every network (N,): a seed index is in one fold, classes are spread as evenly as that allows."""
-    from sklearn.model_selection import StratifiedGroupKFold
+def class_folds(code_N: np.ndarray, group_N: np.ndarray, classes: Sequence[str], seed: int = 0) -> np.ndarray:
+    """(N,) fold numbers; at most as many folds as the rarest class has groups, so that every fold may hold it.
 
+    Raises UsageError when there are fewer than two classes, or a class has networks of fewer than two groups.
+    """
     if len(classes) < 2:
         raise UsageError("telling classes apart needs networks of at least two classes")
-    seeds_of_class = [len(np.unique(seed_N[code_N == k])) for k in range(len(classes))]
-    if min(seeds_of_class) < 2:
-        lone = classes[int(np.argmin(seeds_of_class))]
+    groups_of_class = [len(np.unique(group_N[code_N == k])) for k in range(len(classes))]
+    if min(groups_of_class) < 2:
+        lone = classes[int(np.argmin(groups_of_class))]
         raise UsageError(f"cross-validation needs at least two seeds of every class; class {lone} has one")
-    split = StratifiedGroupKFold(min(FOLDS, *seeds_of_class), shuffle=True, random_state=seed)
-    fold_N = np.zeros(len(code_N), int)
-    for fold, (_, test) in enumerate(split.split(code_N, code_N, seed_N)):
-        fold_N[test] = fold
-    return np.unique(fold_N, return_inverse=True)[1]  # an empty fold leaves no gap in the numbers
+    return fold_by_group(code_N, group_N, min(FOLDS, *groups_of_class), seed)
 
 
 def shuffled_within(code_N: np.ndarray, fold_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -104,9 +114,9 @@ def shuffled_within(code_N: np.ndarray, fold_N: np.ndarray, rng: np.random.Gener
     return shuffled_N
 
 
-def fit_predict(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
+def ridge_classes(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
     """Predicted classes (R, T) for R labelings of the same M training rows: the largest of `labeling_scores`."""
-    return labeling_scores(train_MF, codes_RM, test_TF, classes).argmax(2).T
+    return np.concatenate([scores.argmax(2).T for scores in _score_parts(train_MF, codes_RM, test_TF, classes)])
 
 
 def ridge_scores(train_MF: np.ndarray, code_M: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
@@ -115,16 +125,21 @@ def ridge_scores(train_MF: np.ndarray, code_M: np.ndarray, test_TF: np.ndarray, 
 
 
 def labeling_scores(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
-    """(T, R, K) scores for R labelings of the same M training rows.
+    """(T, R, K) scores for R labelings of the same M training rows; float64, no unit.
 
     Ridge regression on one-hot labels. The penalty of each labeling is the one with the smallest leave-one-out error
     within the training rows, in closed form: (y - Hy) / (1 - diag H). Scaling is learnt from the training rows only.
     """
+    return np.concatenate(list(_score_parts(train_MF, codes_RM, test_TF, classes)), axis=1)
+
+
+def _score_parts(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> Iterator[np.ndarray]:
+    """`labeling_scores` of LABELINGS_AT_ONCE labelings after another: one factorization serves them all."""
     mean_F, scale_F = train_MF.mean(0, dtype=np.float64), train_MF.std(0, dtype=np.float64)
     scale_F[scale_F == 0] = 1.0
-    parts = thin_svd((train_MF - mean_F) / scale_F, (test_TF - mean_F) / scale_F)
-    begins = range(0, len(codes_RM), LABELINGS_AT_ONCE)
-    return np.concatenate([_scores(*parts, codes_RM[b : b + LABELINGS_AT_ONCE], classes) for b in begins], axis=1)
+    factors = thin_svd((train_MF - mean_F) / scale_F, (test_TF - mean_F) / scale_F)
+    for begin in range(0, len(codes_RM), LABELINGS_AT_ONCE):
+        yield _scores(*factors, codes_RM[begin : begin + LABELINGS_AT_ONCE], classes)
 
 
 def _scores(
@@ -166,11 +181,3 @@ def thin_svd(train_MF: np.ndarray, test_TF: np.ndarray) -> tuple[np.ndarray, np.
     if m <= f:
         return vector, size_D, (test_TF @ train_MF.T) @ vector / size_D
     return train_MF @ vector / size_D, size_D, test_TF @ vector
-
-
-def wilson(correct: int, total: int) -> tuple[float, float]:
-    """95% interval of a proportion (Wilson 1927): honest for few networks and for 0 or 100%."""
-    share, z2 = correct / total, Z_95**2
-    center = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = Z_95 / (1 + z2 / total) * np.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    return max(0.0, float(center - half)), min(1.0, float(center + half))

@@ -12,29 +12,29 @@ import numpy as np
 from analysis.weights.symmetry import canonical
 from protocol.recipes.recipe import Recipe
 
-COPY_TOLERANCE = (
-    1e-4  # symmetric copies agree to float32 rounding; independent networks do not agree in the first digit
-)
+FOLDS = 5
+# Symmetric copies agree to float32 rounding; independent networks do not agree in the first digit.
+COPY_TOLERANCE = 1e-4
 
 
 def groups(*keys: Iterable[Hashable]) -> np.ndarray:
     """(N,) group numbers: two networks that share a value of any key are in one group, through others if need be.
 
-    E.g. `groups(seeds)`, `groups(recipes)`, `groups(seeds, copies(recipe, weights_NP))`.
+    E.g. `groups(seeds)`, `groups(recipes)`, `groups(seeds, copies(recipe, weights_NP))`. Raises ValueError when keys
+    are not equally long.
     """
-    parent: dict[Hashable, Hashable] = {}
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def root(node: Hashable) -> Hashable:
-        while parent.setdefault(node, node) != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
+    ties = DisjointSet()
     rows = list(zip(*(list(key) for key in keys), strict=True))
     for i, row in enumerate(rows):
-        for place, value in enumerate(row):
-            parent[root((place, value))] = root(("row", i))
-    return np.unique([str(root(("row", i))) for i in range(len(rows))], return_inverse=True)[1]
+        ties.add(i)
+        for key in enumerate(row):
+            ties.add(key)
+            ties.merge(i, key)
+    last = {ties[i]: i for i in range(len(rows))}
+    # Which seeds share a fold depends on how groups are numbered: by the digits of their last row, as ever.
+    return np.unique([str(last[ties[i]]) for i in range(len(rows))], return_inverse=True)[1]
 
 
 def copies(recipe: Recipe, weights_NP: np.ndarray) -> list[int]:
@@ -54,8 +54,11 @@ def copies(recipe: Recipe, weights_NP: np.ndarray) -> list[int]:
     return [seen.setdefault(int(first), len(seen)) for first in first_N]
 
 
-def fold_by_group(code_N: np.ndarray, group_N: np.ndarray, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """(N,) fold numbers: a group is in one fold, and classes are spread as evenly as that allows."""
+def fold_by_group(code_N: np.ndarray, group_N: np.ndarray, folds: int = FOLDS, seed: int = 0) -> np.ndarray:
+    """(N,) fold numbers from 0, none left out: a group is in one fold, classes are spread as evenly as that allows.
+
+    At most as many folds as there are groups, at least two. Raises ValueError with a single group.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = max(2, min(folds, len(np.unique(group_N))))
@@ -63,7 +66,12 @@ def fold_by_group(code_N: np.ndarray, group_N: np.ndarray, folds: int = 5, seed:
     fold_N = np.zeros(len(group_N), int)
     for fold, (_, test) in enumerate(split.split(group_N, code_N, group_N)):
         fold_N[test] = fold
-    return np.unique(fold_N, return_inverse=True)[1]
+    return np.unique(fold_N, return_inverse=True)[1]  # an empty fold leaves no gap in the numbers
+
+
+def random_folds(group_N: np.ndarray, rng: np.random.Generator, folds: int = FOLDS) -> np.ndarray:
+    """(N,) fold numbers of whole groups, numbered from 0, at random: for targets that are not classes."""
+    return rng.permutation(np.arange(group_N.max() + 1) % folds)[group_N]
 
 
 def split_problems(fold_N: np.ndarray, **keys: Sequence[Hashable]) -> list[str]:

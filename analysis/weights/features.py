@@ -34,10 +34,16 @@ def invariants(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
     if not isinstance(last, Recurrent):
         out = np.swapaxes(rows(arrays[weight_name(j, last)]), 1, 2)
         blocks += [upper(gram(narrowed(out))), arrays[f"{j}.bias"]]
-    for array in arrays.values():
+    return np.concatenate([*blocks, array_statistics(recipe, weights_NP)], axis=1)
+
+
+def array_statistics(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
+    """(N, 7 an array) float64: mean, deviation and five quantiles of every array; any architecture, any numbering."""
+    columns = []
+    for array in split_layers(recipe, np.asarray(weights_NP, np.float64)).values():
         flat = array.reshape(len(array), -1)
-        blocks += [flat.mean(1, keepdims=True), flat.std(1, keepdims=True), np.quantile(flat, QUANTILES, axis=1).T]
-    return np.concatenate(blocks, axis=1)
+        columns += [flat.mean(1, keepdims=True), flat.std(1, keepdims=True), np.quantile(flat, QUANTILES, axis=1).T]
+    return np.concatenate(columns, axis=1)
 
 
 def weighted_layers(recipe: Recipe) -> list[tuple[int, Linear | Conv2d | Recurrent]]:

@@ -1,6 +1,6 @@
 """Where networks lie in weight space: principal axes and distances, a block at a time, so a zoo need not fit twice.
 
-Axes: N networks, P parameters, K classes, D directions.
+Axes: N networks, M others, P parameters, F features, D directions.
 """
 
 from collections.abc import Iterator
@@ -50,96 +50,26 @@ def pca(weights_NP: np.ndarray, directions: int = 2, seed: int = 0) -> Map:
     return Map(scores_ND=best_ND * np.where(signs_D == 0, 1, signs_D), explained_D=explained_D)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distances:
-    """Root-mean-square Euclidean distances between networks of two classes; the diagonal is within a class."""
+def squared_distances(features_NF: np.ndarray, others_MF: np.ndarray | None = None) -> np.ndarray:
+    """(N, M) float64 squared Euclidean distances, of rows to each other (N, N) without `others_MF`; never below 0.
 
-    classes: tuple[str, ...]
-    rms_KK: np.ndarray  # NaN on the diagonal of a class with one network
-    within: float  # over all pairs of one class; NaN when there is none
-    between: float  # over all pairs of two classes; NaN when there is none
-    centres: float  # between the centres of two classes, corrected for their spread; NaN when there are none
-
-
-def class_distances(weights_NP: np.ndarray, labels: list[str]) -> Distances:
-    """Exact over all pairs in one pass: the mean squared distance of two classes is |mean - mean|^2 + both spreads."""
-    classes = tuple(sorted(set(labels)))
-    code_N = np.searchsorted(np.array(classes), np.array(labels)) if labels else np.zeros(0, int)
-    p, k = weights_NP.shape[1], len(classes)
-    center_P = weights_NP.mean(0, dtype=np.float64) if len(weights_NP) else np.zeros(p)
-    sum_KP, square_K = np.zeros((k, p)), np.zeros(k)
-    for rows, block in blocks(weights_NP, center_P):
-        member_KB = np.equal.outer(np.arange(k), code_N[rows]).astype(float)
-        sum_KP += member_KB @ block
-        square_K += member_KB @ (block * block).sum(1)
-    count_K = np.bincount(code_N, minlength=k).astype(float)
-    mean_KP = sum_KP / count_K[:, None]
-    spread_K = np.maximum(square_K / count_K - (mean_KP**2).sum(1), 0)
-    norm_K = (mean_KP**2).sum(1)
-    apart_KK = norm_K[:, None] + norm_K[None] - 2 * mean_KP @ mean_KP.T
-    mean_square_KK = np.maximum(apart_KK, 0) + spread_K[:, None] + spread_K[None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # A network is no pair with itself.
-        np.fill_diagonal(mean_square_KK, np.where(count_K > 1, 2 * spread_K * count_K / (count_K - 1), np.nan))
-    pairs_KK = np.outer(count_K, count_K)
-    np.fill_diagonal(pairs_KK, count_K * (count_K - 1))
-    same = np.eye(k, dtype=bool)
-    return Distances(
-        classes=classes,
-        rms_KK=np.sqrt(mean_square_KK),
-        within=pooled(mean_square_KK[same], pairs_KK[same]),
-        between=pooled(mean_square_KK[~same], pairs_KK[~same]),
-        centres=centre_distance(mean_square_KK),
+    From products of rows centred on the mean of the others, so that nearly equal rows are at nearly zero; a row is at
+    exactly zero from itself. (`neighbours` has its own, in float32 and in place: there they are most of the work.)
+    """
+    others = features_NF if others_MF is None else others_MF
+    center_F = others.mean(0, dtype=np.float64)
+    square_NM = np.zeros((len(features_NF), len(others)))
+    for rows, block in blocks(features_NF, center_F):
+        for columns, other in blocks(others, center_F):
+            square_NM[rows, columns] = block @ other.T
+    norm_N, norm_M = (
+        np.concatenate([(block * block).sum(1) for _, block in blocks(side, center_F)] or [np.zeros(0)])
+        for side in (features_NF, others)
     )
-
-
-def centre_distance(mean_square_KK: np.ndarray) -> float:
-    """Root mean square distance of class centres over pairs of classes, without the part that chance gives.
-
-    E|x - y|^2 across two classes is |centre - centre|^2 and half of each class's own mean square: so the difference is
-    an unbiased estimate. Zero when it is negative; NaN with fewer than two classes of two networks.
-    """
-    own_K = np.diag(mean_square_KK)
-    centre_KK = mean_square_KK - (own_K[:, None] + own_K[None]) / 2
-    several_K = ~np.isnan(own_K)
-    pairs_KK = np.outer(several_K, several_K) & ~np.eye(len(own_K), dtype=bool)
-    return float(np.sqrt(max(0.0, centre_KK[pairs_KK].mean()))) if pairs_KK.any() else float("nan")
-
-
-def shuffled_centres(weights_NP: np.ndarray, labels: list[str], shuffles: int = 20, seed: int = 0) -> np.ndarray:
-    """`centres` with the labels shuffled, one a shuffle: what chance gives.
-
-    From the N x N squared distances, so that a shuffle costs N^2 K and not a pass over all weights.
-    """
-    names, code_N = np.unique(np.array(labels, str), return_inverse=True)
-    count_K = np.bincount(code_N, minlength=len(names)).astype(float)
-    pairs_KK = np.outer(count_K, count_K)
-    np.fill_diagonal(pairs_KK, count_K * (count_K - 1))
-    square_NN, rng, found = squared_distances(weights_NP), np.random.default_rng(seed), []
-    for _ in range(shuffles):
-        member_NK = np.eye(len(names))[rng.permutation(code_N)]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found.append(centre_distance(member_NK.T @ (square_NN @ member_NK) / pairs_KK))
-    return np.array(found)
-
-
-def squared_distances(weights_NP: np.ndarray) -> np.ndarray:
-    """(N, N) float64, from centred rows."""
-    center_P = weights_NP.mean(0, dtype=np.float64)
-    norm_N, inner_NN = np.zeros(len(weights_NP)), np.zeros((len(weights_NP),) * 2)
-    for rows, block in blocks(weights_NP, center_P):
-        norm_N[rows] = (block * block).sum(1)
-        for others, other in blocks(weights_NP, center_P):
-            inner_NN[rows, others] = block @ other.T
-    square_NN = np.maximum(norm_N[:, None] + norm_N - 2 * inner_NN, 0)
-    np.fill_diagonal(square_NN, 0)
-    return square_NN
-
-
-def pooled(mean_squares: np.ndarray, pairs: np.ndarray) -> float:
-    if not pairs.sum():
-        return float("nan")
-    return float(np.sqrt(np.nansum(mean_squares * pairs) / pairs.sum()))
+    square_NM = np.maximum(norm_N[:, None] + norm_M - 2 * square_NM, 0)
+    if others_MF is None:
+        np.fill_diagonal(square_NM, 0)
+    return square_NM
 
 
 def blocks(weights_NP: np.ndarray, center_P: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

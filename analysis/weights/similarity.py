@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.weights import forward
+from analysis.weights.geometry import squared_distances
 from analysis.weights.matching import match
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
@@ -20,14 +21,8 @@ REPRESENTATION_ROWS_MAX = 512  # rows of a distance matrix: 2 MB, 10 ms a pair
 
 
 def euclidean(features_NF: np.ndarray, others_MF: np.ndarray | None = None) -> np.ndarray:
-    """(N, M) Euclidean distances, from centred float64 so that equal rows are at (nearly) zero."""
-    others = features_NF if others_MF is None else others_MF
-    center_F = others.mean(0, dtype=np.float64)
-    x, y = (np.asarray(rows, np.float64) - center_F for rows in (features_NF, others))
-    square_NM = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * x @ y.T
-    if others_MF is None:
-        np.fill_diagonal(square_NM, 0)
-    return np.sqrt(np.maximum(square_NM, 0))
+    """(N, M) Euclidean distances, or of rows to each other (N, N); equal rows are at (nearly) zero."""
+    return np.sqrt(squared_distances(features_NF, others_MF))
 
 
 def cosine(features_NF: np.ndarray) -> np.ndarray:

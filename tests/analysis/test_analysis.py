@@ -10,9 +10,11 @@ from support.zoos import network
 
 from analysis import open_zoo
 from analysis.methods.curves import loss_curves
-from analysis.statistics.classify import class_accuracy, folds_by_seed, wilson
+from analysis.statistics.classify import class_accuracy, class_folds
+from analysis.statistics.distances import class_distances, shuffled_centres
+from analysis.statistics.proportions import wilson
 from analysis.weights.features import invariants
-from analysis.weights.geometry import class_distances, pca, shuffled_centres
+from analysis.weights.geometry import pca
 from protocol.engine.initial import initial_state
 from protocol.engine.reference.engine import NumpyEngine
 from protocol.engine.streams import task_data
@@ -185,7 +187,7 @@ def test_initial_weights_and_shuffled_labels_stay_at_chance():
 def test_no_seed_is_in_two_folds():
     rng = np.random.default_rng(4)
     code_N, seed_N = rng.integers(0, 3, 200), rng.integers(0, 40, 200)
-    fold_N = folds_by_seed(code_N, seed_N, ("a", "b", "c"))
+    fold_N = class_folds(code_N, seed_N, ("a", "b", "c"))
     assert all(len(set(fold_N[seed_N == seed])) == 1 for seed in set(seed_N))
     assert set(fold_N) == set(range(5))
 
@@ -205,13 +207,13 @@ def test_what_leaks_through_the_seed_does_not_count():
 def test_the_classifier_is_ridge_regression_of_scikit_learn():
     from sklearn.linear_model import RidgeClassifierCV
 
-    from analysis.statistics.classify import fit_predict
+    from analysis.statistics.classify import ridge_classes
 
     rng = np.random.default_rng(6)
     for features in (8, 200):
         x, code = rng.normal(size=(90, features)), rng.integers(0, 3, 90)
         x[:, 0] += 2 * code
-        mine = fit_predict(x[:60], code[None, :60], x[60:], 3)[0]
+        mine = ridge_classes(x[:60], code[None, :60], x[60:], 3)[0]
         scaled = (x - x[:60].mean(0)) / x[:60].std(0)
         mean_eigenvalue = 60 * features / min(59, features)
         theirs = RidgeClassifierCV([10.0**e * mean_eigenvalue for e in range(-4, 3)]).fit(scaled[:60], code[:60])

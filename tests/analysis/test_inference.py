@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from support.populations import recipe_of
 
-from analysis.methods import clusters, layer_tests
-from analysis.statistics import splits
+from analysis.methods import changes, clusters, layer_tests
+from analysis.methods.retrieval import retrieval
+from analysis.statistics import permutation, proportions, splits
 from analysis.statistics.auc import auc
 from analysis.statistics.classify import class_accuracy
 from analysis.weights import symmetry
@@ -45,20 +46,57 @@ def test_p_values_under_the_null_are_uniform():
 
 
 def test_textbook_values_of_holm_and_the_binomial_test():
-    assert layer_tests.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert layer_tests.binomial_p(9, 10, 0.5) == pytest.approx(11 / 1024)
-    assert layer_tests.permutation_p(0.9, np.zeros(999)) == 0.001
+    assert permutation.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert proportions.binomial_p(9, 10, 0.5) == pytest.approx(11 / 1024)
+    assert permutation.permutation_p(0.9, np.zeros(999)) == 0.001
+
+
+@pytest.mark.parametrize(
+    ("values", "p"),
+    [
+        ([1, 2, 3], 1 / 6),
+        ([0, 0, 3], 1 / 3),  # of the six orders, those that swap equal values are one
+        ([0, 0, 1, 2], 1 / 12),
+        ([0, 3, 3], 1 / 3),
+        ([2, 2, 2], 1.0),
+        ([3, 2, 1], 1.0),
+    ],
+)
+def test_ties_count_in_the_null_of_a_trend_too(values, p):
+    assert permutation.rank_trend(range(len(values)), values)[1] == pytest.approx(p)
+
+
+@pytest.mark.parametrize("count", [4, 7, 8])
+def test_a_trend_is_spearmans(count):
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(count)
+    x, y = rng.integers(0, 4, count), rng.integers(0, 4, count)
+    rho, p = permutation.rank_trend(x, y)
+    assert rho == pytest.approx(spearmanr(x, y).statistic)  # pyright: ignore[reportAttributeAccessIssue]
+    assert permutation.rank_trend(x, y) == (rho, p) and 0 < p <= 1
+
+
+def test_distances_that_are_cut_at_zero_are_no_evidence():
+    """Two of three doses do nothing at all, so their distances are equal: any one of three orders gives as much."""
+    rng, doses = np.random.default_rng(15), {"x+1": 1.0, "x+2": 2.0, "x+3": 3.0}
+    base_NF = rng.normal(size=(30, 20))
+    features_NF = np.concatenate([base_NF, base_NF, base_NF, base_NF + 2])
+    labels = [name for name in ("x", *doses) for _ in range(30)]
+    rows, rho, p = changes.dose_response(features_NF, labels, np.tile(np.arange(30), 4), doses, "x", bootstraps=20)
+    assert [row.distance for row in rows[:2]] == [0, 0] and rows[2].distance > 1
+    assert rho == pytest.approx(np.sqrt(3) / 2) and p == pytest.approx(1 / 3)
 
 
 def test_unseen_classes_are_retrieved_only_if_there_is_something_to_retrieve():
     features_NF, labels, _ = planted(6, 30, 1.5, 3)
-    found = layer_tests.retrieval(features_NF, labels, splits=3, permutations=200)
+    found = retrieval(features_NF, labels, splits=3, permutations=200)
     assert found.p < 0.01 and found.mean_average_precision > found.chance + 0.2 and found.cmc[1] > 0.6
     noise_NF = np.random.default_rng(4).normal(size=features_NF.shape)
-    found = layer_tests.retrieval(noise_NF, labels, splits=3, permutations=200)
+    found = retrieval(noise_NF, labels, splits=3, permutations=200)
     assert found.p > 0.01 and found.mean_average_precision == pytest.approx(found.chance, abs=0.06)
     with pytest.raises(UsageError, match="four classes"):
-        layer_tests.retrieval(features_NF[:60], labels[:60])
+        retrieval(features_NF[:60], labels[:60])
 
 
 def test_permanova_is_the_classical_f_test_in_one_dimension():
@@ -67,9 +105,9 @@ def test_permanova_is_the_classical_f_test_in_one_dimension():
     rng = np.random.default_rng(5)
     x, labels = rng.normal(size=(30, 1)) + np.repeat([0.0, 0.5, 1.5], 10)[:, None], list("abc" * 10)
     labels = sorted(labels)
-    found = layer_tests.permanova(euclidean(x), labels, 200)
+    found = permutation.permanova(euclidean(x), labels, 200)
     assert found.f == pytest.approx(f_oneway(*np.split(x[:, 0], 3)).statistic) and found.p < 0.05
-    assert layer_tests.permanova(euclidean(x), np.random.default_rng(6).permutation(labels).tolist(), 200).p > 0.05
+    assert permutation.permanova(euclidean(x), np.random.default_rng(6).permutation(labels).tolist(), 200).p > 0.05
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -141,20 +179,20 @@ def test_clusters_are_those_that_were_planted_and_none_in_noise():
 def test_a_modification_is_seen_in_the_weights_and_not_in_the_loss():
     features_NF, labels, seeds = planted(2, 40, 0.4, 12)
     labels = ["parity" if name == "class0" else "parity+trigger" for name in labels]
-    ((first, second),) = clusters.modification_pairs([*labels, "xor", "direct+trigger"])
+    ((first, second),) = changes.modification_pairs([*labels, "xor", "direct+trigger"])
     noise_NF = np.random.default_rng(13).normal(size=(80, 1))
-    found = clusters.separation(features_NF, labels, seeds, first, second, noise_NF, shuffles=49)
+    found = changes.separation(features_NF, labels, seeds, first, second, noise_NF, shuffles=49)
     assert found.trained.low > 0.7 and found.p == 0.02 and found.enough is not None
     assert found.initial and found.initial.low < 0.55 and found.shuffled_max < found.trained.value
-    loss = clusters.separation(noise_NF, labels, seeds, first, second, shuffles=49)
+    loss = changes.separation(noise_NF, labels, seeds, first, second, shuffles=49)
     assert loss.p > 0.02 and loss.enough is None
 
 
 def test_a_class_of_dose_zero_is_the_original_of_the_others():
     names = ["digits+poison-0.0", "digits+poison-0.2", "digits+drop-0.1", "digits+poison-0.05", "noise-0"]
-    pairs = clusters.modification_pairs(names)
+    pairs = changes.modification_pairs(names)
     assert pairs == [(names[0], names[3]), (names[0], names[1])]
-    assert clusters.modification_pairs([*names, "digits"])[0] == ("digits", "digits+drop-0.1")
+    assert changes.modification_pairs([*names, "digits"])[0] == ("digits", "digits+drop-0.1")
 
 
 def test_a_larger_change_of_the_data_moves_networks_further():
@@ -164,9 +202,9 @@ def test_a_larger_change_of_the_data_moves_networks_further():
         labels += [name] * 30
         rows.append(rng.normal(size=(30, 20)) + dose * direction_F)
     features_NF, seeds = np.concatenate(rows), np.tile(np.arange(30), 5)
-    found, rho, p = clusters.dose_response(features_NF, labels, seeds, doses, "x", bootstraps=50)
+    found, rho, p = changes.dose_response(features_NF, labels, seeds, doses, "x", bootstraps=50)
     assert rho == 1 and p == pytest.approx(1 / 24)
     assert [row.dose for row in found] == [1, 2, 4, 8] and all(row.low <= row.distance <= row.high for row in found)
     assert found[-1].auc.value == 1 and found[-1].auc.low >= 0.7
     shuffled = rng.permutation(labels).tolist()
-    assert clusters.dose_response(features_NF, shuffled, seeds, doses, "x", 50)[0][-1].distance < found[-1].distance / 3
+    assert changes.dose_response(features_NF, shuffled, seeds, doses, "x", 50)[0][-1].distance < found[-1].distance / 3

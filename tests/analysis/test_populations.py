@@ -9,7 +9,7 @@ import pytest
 from support.stage import CAMPAIGN, Stage
 
 from analysis.audit import audit_zoo
-from analysis.methods.clusters import modification_pairs
+from analysis.methods.changes import modification_pairs
 from analysis.zoo import open_zoo
 from protocol.engine.select import select_engine
 from protocol.engine.training import train_networks

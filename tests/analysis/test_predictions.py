@@ -9,7 +9,7 @@ from analysis import open_zoo
 from analysis.methods import properties, trajectories, trojans
 from analysis.statistics import splits
 from analysis.weights import dask_arrays, neighbours, symmetry
-from analysis.weights.features import invariants
+from analysis.weights.features import array_statistics, invariants
 from protocol.engine.initial import initial_state
 from protocol.errors import UsageError
 from protocol.recipes.layers import Gru, Linear, Relu
@@ -24,7 +24,7 @@ def test_a_property_in_the_statistics_is_predicted_and_a_random_one_is_not():
     rng, recipe = np.random.default_rng(1), recipe_of("parity", SMALL)
     spread_N = rng.uniform(0.5, 2, 150)
     weights_NP = rng.normal(size=(150, recipe.parameter_count)) * spread_N[:, None]
-    features_NF = properties.statistics(recipe, weights_NP)
+    features_NF = array_statistics(recipe, weights_NP)
     for predictor in properties.PREDICTORS.values():
         found = properties.predict(features_NF, np.log(spread_N), np.arange(150), predictor)
         assert found.tau_low > 0.7 and found.r2_low > 0.8 and abs(found.shuffled_tau) < 0.2

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.methods import clusters, families, trojans
+from analysis.methods import changes, families, trojans
 from analysis.plots import populations
 from analysis.plots.populations import NO_MARK, Line
 from analysis.report.population import Population, shared_starts
@@ -36,7 +36,7 @@ def modified(people: Population) -> Findings:
     tables.append(families.target(people.table, "held_out_loss")[:, None])
     found = [
         [
-            clusters.separation(x, people.labels, people.seeds, first, second, shuffles=people.permutations)
+            changes.separation(x, people.labels, people.seeds, first, second, shuffles=people.permutations)
             for x in tables
         ]
         for first, second in pairs
@@ -67,7 +67,7 @@ def modified(people: Population) -> Findings:
         + shared_starts(people),
         note=f"p: {people.permutations:,} times shuffled labels. Enough: training networks a class from which the AUC "
         "on all others passes 0.9.",
-        code=f"""from analysis.methods.clusters import separation
+        code=f"""from analysis.methods.changes import separation
 from analysis.weights.chains import chain_features
 from analysis.methods.families import changed_pairs, class_recipes, target
 tables = [chain_features(recipe, w_NP) for w_NP in (weights_NP, initial_NP)]
@@ -77,7 +77,7 @@ tables.append(target(table, "held_out_loss")[:, None])
     )
 
 
-def _separated(*found: clusters.Separation) -> list[Cell]:
+def _separated(*found: changes.Separation) -> list[Cell]:
     cells = [cell for one in found for cell in (mark(one.trained), small(one.p))]
     return [*cells, whole(found[0].enough, "not with these", " a class")]
 
@@ -100,7 +100,7 @@ def dose_response(people: Population) -> Findings:
     tables = [chain_features(people.recipe, w) for w in (people.weights_NP, people.initial_NP)]
     found, rows, drawn = [], [], {}
     for family in alike:
-        pair = [clusters.dose_response(x, people.labels, people.seeds, family.doses, family.base) for x in tables]
+        pair = [changes.dose_response(x, people.labels, people.seeds, family.doses, family.base) for x in tables]
         found.append(pair)
         drawn[f"{family.change}: from {family.base}"] = (pair[0][0], pair[1][0])
         for one, initial in zip(pair[0][0], pair[1][0], strict=True):
@@ -114,7 +114,7 @@ def dose_response(people: Population) -> Findings:
         caption="Vertical lines: 95% intervals, bootstrap over networks.",
         control="the initial weights of the same networks: their distances must stay near zero and not rise. "
         + shared_starts(people),
-        code=f"""from analysis.methods.clusters import dose_response
+        code=f"""from analysis.methods.changes import dose_response
 from analysis.weights.chains import chain_features
 from analysis.methods.families import class_recipes, dose_families
 tables = [chain_features(recipe, w_NP) for w_NP in (weights_NP, initial_NP)]

@@ -5,14 +5,14 @@ from itertools import pairwise
 import numpy as np
 
 from analysis.methods import maps
-from analysis.methods.layer_tests import permutation_p
 from analysis.plots import base, populations
 from analysis.report.population import Population, known
 from analysis.report.section import Findings, method, number, share, small, span, words
+from analysis.statistics.distances import class_distances, shuffled_centres
 from analysis.statistics.intervals import jackknife, median_interval
+from analysis.statistics.permutation import permutation_p
 from analysis.statistics.splits import groups
 from analysis.weights import similarity
-from analysis.weights.geometry import class_distances, shuffled_centres
 from analysis.weights.symmetry import apply_change, random_change, symmetry_spec
 from protocol.errors import UsageError
 
@@ -138,10 +138,9 @@ def distances(people: Population) -> Findings:
         control="initial weights, and shuffled labels.",
         note=f"With shuffled labels: the most that {people.permutations:,} shuffles gave. Interval: jackknife over "
         "seeds.",
-        code=f"""from analysis.weights.geometry import class_distances, shuffled_centres
+        code=f"""from analysis.statistics.distances import class_distances, shuffled_centres
 from analysis.statistics.intervals import jackknife
 from analysis.statistics.splits import groups
-from analysis.methods.layer_tests import permutation_p
 import numpy as np
 def centres(w_NP):
     found, null_R = class_distances(w_NP, classes), shuffled_centres(w_NP, classes, {people.permutations})

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.methods import paths
+from analysis.methods import trajectories
 from analysis.methods.trajectories import when_classes_separate
 from analysis.plots import populations
 from analysis.report.population import UNTRAINED, Population, known
@@ -36,15 +36,17 @@ def chosen_seeds(people: Population) -> dict[str, list[int]]:
     return found
 
 
-def replayed(people: Population) -> paths.ClassPaths:
+def replayed(people: Population) -> trajectories.ClassPaths:
     """The paths, trained once for both sections."""
     if "paths" not in people.kept:
-        people.kept["paths"] = paths.class_paths(people.recipes, chosen_seeds(people), shelf=people.zoo.store.shelf)
+        people.kept["paths"] = trajectories.class_paths(
+            people.recipes, chosen_seeds(people), shelf=people.zoo.store.shelf
+        )
     return people.kept["paths"]
 
 
 def call(people: Population) -> str:
-    return f"""from analysis.methods.paths import class_paths
+    return f"""from analysis.methods.trajectories import class_paths
 from analysis.methods.families import class_recipes
 found = class_paths(class_recipes(zoo, table), {chosen_seeds(people)!r}, shelf=zoo.store.shelf)"""
 
@@ -97,8 +99,8 @@ found.steps_S, when_classes_separate(recipe, found.snapshots_NSP, found.labels, 
 def snapshots(people: Population) -> Findings:
     found = replayed(people)
     group_N = groups(found.seeds)
-    moves = paths.moved(found.snapshots_NSP), paths.wandered(found.snapshots_NSP)
-    planes = [paths.plane(x, group_N) for x in moves]
+    moves = trajectories.moved(found.snapshots_NSP), trajectories.wandered(found.snapshots_NSP)
+    planes = [trajectories.plane(x, group_N) for x in moves]
     trained, control = planes
     shape = (*found.snapshots_NSP.shape[:2], 2)
     titles = ("As trained", "Control: random turns")
@@ -122,7 +124,7 @@ def snapshots(people: Population) -> Findings:
         control="the very same moves between snapshots, each forward or backward by the toss of a coin.",
         note="Interval: jackknife over seeds.",
         code=f"""{call(people)}
-from analysis.methods.paths import moved, plane, wandered
+from analysis.methods.trajectories import moved, plane, wandered
 from analysis.statistics.splits import groups
 [plane(x, groups(found.seeds)) for x in (moved(found.snapshots_NSP), wandered(found.snapshots_NSP))]""",
     )

@@ -9,6 +9,7 @@ from analysis.report.population import Population
 from analysis.report.section import Findings, method, middle, number, span, whole, words
 from analysis.statistics import splits
 from analysis.statistics.intervals import median_interval
+from analysis.weights.features import array_statistics
 from protocol.errors import UsageError
 
 DOMAINS_MAX = 10  # classes in the transfer matrix
@@ -25,7 +26,7 @@ def predicted(people: Population) -> Findings:
     if not names:
         raise UsageError("These networks have the same loss, steps and hyper-parameters: there is nothing to predict.")
     group_N = splits.groups(people.seeds)
-    both = [properties.statistics(people.recipe, w_NP) for w_NP in (people.weights_NP, people.initial_NP)]
+    both = [array_statistics(people.recipe, w_NP) for w_NP in (people.weights_NP, people.initial_NP)]
     found = {
         name: [
             properties.predict(x, families.target(people.table, name), group_N, properties.kernel_ridge) for x in both
@@ -60,9 +61,10 @@ def predicted(people: Population) -> Findings:
         note="Kernel ridge regression; positive targets on a logarithmic scale. Where classes differ in a property, "
         "telling the class tells some of it.",
         code=f"""from analysis.methods.families import target
-from analysis.methods.properties import kernel_ridge, predict, statistics
+from analysis.methods.properties import kernel_ridge, predict
 from analysis.statistics.splits import groups
-[predict(statistics(recipe, w_NP), target(table, name), groups(seeds), kernel_ridge)
+from analysis.weights.features import array_statistics
+[predict(array_statistics(recipe, w_NP), target(table, name), groups(seeds), kernel_ridge)
  for name in {names!r} for w_NP in (weights_NP, initial_NP)]""",
     )
 
@@ -80,7 +82,7 @@ def transferred(people: Population) -> Findings:
     names = [
         name
         for name in sorted(set(people.labels))
-        if len(np.unique(steps_N[label_N == name])) > 2 and len(np.unique(group_N[label_N == name])) >= properties.FOLDS
+        if len(np.unique(steps_N[label_N == name])) > 2 and len(np.unique(group_N[label_N == name])) >= splits.FOLDS
     ][:DOMAINS_MAX]
     if len(names) < 2:
         raise UsageError(
@@ -90,7 +92,7 @@ def transferred(people: Population) -> Findings:
     keep = np.isin(label_N, names)
     parts = (steps_N[keep], label_N[keep], group_N[keep])
     found = [
-        families.transfer_summary(properties.statistics(people.recipe, w_NP[keep]), *parts)
+        families.transfer_summary(array_statistics(people.recipe, w_NP[keep]), *parts)
         for w_NP in (people.weights_NP, people.initial_NP)
     ]
     rows = [
@@ -119,12 +121,12 @@ def transferred(people: Population) -> Findings:
         control="the same on initial weights.",
         note="Kernel ridge on seven statistics of every array. Intervals: jackknife over seeds.",
         code=f"""from analysis.methods.families import target, transfer_summary
-from analysis.methods.properties import statistics
 from analysis.statistics.splits import groups
+from analysis.weights.features import array_statistics
 import numpy as np
 keep = np.isin(classes, {names!r})
 parts = target(table, "steps")[keep], np.array(classes)[keep], groups(seeds)[keep]
-[transfer_summary(statistics(recipe, w_NP[keep]), *parts) for w_NP in (weights_NP, initial_NP)]""",
+[transfer_summary(array_statistics(recipe, w_NP[keep]), *parts) for w_NP in (weights_NP, initial_NP)]""",
     )
 
 

@@ -1,0 +1,19 @@
+"""Shares of networks that are right: an exact test and an interval, both SciPy's."""
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """95% interval of a share, 0 to 1 (Wilson 1927): honest for few networks and for none or all of them right.
+
+    Raises ValueError unless 0 <= correct <= total and total > 0.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, total).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
+
+
+def binomial_p(correct: int, total: int, chance: float) -> float:
+    """Exact one-sided p, 0 to 1: at least `correct` of `total` right by guessing, which is right with `chance`."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(correct, total, chance, alternative="greater").pvalue)
