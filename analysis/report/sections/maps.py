@@ -140,6 +140,7 @@ def distances(people: Population) -> Findings:
         "seeds.",
         code=f"""from analysis.statistics.distances import class_distances, shuffled_centres
 from analysis.statistics.intervals import jackknife
+from analysis.statistics.permutation import permutation_p
 from analysis.statistics.splits import groups
 import numpy as np
 def centres(w_NP):
