@@ -243,6 +243,7 @@ def test_the_snippets_in_the_documents_run(clusters):
         assert set(names["weights"]) == {name for name, _ in RECIPES[0].shapes}
 
 
+@pytest.mark.slow
 def test_the_snippet_about_methods_runs(clusters, capsys):
     text = (Path(__file__).parents[2] / "docs" / "analyses.md").read_text()
     first, *_ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)  # the others train whole campaigns

@@ -322,6 +322,7 @@ def test_a_barrier_between_symmetric_copies_disappears_by_matching(one):
     assert found.matched_J == pytest.approx([0], abs=1e-9) and np.ptp(found.naive_JL) > 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lenet", "lstm"])
 def test_trojans_are_looked_for_in_any_architecture(name):
     recipe, rng = NETWORKS[name].recipe, np.random.default_rng(12)

@@ -20,6 +20,7 @@ SMALL = (Gru(width=4), Linear(width=5), Relu(), Linear(width=20))
 # --- properties ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_property_in_the_statistics_is_predicted_and_a_random_one_is_not():
     rng, recipe = np.random.default_rng(1), recipe_of("parity", SMALL)
     spread_N = rng.uniform(0.5, 2, 150)
@@ -55,6 +56,7 @@ def test_transfer_works_between_domains_that_share_the_rule_only():
 # --- trojans ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_trojans_are_found_where_the_initial_weights_are_shared_and_the_controls_are_at_chance():
     rng, recipe = np.random.default_rng(4), recipe_of("parity", SMALL)
     trojan_N, shared_P = np.arange(80) % 2 == 1, rng.normal(size=recipe.parameter_count)
@@ -143,6 +145,7 @@ def test_a_neighbour_of_the_same_seed_or_a_copy_does_not_vote():
     assert neighbours.vote(found, labels, np.arange(80) // 2) < 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_dask_cluster_reads_the_shards_and_finds_the_same_neighbours(tmp_path):
     distributed = pytest.importorskip("dask.distributed")

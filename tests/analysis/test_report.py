@@ -130,6 +130,7 @@ def not_reproduced(section: Section, found: list[float]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zoo", ["machines", "poisoned"])
 def test_every_number_of_every_section_comes_from_the_call_beside_it(pages, zoo):
     path, values = pages[zoo]
@@ -151,6 +152,7 @@ def test_every_number_of_every_section_comes_from_the_call_beside_it(pages, zoo)
     assert told > 200
 
 
+@pytest.mark.slow
 def test_every_section_says_what_it_must_and_every_method_was_tried(pages):
     told: dict[str, Section] = {}
     for _, values in pages.values():
@@ -165,6 +167,7 @@ def test_every_section_says_what_it_must_and_every_method_was_tried(pages):
     assert set(told) == {one.key for one in METHODS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zoo", ["machines", "poisoned"])
 def test_the_words_hold_no_number_that_the_table_lacks(pages, zoo):
     for group in pages[zoo][1]["groups"]:
@@ -179,6 +182,7 @@ def test_the_words_hold_no_number_that_the_table_lacks(pages, zoo):
             assert not missing, (section.key, missing)
 
 
+@pytest.mark.slow
 def test_json_has_every_number_of_the_page(pages):
     _, values = pages["machines"]
     text, told = html.unescape(page.rendered(values)), json.loads(report_json(values))
@@ -234,6 +238,7 @@ def verb(*arguments: str | Path):
     return CliRunner().invoke(report_verb, [*map(str, arguments), "--permutations", "300"], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_network_repeats_itself_and_is_quick_the_second_time(clusters, tmp_path, monkeypatch, short):
     monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
     result = verb(clusters, "--out", tmp_path / "out")
@@ -272,6 +277,7 @@ def test_what_is_kept_goes_with_zoo_expression_settings_and_code(clusters, machi
     assert len(made) == 6
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_what_was_kept_and_the_next_run_goes_on(clusters, tmp_path, monkeypatch, short):
     monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
     whole, made = page.made, []
@@ -309,6 +315,7 @@ def test_the_page_says_so_when_the_weights_tell_nothing(tmp_path, short):
     assert "not measurably apart" in page
 
 
+@pytest.mark.slow
 def test_initial_weights_that_name_the_class_are_detected_and_nothing_is_called_a_finding(tmp_path):
     """Only the order of batches varies: every network of a recipe begins at the same point."""
     fixed = [msgspec.structs.replace(recipe, vary=("order",)) for recipe in RECIPES[:2]]
@@ -341,6 +348,7 @@ def test_one_order_of_batches_and_copies_are_said(tmp_path, short):
     assert names["seeds"][0] == names["seeds"][1] != names["seeds"][2], "the copies are tied together"
 
 
+@pytest.mark.slow
 def test_pairs_that_do_not_begin_alike_are_said(pages):
     sections = {one.key: one for group in pages["poisoned"][1]["groups"] for one in group["sections"]}
     assert "do not share their initial weights" in sections["trojans"].control

@@ -79,6 +79,7 @@ def recipes_of(kind: str, shelf: Shelf) -> list[Recipe]:
     return [variant("regression-wave", name, task__function=name) for name in functions]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "networks"), [("cnn", 18), ("poisoned", 12), ("lstm", 24), ("tanh", 12)])
 def test_the_page_works_for_every_kind_of_network(tmp_path, kind, networks):
     shelf = Shelf(tmp_path / "shelf")

@@ -36,6 +36,7 @@ def cohort(tmp_path_factory) -> cohorts.Cohort:
     return cohorts.train(load_campaign(path))
 
 
+@pytest.mark.slow
 def test_accuracy_and_loss_are_read_from_the_statistics_of_the_weights(cohort):
     found = targets.read_numbers(cohort, ["accuracy", "loss"])
     for told in found.values():
@@ -45,6 +46,7 @@ def test_accuracy_and_loss_are_read_from_the_statistics_of_the_weights(cohort):
     assert targets.as_lines(found)[0].startswith("accuracy: tau 0.")
 
 
+@pytest.mark.slow
 def test_how_it_was_initialized_and_trained_is_read_too(cohort):
     rate = targets.read_numbers(cohort, ["training.learning_rate"])["training.learning_rate"]
     assert rate.trained.tau_low > 0.5 and abs(rate.initial.tau) < 0.25
@@ -57,12 +59,14 @@ def test_how_it_was_initialized_and_trained_is_read_too(cohort):
         cohort.column("dropout")
 
 
+@pytest.mark.slow
 def test_the_step_of_a_snapshot_is_read():
     recipe = recipe_of("parity", FLAT, segment_steps=25, max_steps=200, stop_held_out_loss=0.0)
     found = targets.read_step(recipe, range(15))
     assert found.tau_low > 0.6 and found.groups == 15 and len(found.predicted_N) == 15 * 8
 
 
+@pytest.mark.slow
 def test_learnt_probes_read_accuracy_and_shuffled_ones_do_not(cohort):
     group_N = splits.groups(cohort.column("recipe").tolist())
     reader = probing.reader(cohort.recipe, probing.Settings(probes=6, epochs=10))
@@ -77,6 +81,7 @@ def trained_here(machines, seeds) -> cohorts.Cohort:
     return cohorts.train(Campaign(name="here", populations=several))
 
 
+@pytest.mark.slow
 def test_learnt_probes_read_the_class():
     different = trained_here(["SingleDirectMachine", "SingleInvertMachine"], 30)
     labels, seeds = different.column("class").tolist(), different.column("seed").astype(int)
@@ -142,6 +147,7 @@ def test_a_cohort_has_one_shape():
         cohorts.train(campaign)
 
 
+@pytest.mark.slow
 def test_intervals_of_cross_validated_scores_hold_the_truth():
     rng, found, truths = np.random.default_rng(5), [], []
     second_N, large_N = np.arange(40) % 2 == 1, np.arange(400) % 2 == 1

@@ -53,6 +53,7 @@ def start_host(zooswarm, path: Path, *options: str) -> tuple[subprocess.Popen, s
     raise AssertionError("the host ended")
 
 
+@pytest.mark.slow
 def test_an_organizers_session(zooswarm, tmp_path):
     (tmp_path / "campaign.toml").write_text(TOML)
     (tmp_path / "bad.toml").write_text(TOML.replace("SimpleXOR", "Simple"))
@@ -86,6 +87,7 @@ def test_an_organizers_session(zooswarm, tmp_path):
     assert code == 2 and "no coordinator answers" in text and "zooswarm host" in text
 
 
+@pytest.mark.slow
 def test_a_campaign_goes_on_after_sigkill(zooswarm, tmp_path):
     (tmp_path / "campaign.toml").write_text(TOML)
     process, _ = start_host(zooswarm, tmp_path / "host")

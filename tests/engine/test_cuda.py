@@ -169,6 +169,7 @@ def compiler():
     return find_compiler()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
 def test_nvrtc_compiles_the_kernels_and_fuses_nothing(compiler, architecture):
     text = compiler.compile(architecture, portable=True).decode()

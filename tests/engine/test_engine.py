@@ -352,6 +352,7 @@ def test_a_missing_compiler_is_one_line_with_the_mend(monkeypatch, tmp_path):
         library()
 
 
+@pytest.mark.slow
 def test_a_compiler_older_than_the_processor_builds_for_an_older_one(monkeypatch, tmp_path):
     old = tmp_path / "old-cc"
     old.write_text(
@@ -373,6 +374,7 @@ def test_an_unwritable_cache_is_named(monkeypatch, tmp_path):
         library()
 
 
+@pytest.mark.slow
 def test_of_processes_that_start_together_one_compiles(tmp_path):
     counting, runs = tmp_path / "counting-cc", tmp_path / "runs"
     counting.write_text(

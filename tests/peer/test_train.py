@@ -76,6 +76,7 @@ def test_numpy_writes_the_same_files(recipe, tmp_path):
         assert path.read_bytes() == (tmp_path / "numpy" / path.name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on_to_the_same_bits(recipe, tmp_path, stop):
     recipe.write_text(RECIPE % 15_000)

@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.errors import UsageError
 from protocol.swarm.addresses import (
@@ -17,7 +18,7 @@ from protocol.swarm.addresses import (
 )
 from protocol.trust.identity import Identity
 
-HOST = Identity.generate().host
+HOST = Identity(Ed25519PrivateKey.from_private_bytes(bytes(32))).host  # the same in every process: it is in test names
 
 
 @pytest.mark.parametrize(

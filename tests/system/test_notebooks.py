@@ -50,10 +50,11 @@ def stored_text(path: Path) -> str:
     return "".join("".join(output.get("text", ())) for output in outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tour", TOURS, ids=lambda path: path.stem)
 def test_a_tour_runs_on_a_small_zoo(tour, zoo, tmp_path):
     pytest.importorskip("nbclient")
-    command = [sys.executable, str(ROOT / "scripts" / "notebooks"), str(zoo), "--out", str(tmp_path)]
+    command = [sys.executable, str(ROOT / "scripts" / "notebooks.py"), str(zoo), "--out", str(tmp_path)]
     outcome = subprocess.run([*command, "--only", tour.stem], capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stderr + outcome.stdout
     text = stored_text(tmp_path / tour.name)

@@ -17,6 +17,7 @@ def old_zoo(tmp_path) -> Path:
     return Path(shutil.copytree(KEPT, tmp_path / "zoo"))
 
 
+@pytest.mark.slow
 def test_its_files_and_evidence_are_sound_and_all_its_networks_are_trained_again_bit_for_bit(old_zoo):
     audit = audit_zoo(old_zoo, replay=8)
     assert audit.problems == []

@@ -319,6 +319,7 @@ class _Usage:
     free = 10
 
 
+@pytest.mark.slow
 def test_the_verb_says_what_comes_next_and_what_is_wrong(house, tmp_path):
     writer, target, _ = house
 

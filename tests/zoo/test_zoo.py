@@ -110,6 +110,7 @@ def test_a_crash_at_any_step_leaves_a_valid_zoo_and_the_next_publish_mends_it(wr
     assert verify(writer.path).problems == ()
 
 
+@pytest.mark.slow
 def test_many_small_publishes_are_merged_and_every_weight_survives(writer):
     networks = [network(recipe, seed) for seed in range(40) for recipe in (PARITY, ADDER)]
     for i in range(40):
@@ -127,6 +128,7 @@ def test_many_small_publishes_are_merged_and_every_weight_survives(writer):
     assert len(removed) > 60 and verify(writer.path).problems == ()
 
 
+@pytest.mark.slow
 def test_a_merge_fills_shards_to_their_limit_and_leaves_full_parts_alone(writer, monkeypatch):
     monkeypatch.setattr(merge, "PARTS_MAX", 3)
     monkeypatch.setattr(merge, "SHARD_ROWS_MAX", 5)

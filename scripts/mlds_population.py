@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Write the figures of docs/mlds_population.md and its pictures from a zoo of recipes/mlds-campaign.toml.
 
-    python scripts/mlds_population ZOO [--permutations 1000] [--only pairs]
+    python scripts/mlds_population.py ZOO [--permutations 1000] [--only pairs]
 
 Every table is made by the call that the page shows beside it.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from datetime import date
@@ -130,8 +129,8 @@ def told(people: People, permutations: int) -> list[str]:
     wrong = best.total - best.correct
     crossed = right - best.correct
     note = (
-        f"Of the {wrong} networks that the first row gets wrong, {crossed} are taken for the other version of their own "
-        f"machine; the machine alone is told for {right / best.total:.1%}."
+        f"Of the {wrong} networks that the first row gets wrong, {crossed} are taken for the other version of their "
+        f"own machine; the machine alone is told for {right / best.total:.1%}."
     )
     return [*grid(head, rows), "", note]
 
@@ -199,9 +198,10 @@ def sizes(people: People, permutations: int) -> list[str]:
 def distances(people: People, permutations: int) -> list[str]:
     """Within and between classes."""
     rows = []
+    raw = (people.weights_NP, people.initial_NP)
     forms = {
-        "raw weights": (people.weights_NP, people.initial_NP),
-        "canonical weights": tuple(symmetry.canonical(people.recipe, w) for w in (people.weights_NP, people.initial_NP)),
+        "raw weights": raw,
+        "canonical weights": tuple(symmetry.canonical(people.recipe, weights_NP) for weights_NP in raw),
         "chain features": (people.features_NF, people.initial_NF),
     }
     for name, both in forms.items():
@@ -222,11 +222,14 @@ def chain_rows(features_NF: np.ndarray) -> np.ndarray:
 def groups(people: People, permutations: int) -> list[str]:
     """Clusters found without labels, and the map."""
     machines = [name.split("+")[0] for name in people.classes]
-    rows, forms = [], {
-        "invariants": invariants(people.recipe, people.weights_NP),
-        "chains": chain_rows(people.features_NF),
-        "initial, invariants": invariants(people.recipe, people.initial_NP),
-    }
+    rows, forms = (
+        [],
+        {
+            "invariants": invariants(people.recipe, people.weights_NP),
+            "chains": chain_rows(people.features_NF),
+            "initial, invariants": invariants(people.recipe, people.initial_NP),
+        },
+    )
     for told, labels in (("ten classes", people.classes), ("five machines", machines)):
         for kind, features_NF in forms.items():
             for one in clusters.agreement(features_NF, labels):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the tours in notebooks/ and store their outputs in them.
 
-    python scripts/notebooks [ZOO] [--out DIR] [--only NAME]
+    python scripts/notebooks.py [ZOO] [--out DIR] [--only NAME]
 
 ZOO: default demo-run/host/zoo, which `scripts/demo recipes/tour-campaign.toml` makes. Needs the extra `notebooks`.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train unseen seeds of every shipped recipe and write docs/learning_curves.md and .png.
 
-    python scripts/calibrate [--only ds4] [--first-seed 10000] [--threads 1]
+    python scripts/calibrate.py [--only ds4] [--first-seed 10000] [--threads 1]
 
 The seeds start far above those that the recipes were tuned on (below 2000). The CPU time is this process's, data
 already made. Each case's figures are kept as JSON in --keep, so that `--only` measures a part anew.
@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from protocol.recipes.campaign import load_campaign
 from protocol.engine import Engine
-from protocol.engine.streams import task_data
-from protocol.tasks.data import TaskData
 from protocol.engine.measures import measure
 from protocol.engine.select import select_engine
+from protocol.engine.streams import task_data
 from protocol.engine.training import train_networks
+from protocol.recipes.campaign import load_campaign
 from protocol.recipes.recipe import Recipe, load_recipe
+from protocol.tasks.data import TaskData
 
 ROOT = Path(__file__).parents[1]
 DOCS, RECIPES = ROOT / "docs", ROOT / "recipes"
@@ -204,8 +204,8 @@ def main() -> None:
     rest = tail.partition("<!-- end -->\n")[2]
     machine = f"{processor()}, {os.cpu_count()} cores"
     origin = (
-        f"`scripts/calibrate`, {found[-1]['day']}, engine `{found[-1]['engine']}`, {machine}, one thread; seeds from "
-        f"{options.first_seed:,} on, none of which was used to tune anything.\n"
+        f"`scripts/calibrate.py`, {found[-1]['day']}, engine `{found[-1]['engine']}`, {machine}, one thread; "
+        f"seeds from {options.first_seed:,} on, none of which was used to tune anything.\n"
     )
     lines = "\n".join(map(row, found))
     page.write_text(f"{head}<!-- figures -->\n{origin}\n{HEADER}\n{lines}\n<!-- end -->\n{rest}")
