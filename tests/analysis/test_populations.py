@@ -86,6 +86,7 @@ def test_populations_that_are_compared_differ_in_nothing_else(name):
     assert len({(recipe.network, recipe.training) for recipe in recipes}) == 1
 
 
+@pytest.mark.slow
 def test_the_large_lenet_trains_on_a_data_set_of_mnists_shape(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
     stage, rng = Stage(tmp_path), np.random.default_rng(1)

@@ -362,6 +362,7 @@ def test_hostile_text_is_shown_not_run(tmp_path, short):
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [

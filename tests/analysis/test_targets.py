@@ -108,6 +108,7 @@ def test_symmetric_copies_give_the_same_answers(layers):
     assert told.sign() * told.abs().expm1() == pytest.approx(one, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_reader_is_the_same_every_time_and_leaves_chance_alone():
     recipe, rng = recipe_of("parity", FLAT), np.random.default_rng(2)
     weights_NP, target_N = rng.normal(size=(30, recipe.parameter_count)), rng.normal(size=30)

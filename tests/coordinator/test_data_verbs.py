@@ -43,6 +43,7 @@ def table_of(told: str) -> str:
     return told.split("\n\n", 1)[1]
 
 
+@pytest.mark.slow
 def test_what_data_add_prints_is_a_task_that_trains(tmp_path, home):
     (tmp_path / "iris.csv").write_text("".join(f"{i % 7},{i % 5}.5,{'ab'[i % 2]}\n" for i in range(40)))
     told = run(data_verb, "add", str(tmp_path / "iris.csv"), "--name", "iris")
