@@ -1,5 +1,6 @@
 """The verbs of the analysis package; anything heavy is imported inside a verb."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -28,21 +29,24 @@ def report(zoo: Path, out: Path, where: str | None, json_too: bool, permutations
     zooswarm report demo-run/zoo --out report
     """
     from analysis.report.page import Settings, write_report
-    from analysis.report.progress import Watch
     from analysis.weights.neighbours import cache_dir
+    from protocol.cli.console import progress
 
-    with Watch() as watch:
-        settings = Settings(
-            where=where, permutations=permutations, cache=None if no_cache else cache_dir(), hear=watch.hear
-        )
-        try:
+    page = None
+    with progress("reading the catalogue", line_seconds=0) as bar:
+
+        def hear(done: int, total: int, title: str) -> None:
+            bar.update(done, total, title, line=f"{done + 1}/{total}  {title}" if done < total else "")
+
+        cache = None if no_cache else cache_dir()
+        settings = Settings(where=where, permutations=permutations, cache=cache, hear=hear)
+        with contextlib.suppress(KeyboardInterrupt):
             page = write_report(zoo, out, settings, json_too)
-        except KeyboardInterrupt:
-            kept = "nothing was kept" if no_cache else f"{watch.done} of {watch.total} sections are kept"
-            again = "" if no_cache else "; the same command goes on from there"
-            watch.stop()
-            print(f"stopped: no page was written, {kept}{again}", file=sys.stderr)
-            sys.exit(130)
+    if page is None:
+        kept = "nothing was kept" if no_cache else f"{bar.done} of {bar.total or 0} sections are kept"
+        again = "" if no_cache else "; the same command goes on from there"
+        print(f"stopped: no page was written, {kept}{again}", file=sys.stderr)
+        sys.exit(130)
     print(page)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from protocol.cli.console import progress
 from protocol.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -137,13 +138,13 @@ class Workshop:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         saved, steps = time.monotonic(), 0
         try:
-            with progress(self.recipe.name, len(wanted), self.done) as show:
+            with progress(self.recipe.name, len(wanted), keep=True) as bar:
                 for seed, boundary in train_networks(engine, self.recipe, missing, width, resume, self.shelf):
                     steps += boundary.step - self.in_hand[seed].step if seed in self.in_hand else 0
                     self.in_hand[seed] = boundary.state
                     if boundary.final:
                         self.finish(seed, boundary)
-                    show(self.done, steps)
+                    bar.update(self.done, text=f"{self.recipe.name}  {steps:,} steps")
                     if time.monotonic() - saved > CHECKPOINT_SECONDS:
                         self.write_checkpoint()
                         saved = time.monotonic()
@@ -271,19 +272,3 @@ def writing(path: Path):
         yield
     except OSError as error:
         raise UsageError(f"{path}: cannot write: {error.strerror or error}; the same command goes on later") from None
-
-
-@contextlib.contextmanager
-def progress(name: str, total: int, done: int):
-    """A bar on stderr when a person watches; yields a function of (networks finished, steps trained)."""
-    if not sys.stderr.isatty():
-        yield lambda finished, steps: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True, soft_wrap=True)  # a network's line stays one line
-    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task(name, total=total, completed=done)
-        yield lambda finished, steps: bar.update(task, completed=finished, description=f"{name}  {steps:,} steps")

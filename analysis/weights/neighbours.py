@@ -157,20 +157,3 @@ def _keep(path: Path, found: Neighbours) -> None:
     sink = io.BytesIO()
     np.savez(sink, index_Nk=found.index_Nk, distance_Nk=found.distance_Nk)
     write_atomic(path, sink.getvalue())
-
-
-def progress_bar(title: str) -> Callable[[int, int], None]:
-    """A bar on the terminal's error output, for `progress`."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    bar = Progress(console=Console(stderr=True), transient=True)
-    task = bar.add_task(title, total=None)
-    bar.start()
-
-    def hear(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-        if done == total:
-            bar.stop()
-
-    return hear

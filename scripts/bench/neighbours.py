@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from analysis import open_zoo
-from analysis.weights.neighbours import neighbours, progress_bar
+from analysis.weights.neighbours import neighbours
+from protocol.cli.console import progress
 
 CHECKED = 20
 
@@ -29,7 +30,8 @@ def main() -> None:
     weights_NP = noisy(open_zoo(options.zoo).weights(), options.networks)
     held = peak()
     began, cpu = time.perf_counter(), time.process_time()
-    found = neighbours(weights_NP, options.k, progress=progress_bar("neighbours"))
+    with progress("neighbours") as bar:
+        found = neighbours(weights_NP, options.k, progress=bar.update)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{options.networks:,} x {weights_NP.shape[1]:,}, k = {options.k}: {seconds:.0f} s, {cpu:.0f} s of CPU")

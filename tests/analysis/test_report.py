@@ -20,9 +20,9 @@ from analysis.cli import report as report_verb
 from analysis.methods.families import Family, changed_pairs, dose_families
 from analysis.report import cache, page
 from analysis.report.page import METHODS, Settings, report_json, report_page, report_values, write_report
-from analysis.report.progress import Watch
 from analysis.report.section import Section
 from analysis.report.sections import changes
+from protocol.cli.console import progress
 from protocol.errors import UsageError
 from protocol.recipes.layers import Flatten, Linear, Relu
 from protocol.recipes.recipe import Network, Recipe, Training
@@ -300,12 +300,23 @@ def test_ctrl_c_says_what_was_kept_and_the_next_run_goes_on(clusters, tmp_path, 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere():
     for terminal in (True, False):
         console = Console(force_terminal=terminal, record=True, width=100, quiet=False, file=io.StringIO())
-        with Watch(console) as watch:
-            watch.hear(0, 2, "first [section]")
-            watch.hear(1, 2, "second")
+        with progress("beginning", line_seconds=0, console=console) as bar:
+            bar.update(0, 2, "first [section]")
+            bar.update(1, 2, "second")
         text = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
-        assert "second" in text and (text == "1/2  first [section]\n2/2  second\n") is not terminal
-        assert watch.done == 1
+        assert "second" in text and (text == "0/2  first [section]\n1/2  second\n") is not terminal
+        assert (bar.done, bar.total, bar.text) == (1, 2, "second")
+
+
+def test_progress_is_silent_without_a_terminal_unless_lines_are_asked_for(capsys):
+    with progress("work", total=2) as bar:
+        bar.update(1)
+        print("an answer")
+    assert capsys.readouterr() == ("an answer\n", "") and bar.done == 1
+    console = Console(force_terminal=False, file=io.StringIO())
+    with progress("work", line_seconds=3600, console=console) as bar:
+        bar.update(1, 2)
+    assert console.file.getvalue() == ""  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_the_page_says_so_when_the_weights_tell_nothing(tmp_path, short):

@@ -10,7 +10,7 @@ import pytest
 from support.zoos import ADDER, CAMPAIGN, EVIDENCE, PARITY, network, publish
 
 from analysis.pull import transfer
-from analysis.pull.command import Watch, run_pull
+from analysis.pull.command import run_pull
 from analysis.pull.source import Away, HostSource
 from analysis.pull.transfer import pull
 from coordinator.server.coordinator import Coordinator
@@ -18,6 +18,7 @@ from coordinator.server.directory import open_directory
 from coordinator.server.service import ZOO_TRANSFERS_MAX, serve, stop
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import canonical_json, hexdigest
+from protocol.cli.console import Progress
 from protocol.errors import Refused, UsageError
 from protocol.recipes.recipe import RECIPE_BYTES_MAX
 from protocol.tasks.dataset_names import BUILT_IN
@@ -339,14 +340,14 @@ def test_the_verb_says_what_comes_next_and_what_is_wrong(house, tmp_path):
 def test_ctrl_c_says_what_is_kept(house, tmp_path, monkeypatch, capsys):
     writer, target, _ = house
     publish(writer, network(PARITY, 1))
-    hear = Watch.hear
+    update = Progress.update
 
-    def interrupt(self, tally) -> None:
-        hear(self, tally)
-        if tally.here == 2:
+    def interrupt(self, done: int, *rest, **words) -> None:
+        update(self, done, *rest, **words)
+        if done == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Watch, "hear", interrupt)
+    monkeypatch.setattr(Progress, "update", interrupt)
     with pytest.raises(SystemExit) as ended:
         run_pull(target, tmp_path / "copy")
     told = capsys.readouterr()
