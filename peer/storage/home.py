@@ -44,6 +44,10 @@ class Home:
         self.identity_path = path / "identity"
         self.identity = Identity.load_or_create(self.identity_path)
 
+    def close(self) -> None:
+        """Let another program have the directory."""
+        self._lock.release()
+
     # -- what we know of the swarm --------------------------------------------------------------------------------
     def known(self, address: str) -> JoinCache | None:
         try:

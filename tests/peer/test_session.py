@@ -1,0 +1,137 @@
+"""Whole volunteers against a real coordinator over gRPC: every call and every answer, in seconds."""
+
+import random
+
+import pytest
+from support.in_process import ClaimBoard, InProcessVolunteer
+from support.scripted_host import CAMPAIGN, Stage
+
+from peer.session.session import read_inbox
+from peer.state import Phase
+from peer.state import actions as act
+from peer.state import events as on
+from protocol.errors import Refused
+from protocol.trust.envelope import seal
+from protocol.trust.identity import Identity
+from protocol.trust.messages import Admission, Inbox
+
+TURNS_MAX = 400
+
+
+class Swarm:
+    """A coordinator and volunteers in turns, a second each."""
+
+    def __init__(self, path, names):
+        self.path, self.now = path, 0.0
+        self.stage = Stage(path / "host")
+        self.stage.seed()
+        self.board = ClaimBoard(len(CAMPAIGN.assignments))
+        self.volunteers = {name: self.start(name) for name in names}
+
+    def start(self, name: str) -> InProcessVolunteer:
+        return InProcessVolunteer(name, self.path / name, self.stage.port, self.board)
+
+    def turn(self) -> None:
+        self.now += 1.0
+        self.stage.clock.now += 1.0
+        for volunteer in self.volunteers.values():
+            if volunteer.exit is None:
+                volunteer.turn(self.now)
+        self.stage.core.woken.set()
+        self.stage.core.tick()
+
+    def until(self, condition) -> None:
+        for _ in range(TURNS_MAX):
+            if condition():
+                return
+            self.turn()
+        raise AssertionError([volunteer.said[-5:] for volunteer in self.volunteers.values()])
+
+    def restart(self, name: str) -> InProcessVolunteer:
+        """After a kill; meanwhile the leases of its claims ended."""
+        host = self.volunteers[name].host
+        self.board.holders = {i: None if holder == host else holder for i, holder in self.board.holders.items()}
+        self.volunteers[name].close()
+        self.volunteers[name] = self.start(name)
+        return self.volunteers[name]
+
+    def close(self) -> None:
+        for volunteer in self.volunteers.values():
+            volunteer.close()
+        self.stage.close()
+
+
+@pytest.fixture
+def swarm(tmp_path):
+    swarm = Swarm(tmp_path, ["alice", "bob", "carol"])
+    yield swarm
+    swarm.close()
+
+
+def test_three_volunteers_finish_a_campaign_and_leave(swarm):
+    swarm.until(lambda: all(v.exit == "" for v in swarm.volunteers.values()))
+    assert swarm.stage.core.stores.campaigns.states() == {CAMPAIGN.digest: "complete"}
+    assert sum(v.state.figures.admitted for v in swarm.volunteers.values()) == len(CAMPAIGN.assignments)
+    assert sum(v.state.figures.checks for v in swarm.volunteers.values()) >= 2 * len(CAMPAIGN.assignments)
+    assert not swarm.stage.refused()
+    for volunteer in swarm.volunteers.values():
+        assert list((volunteer.home.path / "bundles").iterdir()) == []
+        assert list((volunteer.home.path / "checks").glob("*")) == []
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_volunteers_killed_again_and_again_finish_all_the_same(swarm, seed):
+    """After any event: what one holds is on its disk, what it owes is in its next inbox."""
+    rng = random.Random(seed)
+    kills = 0
+
+    def kill_and_go_on() -> bool:
+        nonlocal kills
+        for name, volunteer in list(swarm.volunteers.items()):
+            if volunteer.gone and volunteer.exit is None:
+                kills += 1
+                volunteer = swarm.restart(name)
+            if volunteer.dies_after is None and kills < 24:
+                volunteer.dies_after = rng.randrange(3, 30)
+        return all(v.exit == "" for v in swarm.volunteers.values())
+
+    swarm.until(kill_and_go_on)
+    assert kills >= 12
+    assert swarm.stage.core.stores.campaigns.states() == {CAMPAIGN.digest: "complete"}
+    assert not swarm.stage.refused()
+
+
+def test_a_coordinator_that_is_away_is_waited_for(swarm):
+    swarm.turn()
+    swarm.stage.server.stop(0).wait()
+    alice = swarm.volunteers["alice"]
+    for seconds in (1, 2):
+        alice.turn(swarm.now + seconds)
+    assert sum("away" in text for text in alice.said) == 1 and alice.exit is None
+    assert alice.state.held.count(Phase.TRAINED, Phase.COMMITTED), "what is finished is kept"
+
+
+def test_an_inbox_with_a_forged_outcome_is_refused_as_a_whole():
+    organizer, mallory = Identity.generate(), Identity.generate()
+    admission = Admission(result=b"r" * 32, outcome="admitted", reason="", credit=10**9)
+    call = act.Poll((), "cpu", 0.0, 0, 0)
+
+    def inbox(signer: Identity) -> Inbox:
+        nothing = {"openings": (), "missing": (), "checks": (), "unknown": (), "banned_hosts": (), "campaigns": ()}
+        outcomes = (seal(signer, admission),)
+        return Inbox(nonce=bytes(16), time=0.0, outcomes=outcomes, credit=0, clean_bundles=0, banned="", **nothing)
+
+    assert read_inbox(call, inbox(organizer), organizer.host).outcomes == (admission,)
+    with pytest.raises(Refused, match="signer"):
+        read_inbox(call, inbox(mallory), organizer.host)
+
+
+def test_files_that_are_gone_refuse_one_call_and_no_more(swarm):
+    alice = swarm.volunteers["alice"]
+    swarm.until(lambda: alice.state.held.count(Phase.COMMITTED))
+    held = alice.state.held.first(Phase.COMMITTED)
+    assert held is not None and held.result is not None
+    for path in alice.workspace.bundle(held.id).path.glob("*.states"):
+        path.unlink()
+    refused = alice.session.perform(act.UploadPart(held.id, held.result, "weights"))
+    assert isinstance(refused, on.CallRefused) and refused.reason == "file-gone"
