@@ -29,16 +29,16 @@ def test_a_blob_is_not_loaded_while_there_is_no_place_to_send_it_from(stage):
     stage.core.handlers.serve_blob = lambda *request: loaded.append(request) or serve_blob(*request)
     request = pb.BlobRequest(result=digest, part="weights")
     for _ in range(TRANSFERS_MAX):
-        assert stage.service._transfers.acquire(blocking=False)
+        assert stage.service.transfers._free.acquire(blocking=False)
     with pytest.raises(grpc.RpcError) as caught:
         list(alice.stub.GetBlob(request))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and loaded == []
-    stage.service._transfers.release()
+    stage.service.transfers._free.release()
     assert b"".join(chunk.data for chunk in alice.stub.GetBlob(request)) == alice.weights(0) and len(loaded) == 1
     with pytest.raises(grpc.RpcError) as caught:
         list(alice.stub.GetBlob(pb.BlobRequest(result=digest, part="trace")))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert stage.service._transfers.acquire(blocking=False)  # a refusal gives its place back
+    assert stage.service.transfers._free.acquire(blocking=False)  # a refusal gives its place back
 
 
 def test_the_curator_removes_what_no_manifest_of_the_last_day_names(stage):

@@ -136,13 +136,13 @@ def test_a_busy_host_is_waited_for(house, source, tmp_path):
     writer, _, service = house
     publish(writer, network(PARITY, 1))
     waits: list[float] = []
-    places = [service._zoo_transfers.acquire(blocking=False) for _ in range(ZOO_TRANSFERS_MAX)]
+    places = [service.zoo_transfers._free.acquire(blocking=False) for _ in range(ZOO_TRANSFERS_MAX)]
     assert all(places)
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 2 * transfer.TRIES_MAX:
-            service._zoo_transfers.release(len(places))
+            service.zoo_transfers._free.release(len(places))
 
     assert pull(source, tmp_path / "copy", sleep=wait).fetched == 6 and len(waits) == 2 * transfer.TRIES_MAX
 
