@@ -1,5 +1,8 @@
 """A volunteer's work, told as values: claims, training, handing in, outcomes. No process, no socket, no clock."""
 
+import re
+from pathlib import Path
+
 import pytest
 from support.volunteer import (
     CAMPAIGN,
@@ -464,7 +467,13 @@ def test_a_tick_that_comes_early_changes_nothing(alice):
         assert alice.hears(on.Tick(PLENTY)) == []
 
 
-def test_the_order_of_the_rules_is_the_order_of_importance():
+def test_the_docs_list_the_rules_in_their_order():
+    page = Path(__file__).parents[2] / "docs" / "volunteer.md"
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", page.read_text(), re.MULTILINE)
+    assert rows == [(rule.__name__, when.name.lower()) for when, rule in RULES]
+
+
+def test_what_others_wait_for_comes_before_our_own_work():
     names = [rule.__name__ for _, rule in RULES]
     order = ["leave_when_done", "send_answers", "hand_in", "open_states", "poll", "renew_claims", "claim_work"]
     assert [name for name in names if name in order] == order
