@@ -94,7 +94,7 @@ def TRAIN(
     except OSError as error:
         raise UsageError(f"{out}: cannot make this folder: {error.strerror or error}") from None
     engine = select_engine(backend, threads or usable_cores(), device=device, gpu_memory=gpu_memory)
-    Workshop(recipe, out, shelf).train(engine, wanted)
+    LocalTrainer(recipe, out, shelf).train(engine, wanted)
 
 
 def parse_seeds(text: str) -> range:
@@ -117,7 +117,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Workshop:
+class LocalTrainer:
     """One recipe's networks in one folder: finished files, and one checkpoint of what is in hand."""
 
     def __init__(self, recipe: Recipe, out: Path, shelf: Shelf):

@@ -19,7 +19,7 @@ from peer.state.actions import (
 )
 from peer.state.backoff import Backoff, Retries
 from peer.state.figures import Figures
-from peer.state.held import Checks, Happened, HeldAssignment, Holdings, Phase
+from peer.state.held import Checks, Happened, HeldAssignment, HeldAssignments, Phase
 from peer.state.ids import AssignmentId
 from protocol.recipes.campaign import Campaign
 
@@ -78,7 +78,7 @@ class PeerFacts:
     campaign_states: dict[str, str] = field(default_factory=dict)
     banned_hosts: tuple[str, ...] = ()
     # work
-    held: Holdings = field(default_factory=Holdings)
+    held: HeldAssignments = field(default_factory=HeldAssignments)
     checks: Checks = field(default_factory=Checks)
     openings: dict[bytes, OpenStates] = field(default_factory=dict)  # by result: to be answered
     uploads: dict[tuple[bytes, str], UploadPart] = field(default_factory=dict)  # by result and part

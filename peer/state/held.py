@@ -89,7 +89,7 @@ def hold(assignment: Assignment, phase: Phase) -> HeldAssignment:
 
 
 @dataclass(slots=True)
-class Holdings:
+class HeldAssignments:
     """All assignments that we hold, found by name, by phase and by result, each in the order of its coming."""
 
     items: dict[AssignmentId, HeldAssignment] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from peer.state.actions import (
     Train,
 )
 from peer.state.facts import PeerFacts
-from peer.state.held import UNFINISHED, CheckPhase, Happened, Holdings, Phase
+from peer.state.held import UNFINISHED, CheckPhase, Happened, HeldAssignments, Phase
 
 HELD_NAMED_MAX = 64  # results in one heartbeat, the message's own limit
 RENEWALS_A_LEASE = 4  # two may fail, and the lease still stands
@@ -70,7 +70,8 @@ def leave_now(facts: PeerFacts, now: float) -> None:
     leaving = facts.leaving
     if leaving is None:
         return
-    settled = leaving.given_back and facts.call is None and not facts.releasing
+    signing = facts.held.phases[Phase.SIGNING] and not leaving.calls_over
+    settled = leaving.given_back and facts.call is None and not facts.releasing and not signing
     if not settled and now < leaving.by:
         return
     facts.say(f"stopped. {facts.figures.networks} networks trained, {facts.figures.checks} checks done this time")
@@ -211,7 +212,7 @@ def claim_work(facts: PeerFacts, now: float) -> None:
     facts.do(facts.claiming)
 
 
-def claims_wanted(held: Holdings, threads: int, width: int, steps_per_second: float, free_bytes: int) -> int:
+def claims_wanted(held: HeldAssignments, threads: int, width: int, steps_per_second: float, free_bytes: int) -> int:
     """How many assignments to claim now, so that nothing waits for a claim and nothing is hoarded.
 
     On processors a bundle in training is kept busy by as many networks as there are threads; one more waits behind it.

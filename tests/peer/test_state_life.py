@@ -224,6 +224,18 @@ def test_ctrl_c_stops_hands_in_gives_back_and_says_what_is_saved(alice):
     assert not alice.ever(act.RemoveBundle), "the work stays on disk"
 
 
+def test_a_result_that_is_being_signed_is_handed_in_before_leaving(alice):
+    alice.claimed(0)
+    alice.claimed()
+    alice.hears(on.AssignmentTrained(id_of(0), "c"))
+    alice.hears(on.StopRequested())
+    alice.hears(on.TrainerStopped())
+    assert not alice.state.exited, "signing takes a while"
+    alice.hears(on.ResultSigned(id_of(0), result_of(0)))
+    alice.hands_in(0)
+    assert left(alice) == ""
+
+
 def test_a_second_ctrl_c_is_no_second_leaving(alice):
     alice.claimed()
     alice.hears(on.StopRequested())

@@ -19,7 +19,7 @@ from support.volunteer import (
 from peer.state import ImpossibleEvent, Phase
 from peer.state import actions as act
 from peer.state import events as on
-from peer.state.held import TRANSITIONS, Happened, Holdings, hold
+from peer.state.held import TRANSITIONS, Happened, HeldAssignments, hold
 from peer.state.rules import HOLDINGS_MAX, RULES, claims_wanted
 
 
@@ -389,7 +389,7 @@ def held(index: int, phase: Phase = Phase.TRAINING, networks: int = 2, steps: in
 
 
 def test_claims_ahead_but_hoards_nothing():
-    holdings, plenty = Holdings(), 10**12
+    holdings, plenty = HeldAssignments(), 10**12
 
     def wanted(free: int) -> int:
         return claims_wanted(holdings, threads=1, width=0, steps_per_second=0.0, free_bytes=free)
@@ -399,7 +399,7 @@ def test_claims_ahead_but_hoards_nothing():
     assert wanted(plenty)
     holdings.add(held(1))
     assert not wanted(plenty)
-    holdings = Holdings()
+    holdings = HeldAssignments()
     for i in range(HOLDINGS_MAX):
         holdings.add(held(i, Phase.COMMITTED))
     assert not wanted(plenty)
@@ -407,7 +407,7 @@ def test_claims_ahead_but_hoards_nothing():
 
 def test_a_gpu_claims_what_its_measured_speed_trains():
     def wanted(bundles: int, width: int, speed: float, free: int = 1 << 40) -> int:
-        holdings = Holdings()
+        holdings = HeldAssignments()
         for index in range(bundles):
             holdings.add(held(index, networks=32, steps=1000))
         return claims_wanted(holdings, 2, width, speed, free)
@@ -422,7 +422,7 @@ def test_a_gpu_claims_what_its_measured_speed_trains():
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("happened", list(Happened))
 def test_an_assignment_moves_along_the_table_and_nowhere_else(phase, happened):
-    holdings, item = Holdings(), held(0, phase)
+    holdings, item = HeldAssignments(), held(0, phase)
     holdings.add(item)
     if (phase, happened) not in TRANSITIONS:
         with pytest.raises(ImpossibleEvent, match=happened.name):
