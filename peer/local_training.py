@@ -85,7 +85,7 @@ def TRAIN(
     from protocol.recipes.recipe import load_recipe
     from protocol.tasks.datasets import Shelf, own_folder
 
-    wanted = parse_seeds(seeds)
+    wanted = seed_range(seeds)
     recipe = load_recipe(recipe_path)
     shelf = Shelf(*([data] if data else []), own_folder())
     task_data(recipe, shelf)  # a data set that is not here is better said now
@@ -97,8 +97,10 @@ def TRAIN(
     LocalTrainer(recipe, out, shelf).train(engine, wanted)
 
 
-def parse_seeds(text: str) -> range:
-    """`A:B` (B excluded) or `N`. Raises UsageError."""
+def seed_range(text: str) -> range:
+    """`A:B` (B excluded) or `N`, of seeds that a campaign can name. Raises UsageError."""
+    from protocol.recipes.campaign import SEED_MAX
+
     first, colon, last = text.partition(":")
     mend = f"--seeds {text}: give a range like 0:8 (seeds 0 to 7), or one seed"
     if not all(part.isascii() and part.isdigit() for part in ([first, last] if colon else [first])):
@@ -106,8 +108,8 @@ def parse_seeds(text: str) -> range:
     seeds = range(int(first), int(last) if colon else int(first) + 1)
     if not seeds:
         raise UsageError(f"{mend}; this range is empty")
-    if seeds.stop > 2**63:
-        raise UsageError(f"--seeds {text}: seeds are below 2^63")
+    if seeds.stop > SEED_MAX:
+        raise UsageError(f"--seeds {text}: seeds are below {SEED_MAX}")
     if len(seeds) > SEEDS_MAX:
         raise UsageError(f"--seeds {text}: at most {SEEDS_MAX:,} networks at once")
     return seeds
