@@ -103,5 +103,5 @@ def ending(action: SwarmAction, done: Future[Event]) -> Event:
     """What a finished coroutine means; a node that is going down raises all sorts of things."""
     try:
         return done.result()
-    except BaseException as error:
+    except Exception as error:
         return ClaimsFailed(action, f"{type(error).__name__} {error}".strip())

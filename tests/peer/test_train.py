@@ -127,9 +127,7 @@ def test_another_recipes_network_is_never_overwritten(recipe, tmp_path):
     assert "another recipe" in str(result.exception)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "3:3", "5:2", "-1:4", "1:2:3", "0:", ":4", "0:99999999", "2147483648", "²"]
-)
+@pytest.mark.parametrize("text", ["", "x", "3:3", "5:2", "-1:4", "1:2:3", "0:", ":4", "0:99999999", "2147483648", "²"])
 def test_bad_seeds_are_one_clear_line(text):
     with pytest.raises(UsageError, match="--seeds") as caught:
         seed_range(text)
