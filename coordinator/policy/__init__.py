@@ -3,6 +3,6 @@
 Reading order: `phases` (a result's life as a table), `actions` (effects as values), `facts` (what decisions depend on),
 `receive` (a result is handed in), `uploads` (which blobs), `referee` (what is due for an unsettled result), `settle`
 (how it ends, and what follows), `inbox` (what a host is asked for), `presence` (who is here), `campaigns` (what an
-organizer may do), `publishing` (when the zoo grows). `ledger` reads the facts and stores the decisions, in one
-transaction; `checking.effects` performs the actions.
+organizer may do), `publishing` (when the zoo grows), `announcing` (what the DHT is told). `ledger` reads the facts and
+stores the decisions, in one transaction; `checking.effects` performs the actions.
 """

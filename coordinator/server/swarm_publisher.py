@@ -4,8 +4,10 @@ Soft state: peers use it to choose work without asking; the ledger is what count
 """
 
 import logging
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from coordinator.policy.announcing import UNKNOWN, shards_to_announce
 from coordinator.policy.campaigns import in_order_of_urgency
 from coordinator.server.coordinator import Coordinator
 from protocol.engine import ENGINE
@@ -17,7 +19,6 @@ from protocol.swarm.records import (
     Done,
     Manifest,
     claims_key,
-    shard_count,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class SwarmPublisher:
         self._entries: tuple[CampaignEntry, ...] | None = None
         self._manifest_at = 0.0
         self._version = -1  # of the ledger, when everything was said
-        self._said: dict[tuple[str, int], int] = {}  # (campaign, shard) -> bits; -1: something, in an earlier run
+        self._said: dict[str, dict[int, int]] = defaultdict(dict)  # campaign -> {shard: bits}
         self._known: set[str] = set()
 
     def publish(self) -> None:
@@ -74,15 +75,12 @@ class SwarmPublisher:
         # After a restart the DHT may still hold bits of the last run: say at once what has become of them.
         touched = self.core.touched_bits(digest) if digest not in self._known else {}
         self._known.add(digest)
+        said = self._said[digest]
         for shard in touched:
-            self._said.setdefault((digest, shard), -1)
+            said.setdefault(shard, UNKNOWN)
         stored = True
-        for shard in range(shard_count(self._assignments(digest))):
-            done = bits.get(shard, 0)
-            if done == self._said.get((digest, shard), 0):
-                continue
-            if self.node.keep(claims_key(digest, shard), DONE, Done(done=done), DONE_TTL):
-                self._said[digest, shard] = done
-            else:
-                stored = False
+        for shard, done in shards_to_announce(said, bits).items():
+            ok = self.node.keep(claims_key(digest, shard), DONE, Done(done=done), DONE_TTL)
+            said[shard] = done if ok else UNKNOWN
+            stored &= ok
         return stored

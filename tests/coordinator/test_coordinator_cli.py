@@ -114,15 +114,15 @@ def test_help_answers_before_anything_heavy_is_loaded():
 
 
 class FakeNode:
-    """A DHT that keeps what it is told, or refuses."""
+    """A DHT that keeps what it is told, or refuses; or keeps it, and the answer is lost (`arrives`)."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], int] = {}
-        self.manifest, self.stores, self.works = None, 0, True
+        self.manifest, self.stores, self.works, self.arrives = None, 0, True, False
 
     def keep(self, key, kind, value, ttl) -> bool:
         self.stores += 1
-        if self.works:
+        if self.works or self.arrives:
             self.kept[key, kind] = value.done
         return self.works
 
@@ -153,4 +153,21 @@ def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
     stage.restart()
     SwarmPublisher(stage.core, node, "127.0.0.1:1").publish()
     assert node.kept[place] == 0  # the last run's bits are taken back
+    stage.close()
+
+
+def test_a_store_that_failed_and_arrived_is_taken_back_like_any_other(tmp_path):
+    stage = Stage(tmp_path / "host")
+    stage.seed()
+    node, place = FakeNode(), (claims_key(CAMPAIGN.digest, 0), DONE)
+    publisher = SwarmPublisher(stage.core, node, "127.0.0.1:1")
+    alice = stage.host("alice")
+    alice.submit(alice.result(0))
+    node.works, node.arrives = False, True
+    publisher.publish()
+    assert node.kept[place] == 0b0001
+    node.works = True
+    alice.submit(alice.result(0, alice.traces(CAMPAIGN.assignments[0], skip_training)))  # equivocation: free again
+    publisher.publish()
+    assert node.kept[place] == 0
     stage.close()

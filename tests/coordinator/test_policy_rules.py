@@ -5,6 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from coordinator.policy.announcing import UNKNOWN, shards_to_announce
 from coordinator.policy.campaigns import control, in_order_of_urgency, is_over
 from coordinator.policy.inbox import CHECKS_BYTES_MAX, CHECKS_MAX, OwnResult, check_fits, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
@@ -130,3 +131,12 @@ def test_bundles_gather_for_a_manifest_unless_a_campaign_is_complete():
     many = [AdmittedBundle(i.to_bytes(2, "big"), False) for i in range(BUNDLES_MAX + 1)]
     assert [len(batch) for batch in batches_due(many, 200.0, 100.0)] == [BUNDLES_MAX, 1]
     assert tidying_due(3700.0, 100.0) and not tidying_due(3699.0, 100.0) and tidying_due(99.0, 100.0)
+
+
+def test_the_dht_is_told_what_is_new_and_what_is_taken_back():
+    assert shards_to_announce({}, {}) == {}
+    assert shards_to_announce({}, {3: 0b1}) == {3: 0b1}
+    assert shards_to_announce({3: 0b1}, {3: 0b1}) == {}
+    assert shards_to_announce({3: 0b1, 4: 0b1}, {3: 0b11}) == {3: 0b11, 4: 0}
+    assert shards_to_announce({4: 0}, {}) == {}
+    assert shards_to_announce({5: UNKNOWN, 6: UNKNOWN}, {6: 0b1}) == {5: 0, 6: 0b1}  # an earlier run said something

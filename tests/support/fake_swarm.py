@@ -112,7 +112,7 @@ class FakeSwarm:
         self.organizer = FakeNode(self, "organizer", self.latency)
 
     def board(self, assignments):
-        return DoneBoard(self.organizer, CAMPAIGN, assignments)
+        return DoneBoard(self.organizer, CAMPAIGN)
 
     def host(self, name, assignments, latency=None):
         node = FakeNode(self, name, self.latency if latency is None else latency)

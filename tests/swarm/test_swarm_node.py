@@ -76,7 +76,7 @@ class RealSwarm:
 
     def board(self, assignments):
         self.open(assignments)
-        return DoneBoard(self.nodes[0].dht, self.campaign, assignments)
+        return DoneBoard(self.nodes[0].dht, self.campaign)
 
     def host(self, name, assignments):
         self.open(assignments)
