@@ -55,13 +55,13 @@ class Organizer:
     def control(self, which: str, action: str) -> tuple[str, str]:
         """(name, new state) of the campaign with this name or digest prefix."""
         campaigns = next(follow(self.stub, self.target, False, self.path)).campaigns
-        found = [c for c in campaigns if c.name == which or (len(which) >= 4 and c.digest.startswith(which))]
-        if len(found) != 1:
-            names = ", ".join(f"{c.name} ({c.digest[:8]})" for c in found or campaigns) or "none"
-            raise UsageError(f"{which!r}: {'more than one' if found else 'no'} such campaign; there are: {names}")
-        digest = found[0].digest
+        matching = [c for c in campaigns if c.name == which or (len(which) >= 4 and c.digest.startswith(which))]
+        if len(matching) != 1:
+            names = ", ".join(f"{c.name} ({c.digest[:8]})" for c in matching or campaigns) or "none"
+            raise UsageError(f"{which!r}: {'more than one' if matching else 'no'} such campaign; there are: {names}")
+        digest = matching[0].digest
         state = self._call(self.stub.ControlCampaign, ControlCampaign(campaign=digest, action=action)).state
-        return found[0].name, state
+        return matching[0].name, state
 
     def _call(self, method: Any, message: Message) -> pb.CampaignReply:
         try:

@@ -97,8 +97,8 @@ class CampaignBook:
     def states(self) -> dict[str, str]:
         """Digest -> state, in the order of seeding."""
         with self._ledger.read() as connection:
-            found = connection.execute(select(campaigns.c.digest, campaigns.c.state).order_by(campaigns.c.seeded_at))
-            return {row.digest: row.state for row in found}
+            rows = connection.execute(select(campaigns.c.digest, campaigns.c.state).order_by(campaigns.c.seeded_at))
+            return {row.digest: row.state for row in rows}
 
 
 class ResultCases:

@@ -179,8 +179,8 @@ class RefereeLoop:
                 write(lambda c: add_draw(c, digest, signed, now))
             case BeginChecks(_, assigned):
                 write(lambda c: begin_checks(c, digest, assigned, now))
-            case Reassign(_, slot, gone, host):
-                if write(lambda c: reassign(c, digest, slot, gone, host, now)):
+            case Reassign(_, slot, silent_host, host):
+                if write(lambda c: reassign(c, digest, slot, silent_host, host, now)):
                     self._say_silent(ruling, self.stores.cases.get(digest))
             case Settle():
                 self._settle(ruling, now)

@@ -99,15 +99,15 @@ def repeat(
     step: Callable[[], object], seconds: float, woken: threading.Event | None, stopping: threading.Event
 ) -> None:
     """Do `step` every so often, or when woken, whatever it raises: one trouble must not stop the rest for ever."""
-    said = ""
+    last_error = ""
     while not stopping.is_set():
         try:
             step()
-            said, pause = "", seconds
+            last_error, pause = "", seconds
         except (LedgerUnavailable, OSError, TimeoutError) as error:
-            if str(error) != said:
+            if str(error) != last_error:
                 log.error("%s; trying again every %g s", error, TROUBLE_SECONDS)
-            said, pause = str(error), TROUBLE_SECONDS
+            last_error, pause = str(error), TROUBLE_SECONDS
         except Exception:
             log.exception("%s failed; this is a bug, please report it", getattr(step, "__qualname__", step))
             pause = TROUBLE_SECONDS
@@ -162,14 +162,14 @@ def kept_port(path: Path) -> dict[str, int]:
 
 def start_node(path: Path, name: str, dht_port: int, announce: str | None, say: Callable[[str], None]):
     """The swarm's first node, on the port of last time if it can be had. Raises UsageError."""
-    kept, ip = dht_port or kept_port(path).get("dht_port", 0), resolve(name)
+    wanted, ip = dht_port or kept_port(path).get("dht_port", 0), resolve(name)
     try:
-        node, port = _node(path, ip, kept or free_port(ip), announce)
+        node, port = _node(path, ip, wanted or free_port(ip), announce)
     except UsageError as error:
-        if dht_port or not kept:
+        if dht_port or not wanted:
             raise
         node, port = _node(path, ip, free_port(ip), announce)
-        say(f"the swarm's port {kept} is taken ({error}); using {port} from now on")
+        say(f"the swarm's port {wanted} is taken ({error}); using {port} from now on")
     write_settings(path, {**read_settings(path), "dht_port": port})
     return node
 
@@ -239,9 +239,9 @@ def log_to_file(path: Path) -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     with contextlib.suppress(OSError):
-        kept = logging.handlers.RotatingFileHandler(path, maxBytes=4 << 20, backupCount=2)
-        kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        logger.addHandler(kept)
+        to_file = logging.handlers.RotatingFileHandler(path, maxBytes=4 << 20, backupCount=2)
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        logger.addHandler(to_file)
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)
     shown.setFormatter(logging.Formatter("zooswarm: %(message)s"))

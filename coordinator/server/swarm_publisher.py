@@ -36,7 +36,7 @@ class SwarmPublisher:
         self._entries: tuple[CampaignEntry, ...] | None = None
         self._manifest_at = 0.0
         self._version = -1  # of the ledger, when everything was said
-        self._said: dict[str, dict[int, int]] = defaultdict(dict)  # campaign -> {shard: bits}
+        self._announced: dict[str, dict[int, int]] = defaultdict(dict)  # campaign -> {shard: bits}
         self._known: set[str] = set()
 
     def publish(self) -> None:
@@ -75,12 +75,12 @@ class SwarmPublisher:
         # After a restart the DHT may still hold bits of the last run: say at once what has become of them.
         touched = self.core.touched_bits(digest) if digest not in self._known else {}
         self._known.add(digest)
-        said = self._said[digest]
+        announced = self._announced[digest]
         for shard in touched:
-            said.setdefault(shard, UNKNOWN)
+            announced.setdefault(shard, UNKNOWN)
         stored = True
-        for shard, done in shards_to_announce(said, bits).items():
+        for shard, done in shards_to_announce(announced, bits).items():
             ok = self.node.keep(claims_key(digest, shard), DONE, Done(done=done), DONE_TTL)
-            said[shard] = done if ok else UNKNOWN
+            announced[shard] = done if ok else UNKNOWN
             stored &= ok
         return stored

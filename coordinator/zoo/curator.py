@@ -51,22 +51,24 @@ class Curator:
                 .where(results.c.published == 1)
             )
             lost = {row.result for row in rows if network_id(row.recipe, row.seed) not in have}
-        gone = [digest for digest in lost if not self.stores.blobs.has(digest, "weights")]
-        if gone:
-            log.error("%s: %d published bundles are not in this zoo any more; put it back", self.path, len(gone))
-        again = sorted(lost - set(gone))
-        if again:
-            change = update(results).where(results.c.digest.in_(again)).values(published=0)
+        missing = [digest for digest in lost if not self.stores.blobs.has(digest, "weights")]
+        if missing:
+            log.error("%s: %d published bundles are not in this zoo any more; put it back", self.path, len(missing))
+        to_publish = sorted(lost - set(missing))
+        if to_publish:
+            change = update(results).where(results.c.digest.in_(to_publish)).values(published=0)
             self.stores.ledger.write(lambda connection: connection.execute(change).rowcount)
         self._sweep_blobs()
-        return len(again)
+        return len(to_publish)
 
     def _sweep_blobs(self) -> None:
         """Remove what a kill left behind: blobs of results that need none any more."""
-        kept = self.stores.blobs.results()
+        on_disk = self.stores.blobs.results()
         done = select(results.c.digest).where((results.c.published == 1) | (results.c.phase == Phase.VOID))
         with self.stores.ledger.read() as connection:
-            self.effects.perform(DeleteBlobs(digest) for digest in connection.execute(done).scalars() if digest in kept)
+            self.effects.perform(
+                DeleteBlobs(digest) for digest in connection.execute(done).scalars() if digest in on_disk
+            )
 
     def publish(self, *, force: bool = False) -> int:
         """Publish what is admitted, then tidy the zoo if it is time; the number of networks.
@@ -142,15 +144,15 @@ class Curator:
         return len(rows)
 
     def _data(self, recipes: dict[str, Recipe]) -> dict[str, Path]:
-        """Where the data sets of these recipes are. Raises OSError when one is gone: it has to come back first."""
-        found = {}
+        """Where the data sets of these recipes are. Raises OSError when one is missing: it has to come back first."""
+        paths = {}
         for recipe in recipes.values():
             if recipe.data_set is not None:
                 path = self.stores.datasets.shelf.ensure(recipe.data_set)
                 if path is None:
                     raise FileNotFoundError(errno.ENOENT, "data set is gone; seed its campaign again", recipe.data_set)
-                found[recipe.data_set] = path
-        return found
+                paths[recipe.data_set] = path
+        return paths
 
     def _bundle(self, case: ResultCase) -> tuple[list[tuple[NetworkRow, np.ndarray]], bytes]:
         """A bundle's rows and evidence, verified as any stranger would first. Raises OSError, Refused."""
@@ -184,7 +186,7 @@ class Curator:
     def _evidence(self, case: ResultCase) -> tuple[Evidence, float]:
         with self.stores.ledger.read() as connection:
             row = connection.execute(select(results).where(results.c.digest == case.digest)).one()
-            said = connection.execute(
+            answered = connection.execute(
                 select(answers.c.replay, answers.c.envelope)
                 .where(answers.c.result == case.digest)
                 .order_by(answers.c.replay, answers.c.slot)
@@ -196,8 +198,8 @@ class Curator:
             traces=traces_to_bytes(self.stores.cases.traces(case)),
             receipt=decode_envelope(row.receipt),
             draw=decode_envelope(row.draw),
-            answers=tuple(decode_envelope(a.envelope) for a in said if not a.replay),
-            replays=tuple(decode_envelope(a.envelope) for a in said if a.replay),
+            answers=tuple(decode_envelope(a.envelope) for a in answered if not a.replay),
+            replays=tuple(decode_envelope(a.envelope) for a in answered if a.replay),
             admission=decode_envelope(row.admission),
         )
         return evidence, row.since
