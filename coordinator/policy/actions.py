@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass
 
 
-class NewsKind(str, enum.Enum):
+class NewsKind(enum.StrEnum):
     """What a line of the log is about, in the words that a person reads."""
 
     STARTED = "campaign started"

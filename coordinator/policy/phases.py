@@ -6,7 +6,7 @@ The words are stored in the ledger: a name here may change, its value may not.
 import enum
 
 
-class Phase(str, enum.Enum):
+class Phase(enum.StrEnum):
     COMMITTED = "committed"  # receipt given; waits for a beacon link younger than the receipt
     OPENING = "opening"  # challenged; waits for the worker's blobs
     CHECKING = "checking"  # all blobs are here; waits for the checkers
@@ -19,7 +19,7 @@ LIVE = (Phase.COMMITTED, Phase.OPENING, Phase.CHECKING)
 HELD = (*LIVE, Phase.ADMITTED)  # an assignment with such a result is not in the pool
 
 
-class Event(str, enum.Enum):
+class Event(enum.StrEnum):
     DRAWN = "drawn"
     UPLOADED = "uploaded"
     MISMATCH = "mismatch"  # an upload is not what was committed to

@@ -30,7 +30,7 @@ class ReceiveFacts:
     now: float  # seconds since 1970
 
 
-class Received(str, enum.Enum):
+class Received(enum.StrEnum):
     """What a handed-in result turned out to be."""
 
     NEW = "new"
@@ -42,7 +42,7 @@ class Received(str, enum.Enum):
     BUSY = "busy"
 
 
-class StoredReply(str, enum.Enum):
+class StoredReply(enum.StrEnum):
     """The reply is in the ledger already, or is stored by this decision's settlement."""
 
     RECEIPT = "receipt"

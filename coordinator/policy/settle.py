@@ -185,7 +185,7 @@ def _follows(outcome: Outcome) -> tuple[Action, ...]:
 
 
 def _rejection(outcome: Outcome) -> str:
-    return f"{outcome.phase.value}: {outcome.reason}"
+    return f"{outcome.phase}: {outcome.reason}"
 
 
 def _admit(outcome: Outcome, worker: HostRecord, bundle: Bundle) -> Settlement:

@@ -28,7 +28,7 @@ def is_here(facts: UploadFacts) -> bool:
     if part in facts.parts:
         return True
     if facts.phase not in LIVE:
-        raise Refused("upload-late", f"this result is {facts.phase.value}")
+        raise Refused("upload-late", f"this result is {facts.phase}")
     if part == "states" and "trace" not in facts.parts:
         raise Refused("upload-order", "the trace comes before the states")
     if part not in facts.legal_sizes:

@@ -39,7 +39,7 @@ class Console:
     def news(self, news: News) -> None:
         """One line: when, about what, what, who."""
         about = self._about(news)
-        line = f"{time.strftime('%H:%M:%S')} {about}{news.kind.value}: {news.text}"
+        line = f"{time.strftime('%H:%M:%S')} {about}{news.kind}: {news.text}"
         if news.host:
             line += f"  [{self._name(news.host)}]"
         self.say(line)
