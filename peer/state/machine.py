@@ -9,7 +9,7 @@ from peer.state.held import CheckPhase, ImpossibleEvent, Phase
 from peer.state.ids import AssignmentId
 from peer.state.reactions import REACTIONS
 from peer.state.replies import call_ended
-from peer.state.rules import RULES, When
+from peer.state.rules import LEAVING_RULES, WORKING_RULES
 
 
 class PeerState(PeerFacts):
@@ -26,11 +26,16 @@ class PeerState(PeerFacts):
             call_ended(self, event, now)
         else:
             REACTIONS[type(event)](self, event, now)
-        for when, rule in RULES:
-            if when is When.ALWAYS or (when is When.LEAVING) == (self.leaving is not None):
-                rule(self, now)
+        self._decide(now)
         actions, self.actions = self.actions, []
         return actions
+
+    def _decide(self, now: float) -> None:
+        working = self.leaving is None
+        for rule in WORKING_RULES if working else LEAVING_RULES:
+            rule(self, now)
+            if working and self.leaving is not None:
+                return self._decide(now)
 
     def next_wakeup(self) -> float:
         """When a Tick is due: before that it changes nothing. inf: only another event can bring something to do."""

@@ -276,3 +276,5 @@ RULES: tuple[tuple[When, Callable[[PeerFacts, float], None]], ...] = (
     (When.LEAVING, give_back),
     (When.LEAVING, leave_now),
 )
+WORKING_RULES = tuple(rule for when, rule in RULES if when is not When.LEAVING)
+LEAVING_RULES = tuple(rule for when, rule in RULES if when is not When.WORKING)
