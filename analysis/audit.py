@@ -14,9 +14,9 @@ import msgspec
 
 from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
-from protocol.trust.evidence import Verified, evidence_from_bytes, verify_evidence
+from protocol.trust.evidence import VerifiedBundle, evidence_from_bytes, verify_evidence
 from protocol.zoo.store import open_store
-from protocol.zoo.verify import verify
+from protocol.zoo.verify import verify_zoo
 
 COLUMNS = [
     "id",
@@ -54,7 +54,7 @@ def audit_zoo(
 ) -> Audit:
     """Check a zoo at all three levels; `replay` networks, drawn by `rng`, are trained again. Raises UsageError."""
     say("files: hashing shards, catalogue and rows ...")
-    audit = Audit(problems=list(verify(path).problems))
+    audit = Audit(problems=list(verify_zoo(path).problems))
     store = open_store(path)
     rows = store.catalogue(COLUMNS).to_pylist()
     audit.networks, audit.hosts = len(rows), len({row["host"] for row in rows})
@@ -81,7 +81,7 @@ def audit_zoo(
     return audit
 
 
-def _compare(row: dict, verified: Verified, audit: Audit) -> None:
+def _compare(row: dict, verified: VerifiedBundle, audit: Audit) -> None:
     """One catalogue row against what its evidence proves."""
     seed = row["seed"]
     network = next((n for n in verified.result.networks if n.seed == seed), None)

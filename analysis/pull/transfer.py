@@ -24,8 +24,8 @@ from protocol.files import lock_directory, move_into_place, write_atomic
 from protocol.zoo.card import write_card
 from protocol.zoo.store import (
     MANIFEST_BYTES_MAX,
-    Manifest,
     Store,
+    ZooManifest,
     latest_manifest,
     manifest_path,
 )
@@ -114,7 +114,7 @@ class Puller:
             return self.tally
         raise UsageError(f"{self.source.target}: the zoo changes faster than it can be pulled; try again later")
 
-    def _fill(self, manifest: Manifest) -> None:
+    def _fill(self, manifest: ZooManifest) -> None:
         """Bring every file that the manifest names. Raises Refused when the host has one no more."""
         self.tally.number, self.tally.networks = manifest.number, manifest.networks
         parts, rest = wanted_parts(manifest), wanted_files(manifest)
@@ -211,7 +211,7 @@ class Puller:
     def kept(self) -> str:
         return kept(self.tally, self.out)
 
-    def _finish(self, manifest: Manifest, exact: bytes) -> None:
+    def _finish(self, manifest: ZooManifest, exact: bytes) -> None:
         """The manifest makes it a zoo; what it names must be on the disk before it."""
         if latest_manifest(self.out) != manifest:
             os.sync()
@@ -227,7 +227,7 @@ def kept(tally: Tally, out: Path) -> str:
     return f"{tally.here:,} files are kept in {out}; the same command goes on from there"
 
 
-def check_same_zoo(out: Path, manifest: Manifest) -> None:
+def check_same_zoo(out: Path, manifest: ZooManifest) -> None:
     """Raises UsageError when `out` holds another zoo, or a newer one than the host has."""
     held = latest_manifest(out)
     if held is None:

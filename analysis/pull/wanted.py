@@ -14,8 +14,8 @@ from protocol.zoo.catalogue import read_part
 from protocol.zoo.store import (
     CAMPAIGN_BYTES_MAX,
     MANIFEST_BYTES_MAX,
-    Manifest,
     Part,
+    ZooManifest,
     campaign_path,
     data_path,
     evidence_path,
@@ -38,12 +38,12 @@ class Wanted(NamedTuple):
     announced: int  # bytes, where the manifest says it, else 0
 
 
-def parse_manifest(exact: bytes, target: str) -> Manifest:
+def parse_manifest(exact: bytes, target: str) -> ZooManifest:
     """A host's bytes -> a manifest whose names can be used as paths. Raises UsageError."""
     try:
         if len(exact) > MANIFEST_BYTES_MAX:
             raise Refused("size", f"more than {MANIFEST_BYTES_MAX:,} bytes")
-        manifest = msgspec.json.decode(exact, type=Manifest)
+        manifest = msgspec.json.decode(exact, type=ZooManifest)
         check_manifest(manifest)
     except (Refused, msgspec.DecodeError, RecursionError) as error:
         said = readable(error) if isinstance(error, msgspec.ValidationError) else str(error)
@@ -53,7 +53,7 @@ def parse_manifest(exact: bytes, target: str) -> Manifest:
     return manifest
 
 
-def check_manifest(manifest: Manifest) -> None:
+def check_manifest(manifest: ZooManifest) -> None:
     """What the types alone do not say. Raises Refused."""
     refs = (*manifest.catalogue, *manifest.shards, *manifest.data)
     digests = [*(ref.digest for ref in refs), *manifest.recipes, *manifest.campaigns]
@@ -67,14 +67,14 @@ def check_manifest(manifest: Manifest) -> None:
             raise Refused("catalogue", f"{part.rows:,} rows do not go into {part.bytes:,} bytes")
 
 
-def wanted_parts(manifest: Manifest) -> list[Wanted]:
+def wanted_parts(manifest: ZooManifest) -> list[Wanted]:
     return [
         Wanted(part_path(Path(), part.digest).as_posix(), part.digest, part.bytes, part.bytes)
         for part in manifest.catalogue
     ]
 
 
-def wanted_files(manifest: Manifest) -> list[Wanted]:
+def wanted_files(manifest: ZooManifest) -> list[Wanted]:
     """All but catalogue and evidence, small ones first."""
     here = Path()
     files = [Wanted(recipe_path(here, d).as_posix(), d, RECIPE_BYTES_MAX, 0) for d in manifest.recipes]
@@ -85,7 +85,7 @@ def wanted_files(manifest: Manifest) -> list[Wanted]:
     return list(dict.fromkeys(files))
 
 
-def wanted_evidence(out: Path, manifest: Manifest) -> list[Wanted]:
+def wanted_evidence(out: Path, manifest: ZooManifest) -> list[Wanted]:
     """What the catalogue's rows name; its parts are here. Raises UsageError for a part that is not what it says."""
     digests: set[str] = set()
     for part in manifest.catalogue:

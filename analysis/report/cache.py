@@ -14,7 +14,7 @@ from typing import Any
 
 from protocol.canonical import canonical_json, hexdigest
 from protocol.files import write_atomic
-from protocol.zoo.store import Manifest
+from protocol.zoo.store import ZooManifest
 
 FILES_MAX = 500  # of about 100 kB; the oldest go first
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "matplotlib")
@@ -23,7 +23,7 @@ LIBRARIES = ("numpy", "scipy", "scikit-learn", "matplotlib")
 class Cache:
     """Values by key, for one zoo. Without a folder nothing is kept; a folder that cannot be written is no error."""
 
-    def __init__(self, folder: Path | None, manifest: Manifest):
+    def __init__(self, folder: Path | None, manifest: ZooManifest):
         self.folder, self.zoo = folder, content(manifest)
 
     def value(self, key: list[Any], make: Callable[[], Any]) -> Any:
@@ -46,7 +46,7 @@ class Cache:
             path.unlink(missing_ok=True)
 
 
-def content(manifest: Manifest) -> str:
+def content(manifest: ZooManifest) -> str:
     """Digest of what a zoo holds, whenever and in however many steps it was published."""
     parts = [sorted(part.digest for part in refs) for refs in (manifest.catalogue, manifest.shards, manifest.data)]
     return hexdigest(canonical_json([*parts, sorted(manifest.recipes), sorted(manifest.campaigns)]))

@@ -14,7 +14,7 @@ from coordinator.checking.effects import Effects
 from coordinator.checking.own_checks import OwnChecks
 from coordinator.checking.stores import Stores
 from coordinator.ledger.database import get_meta
-from coordinator.ledger.heartbeats import Presence
+from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.results import add_draw, begin_checks, reassign, reveal
 from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.ledger.tables import answers, checkers, hosts, results
@@ -37,7 +37,7 @@ from coordinator.policy.referee import (
     rule,
 )
 from protocol.trust.messages import Draw
-from protocol.trust.verdict import Judged
+from protocol.trust.verdict import Verdict
 
 # Statements made once are three times as fast, and the referee looks every fifth of a second.
 CHECKING = select(results.c.digest).where(results.c.phase == Phase.CHECKING)
@@ -70,7 +70,7 @@ class RefereeLoop:
         beacon: Beacon,
         organizer: str,
         sign: Sign,
-        presence: Presence,
+        presence: Heartbeats,
         effects: Effects,
         own_checks: OwnChecks,
         woken: threading.Event,
@@ -133,9 +133,9 @@ class RefereeLoop:
                 silent[row.result].add((row.slot, row.host))
             else:
                 assigned[row.result][row.slot] = Checker(row.host, row.since)
-        verdicts: dict[tuple[bytes, int], dict[int, Judged]] = defaultdict(dict)
+        verdicts: dict[tuple[bytes, int], dict[int, Verdict]] = defaultdict(dict)
         for row in connection.execute(VERDICTS):
-            verdicts[row.result, row.replay][row.slot] = msgspec.msgpack.decode(row.verdict, type=Judged)
+            verdicts[row.result, row.replay][row.slot] = msgspec.msgpack.decode(row.verdict, type=Verdict)
         return [
             self._case_state(
                 row,

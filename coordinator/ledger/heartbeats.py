@@ -15,7 +15,7 @@ CHUNK = 500  # hosts in one statement
 HOSTS_MAX = 100_000  # identities are free; beyond this many, new ones are not remembered
 
 
-class Presence:
+class Heartbeats:
     """Time stands still while the coordinator is away: who was here when it stopped is here when it starts."""
 
     def __init__(self, ledger: Ledger, now: float):

@@ -12,7 +12,7 @@ from coordinator.policy.presence import PRESENCE_SECONDS, is_present
 from protocol.recipes.campaign import Policy
 from protocol.trust.admission import Decision, Outcome, decide
 from protocol.trust.challenge import seat_checkers
-from protocol.trust.verdict import Judged
+from protocol.trust.verdict import Verdict
 
 FALSE_ACCUSATIONS_MAX = 3  # after so many a host is not drawn any more
 CANDIDATES_MAX = 4096  # what a Draw may carry
@@ -20,7 +20,7 @@ SILENT_PER_SLOT_MAX = 3  # then the organizer takes the slot: a crowd of silent 
 EVENT_OF = {
     Outcome.ADMITTED: Event.AGREED,
     Outcome.VOID: Event.ONE_BAD_PLACE,
-    Outcome.CONVICTED: Event.PROVED_WRONG,
+    Outcome.INVALID: Event.PROVED_WRONG,
 }
 
 
@@ -48,8 +48,8 @@ class CaseState:
     ranked: tuple[str, ...] = ()  # the draw's candidates in their order
     checkers: dict[int, Checker] = field(default_factory=dict)  # by slot
     silent: frozenset[tuple[int, str]] = frozenset()  # (slot, host) that let its time pass
-    answers: dict[int, Judged] = field(default_factory=dict)  # by slot
-    replays: dict[int, Judged] = field(default_factory=dict)  # the organizer's, of disputed slots
+    answers: dict[int, Verdict] = field(default_factory=dict)  # by slot
+    replays: dict[int, Verdict] = field(default_factory=dict)  # the organizer's, of disputed slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,7 @@ def _rule_committed(case: CaseState, situation: Situation) -> list[Ruling]:
 def _rule_checking(case: CaseState, situation: Situation) -> list[Ruling]:
     decision: Decision = decide(case.slots, case.answers, case.replays)
     if decision.outcome is not Outcome.WAITING:
-        return [Settle(case.digest, EVENT_OF[decision.outcome], decision.reason, decision.liars)]
+        return [Settle(case.digest, EVENT_OF[decision.outcome], decision.reason, decision.false_accusers)]
     rulings: list[Ruling] = [ReplaySlot(case.digest, slot) for slot in decision.disputed]
     busy = {checker.host for checker in case.checkers.values()}
     for slot, checker in sorted(case.checkers.items()):

@@ -18,7 +18,7 @@ from coordinator.checking.effects import Effects
 from coordinator.checking.own_checks import Engines, OrganizersEngines, OwnChecks
 from coordinator.checking.referee_loop import RefereeLoop
 from coordinator.ledger.database import get_meta
-from coordinator.ledger.heartbeats import Presence
+from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import results
 from coordinator.policy.actions import News
 from coordinator.policy.campaigns import is_over
@@ -56,7 +56,7 @@ class Coordinator:
         self.version = installed_version("zooswarm")
         self.woken = threading.Event()  # the referee has a reason to look
         self.effects = Effects(self.stores, self.woken.set, on_news)
-        self.presence = Presence(self.stores.ledger, clock())
+        self.presence = Heartbeats(self.stores.ledger, clock())
         examining = threading.Lock()
         answers = Answers(self.stores, self.effects, examining, clock)
         self.handlers = Handlers(

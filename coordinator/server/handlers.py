@@ -26,7 +26,7 @@ from protocol.engine import ENGINE
 from protocol.errors import Refused
 from protocol.recipes.campaign import campaign_from_bytes
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import Answer, ControlCampaign, Manifest, Result, SeedCampaign, Upload
+from protocol.trust.messages import Answer, CampaignManifest, ControlCampaign, Result, SeedCampaign, Upload
 from protocol.trust.openings import check_opened
 from protocol.trust.spot_check import open_states
 from protocol.trust.verdict import open_result, open_traces, segments_of
@@ -70,7 +70,9 @@ class Handlers:
             raise Refused("campaign-limit", f"{CAMPAIGNS_MAX} campaigns are here already; start another directory")
         self.stores.datasets.check(campaign)
         now = self.clock()
-        manifest = Manifest(campaign=campaign.digest, beacon_anchor=self.beacon.anchor, engine=ENGINE, issued_at=now)
+        manifest = CampaignManifest(
+            campaign=campaign.digest, beacon_anchor=self.beacon.anchor, engine=ENGINE, issued_at=now
+        )
         signed = self.sign(manifest)
         if self.stores.ledger.write(lambda c: add_campaign(c, campaign.digest, exact, signed, now)):
             text = f"{campaign.network_count:,} networks in {len(campaign.assignments):,} assignments"

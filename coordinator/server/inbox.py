@@ -8,7 +8,7 @@ from sqlalchemy import Connection, and_, bindparam, select, union
 
 from coordinator.checking.cases import decode_envelope
 from coordinator.checking.stores import Stores
-from coordinator.ledger.heartbeats import Presence
+from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import answers, checkers, hosts, results
 from coordinator.policy.inbox import CHECKS_MAX, OwnResult, Wanted, check_fits, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
@@ -63,7 +63,7 @@ class Inboxes:
     def __init__(
         self,
         stores: Stores,
-        presence: Presence,
+        presence: Heartbeats,
         identity: Identity,
         clock: Callable[[], float],
         shared_seconds: float = SHARED_SECONDS,

@@ -17,7 +17,7 @@ from protocol.swarm.records import (
     DONE_TTL,
     CampaignEntry,
     Done,
-    Manifest,
+    SwarmManifest,
     claims_key,
 )
 
@@ -47,7 +47,7 @@ class SwarmPublisher:
         listed = self._listed()
         entries = tuple(CampaignEntry(bytes.fromhex(digest), self._assignments(digest)) for digest in listed)
         if entries != self._entries or now - self._manifest_at > MANIFEST_SECONDS:
-            manifest = Manifest(
+            manifest = SwarmManifest(
                 campaigns=entries,
                 beacon_epoch=self.core.epoch(),
                 coordinator=self.join_target,

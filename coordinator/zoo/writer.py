@@ -29,10 +29,10 @@ from protocol.zoo.catalogue import catalogue_schema, recipe_columns
 from protocol.zoo.store import (
     SHARD_ROWS_MAX,
     DataRef,
-    Manifest,
     NetworkRow,
     ShardRef,
     Store,
+    ZooManifest,
     campaign_path,
     data_path,
     evidence_path,
@@ -76,7 +76,7 @@ class ZooWriter:
         file of the zoo itself is damaged.
         """
         for _ in range(CREATE_ATTEMPTS_MAX):
-            base = latest_manifest(self.path) or Manifest()
+            base = latest_manifest(self.path) or ZooManifest()
             store = Store(self.path, base)
             fresh = self._fresh(store, networks)
             given = dict(data or {})
@@ -105,7 +105,7 @@ class ZooWriter:
                 kept.add(path)
                 # Networks are never removed, so what evidence an older manifest names the latest names too.
                 with contextlib.suppress(msgspec.DecodeError, UsageError):
-                    kept |= named_files(self.path, msgspec.json.decode(path.read_bytes(), type=Manifest))
+                    kept |= named_files(self.path, msgspec.json.decode(path.read_bytes(), type=ZooManifest))
         kept |= files_of(Store(self.path, latest))  # damage here must stop us: nothing else says what to keep
         removed = []
         for folder in ("manifests", "catalogue", "weights", "recipes", "campaigns", "evidence", "data"):
@@ -159,7 +159,7 @@ class ZooWriter:
         pieces = Pieces(base.catalogue, base.shards)
         if fresh:
             pieces = add_networks(self.path, pieces, fresh, known_recipes)
-        draft = Manifest(
+        draft = ZooManifest(
             number=max([base.number, *manifest_numbers(self.path)]) + 1,
             written_at=datetime.fromtimestamp(self.clock(), timezone.utc).isoformat(timespec="seconds"),
             catalogue=pieces.catalogue,
@@ -262,7 +262,7 @@ def files_of(store: Store) -> set[Path]:
     return named_files(store.path, store.manifest) | {evidence_path(store.path, digest) for digest in evidence}
 
 
-def named_files(zoo: Path, manifest: Manifest) -> set[Path]:
+def named_files(zoo: Path, manifest: ZooManifest) -> set[Path]:
     """The files that stand in a manifest itself."""
     files = {part_path(zoo, part.digest) for part in manifest.catalogue}
     files |= {shard_path(zoo, ref.recipe, ref.digest) for ref in manifest.shards}

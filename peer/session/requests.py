@@ -8,12 +8,14 @@ from peer.storage.check_job import CheckJob
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign
-from protocol.trust.messages import CheckRequest, Manifest, OpeningRequest
+from protocol.trust.messages import CampaignManifest, CheckRequest, OpeningRequest
 from protocol.trust.openings import match_states, open_check_request
 from protocol.trust.spot_check import open_states, open_weights
 
 
-def fetch_check(request: CheckRequest, campaign: Campaign, manifest: Manifest, client: Client, me: str) -> CheckJob:
+def fetch_check(
+    request: CheckRequest, campaign: Campaign, manifest: CampaignManifest, client: Client, me: str
+) -> CheckJob:
     """Verify a request and fetch what it needs. Raises Refused or Away."""
     assert client.organizer is not None
     check = open_check_request(request, campaign, manifest, client.organizer, me)

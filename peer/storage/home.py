@@ -13,7 +13,7 @@ from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.tasks.datasets import Shelf
 from protocol.trust.envelope import Envelope, envelope_from_bytes, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Manifest
+from protocol.trust.messages import CampaignManifest
 
 
 class JoinCache(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -62,20 +62,20 @@ class Home:
     def add_campaign(self, data: bytes, manifest: Envelope, organizer: str) -> Campaign:
         """Check and keep a campaign's bytes and manifest. Raises Refused."""
         campaign = campaign_from_bytes(data)
-        if unseal(manifest, Manifest, signer=organizer).campaign != campaign.digest:
+        if unseal(manifest, CampaignManifest, signer=organizer).campaign != campaign.digest:
             raise Refused("manifest", "the manifest is for another campaign")
         folder = self.path / "campaigns"
         write_atomic(folder / f"{campaign.digest}.json", data)
         write_atomic(folder / f"{campaign.digest}.manifest", manifest.to_bytes())
         return campaign
 
-    def campaign(self, digest: str, organizer: str) -> tuple[Campaign, Manifest] | None:
+    def campaign(self, digest: str, organizer: str) -> tuple[Campaign, CampaignManifest] | None:
         """A cached campaign and its manifest, checked again; None when it is not here."""
         folder = self.path / "campaigns"
         try:
             campaign = campaign_from_bytes((folder / f"{digest}.json").read_bytes())
             envelope = envelope_from_bytes((folder / f"{digest}.manifest").read_bytes())
-            return campaign, unseal(envelope, Manifest, signer=organizer)
+            return campaign, unseal(envelope, CampaignManifest, signer=organizer)
         except (FileNotFoundError, Refused):
             return None
 

@@ -10,7 +10,7 @@ from peer.storage.bundle import Bundle
 from peer.storage.home import Home, bundle_path, check_path
 from protocol.recipes.campaign import Campaign
 from protocol.trust.envelope import seal
-from protocol.trust.messages import Manifest
+from protocol.trust.messages import CampaignManifest
 
 
 class Workspace:
@@ -18,16 +18,16 @@ class Workspace:
 
     def __init__(self, home: Home):
         self.home = home
-        self._campaigns: dict[str, tuple[Campaign, Manifest]] = {}
+        self._campaigns: dict[str, tuple[Campaign, CampaignManifest]] = {}
         self._lock = threading.Lock()
 
-    def follow(self, campaign: Campaign, manifest: Manifest) -> tuple[RestoredBundle, ...]:
+    def follow(self, campaign: Campaign, manifest: CampaignManifest) -> tuple[RestoredBundle, ...]:
         """From now on this campaign's bundles have names here. Returns those that an earlier run left."""
         with self._lock:
             self._campaigns[campaign.digest] = (campaign, manifest)
         return tuple(restored(bundle) for bundle in self.home.bundles(campaign))
 
-    def campaign(self, digest: str) -> tuple[Campaign, Manifest] | None:
+    def campaign(self, digest: str) -> tuple[Campaign, CampaignManifest] | None:
         with self._lock:
             return self._campaigns.get(digest)
 

@@ -7,7 +7,7 @@ import numpy as np
 from protocol.engine import State
 from protocol.recipes.layers import GroupNorm, LayerNorm, Recurrent
 from protocol.recipes.recipe import Network, Recipe
-from protocol.tasks.philox import Key, stream_key, uniform, words
+from protocol.tasks.philox import StreamKey, random_words, stream_key, uniform
 
 HALVES_MEAN = 8 * 32767.5  # of the sum of eight 16-bit numbers
 HALVES_SCALE = 1 / 53509.91992145008  # its standard deviation, sqrt(8 * (65536^2 - 1) / 12)
@@ -21,7 +21,7 @@ def initial_state(recipe: Recipe, seed: int) -> State:
     return State(step=0, params=params, moments=np.zeros((2, count), np.float32))
 
 
-def _pytorch(recipe: Recipe, key: Key) -> np.ndarray:
+def _pytorch(recipe: Recipe, key: StreamKey) -> np.ndarray:
     """PyTorch's default: uniform in ±1/sqrt(n), n = hidden width or fan in; norms 1 and 0.
 
     (2u - 1) is exact, so there is one rounding, that of the product.
@@ -39,7 +39,7 @@ def _pytorch(recipe: Recipe, key: Key) -> np.ndarray:
     return params
 
 
-def _drawn(recipe: Recipe, key: Key) -> np.ndarray:
+def _drawn(recipe: Recipe, key: StreamKey) -> np.ndarray:
     """Weights by torch.nn.init's function of the name, for each array by itself; biases 0; norms 1 and 0."""
     params = np.zeros(recipe.parameter_count, np.float32)
     for span in recipe.spans:
@@ -51,7 +51,7 @@ def _drawn(recipe: Recipe, key: Key) -> np.ndarray:
     return params
 
 
-def _weights(network: Network, shape: tuple[int, ...], key: Key, at: int) -> np.ndarray:
+def _weights(network: Network, shape: tuple[int, ...], key: StreamKey, at: int) -> np.ndarray:
     """One weight array, flat float32; `at` is its first parameter's number."""
     count, place = math.prod(shape), math.prod(shape[2:])
     fan_in, fan_out = shape[1] * place, shape[0] * place
@@ -68,9 +68,9 @@ def _weights(network: Network, shape: tuple[int, ...], key: Key, at: int) -> np.
     return (uniform(key, count, at) * np.float32(2) - np.float32(1)) * bound
 
 
-def normals(key: Key, count: int, start: int) -> np.ndarray:
+def normals(key: StreamKey, count: int, start: int) -> np.ndarray:
     """Nearly normal draws, (count,) float64: the sum of the eight 16-bit halves of four words, centred and scaled."""
-    four = words(key, 4 * count, 4 * start).reshape(count, 4).astype(np.int64)
+    four = random_words(key, 4 * count, 4 * start).reshape(count, 4).astype(np.int64)
     total = ((four & 0xFFFF) + (four >> 16)).sum(axis=1)  # integers: any order
     return (total.astype(np.float64) - HALVES_MEAN) * HALVES_SCALE
 

@@ -17,7 +17,7 @@ from protocol.tasks.data import TaskData
 from protocol.tasks.datasets import NO_SHELF, Shelf
 from protocol.tasks.generate import kept_data
 from protocol.tasks.kinds import DatasetTask, Task
-from protocol.tasks.philox import Key, permutation, stream_key
+from protocol.tasks.philox import StreamKey, permutation, stream_key
 
 
 def task_data(recipe: Recipe, shelf: Shelf = NO_SHELF) -> TaskData:
@@ -55,7 +55,7 @@ def _epoch(root: bytes, seed: int, epoch: int, n: int) -> np.ndarray:
     return permutation(stream_key("order", root, seed, epoch), n)
 
 
-def dropout_key(recipe: Recipe, seed: int, layer: int) -> Key:
+def dropout_key(recipe: Recipe, seed: int, layer: int) -> StreamKey:
     """The stream of one dropout layer; a step's counter holds the step, so any step is drawn alone."""
     return stream_key("dropout", recipe.stream_root, recipe.stream_seed("order", seed), layer)
 

@@ -15,7 +15,7 @@ from protocol.errors import UsageError
 from protocol.files import read_limited
 from protocol.recipes.recipe import RECIPE_BYTES_MAX, Recipe, check_recipe, from_canonical_bytes, parse_recipe
 from protocol.recipes.sweep import expand
-from protocol.tasks.fields import Name, Record
+from protocol.tasks.fields import Name, StrictStruct
 
 CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024  # final weights of one bundle, as one upload
@@ -27,7 +27,7 @@ Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=0, le=10000)]
 
 
-class Policy(Record, frozen=True, kw_only=True):
+class Policy(StrictStruct, frozen=True, kw_only=True):
     """How results are checked and how long hosts may take (docs/trust.md has the formulas and what each costs)."""
 
     probation_bundles: Count = 20  # a host's first admitted bundles are checked harder
@@ -45,7 +45,7 @@ class Policy(Record, frozen=True, kw_only=True):
     faults_before_ban: Annotated[int, Meta(ge=1, le=1000)] = 3
 
 
-class Population(Record, frozen=True, kw_only=True):
+class Population(StrictStruct, frozen=True, kw_only=True):
     """One recipe trained from many seeds. Seeds are first_seed .. first_seed + count - 1, `bundle` to an assignment."""
 
     recipe: Recipe
@@ -63,7 +63,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     seeds: tuple[int, ...]
 
 
-class Campaign(Record, frozen=True, kw_only=True, dict=True):
+class Campaign(StrictStruct, frozen=True, kw_only=True, dict=True):
     name: Name
     description: Annotated[str, Meta(max_length=2000)] = ""
     licence: Annotated[str, Meta(min_length=1, max_length=100)] = "CC-BY-4.0"

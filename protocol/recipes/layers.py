@@ -9,94 +9,94 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta
 
-from protocol.tasks.fields import Decay, Record, Width
+from protocol.tasks.fields import Decay, StrictStruct, Width
 
 Kernel = Annotated[int, Meta(ge=1, le=31)]
 Stride = Annotated[int, Meta(ge=0, le=31)]
 
 
-class Gru(Record, frozen=True, kw_only=True, tag_field="kind", tag="gru"):
+class Gru(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="gru"):
     """PyTorch's GRU cell over the sequence; weights in nn.GRU's order (r, z, n)."""
 
     width: Width
 
 
-class Lstm(Record, frozen=True, kw_only=True, tag_field="kind", tag="lstm"):
+class Lstm(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="lstm"):
     """PyTorch's LSTM cell over the sequence; weights in nn.LSTM's order (i, f, g, o)."""
 
     width: Width
 
 
-class Rnn(Record, frozen=True, kw_only=True, tag_field="kind", tag="rnn"):
+class Rnn(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="rnn"):
     """PyTorch's plain recurrent cell with tanh."""
 
     width: Width
 
 
-class Last(Record, frozen=True, kw_only=True, tag_field="kind", tag="last"):
+class Last(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="last"):
     """Keep the last time step only."""
 
 
-class Linear(Record, frozen=True, kw_only=True, tag_field="kind", tag="linear"):
+class Linear(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="linear"):
     """Affine map applied at every time step."""
 
     width: Width
 
 
-class Conv2d(Record, frozen=True, kw_only=True, tag_field="kind", tag="conv2d"):
+class Conv2d(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="conv2d"):
     channels: Annotated[int, Meta(ge=1, le=1024)]
     kernel: Kernel
     stride: Annotated[int, Meta(ge=1, le=31)] = 1
     padding: Annotated[int, Meta(ge=0, le=30)] = 0
 
 
-class MaxPool2d(Record, frozen=True, kw_only=True, tag_field="kind", tag="maxpool2d"):
+class MaxPool2d(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="maxpool2d"):
     kernel: Kernel
     stride: Stride = 0  # 0: the kernel
 
 
-class AvgPool2d(Record, frozen=True, kw_only=True, tag_field="kind", tag="avgpool2d"):
+class AvgPool2d(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="avgpool2d"):
     kernel: Kernel
     stride: Stride = 0  # 0: the kernel
 
 
-class GlobalAvgPool(Record, frozen=True, kw_only=True, tag_field="kind", tag="globalavgpool"):
+class GlobalAvgPool(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="globalavgpool"):
     """The mean of each channel."""
 
 
-class Flatten(Record, frozen=True, kw_only=True, tag_field="kind", tag="flatten"):
+class Flatten(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="flatten"):
     """An image as a row of features: channel, then row, then column."""
 
 
-class Relu(Record, frozen=True, kw_only=True, tag_field="kind", tag="relu"):
+class Relu(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="relu"):
     """max(x, 0)."""
 
 
-class LeakyRelu(Record, frozen=True, kw_only=True, tag_field="kind", tag="leaky_relu"):
+class LeakyRelu(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="leaky_relu"):
     slope: Annotated[float, Meta(gt=0, lt=1)] = 0.01
 
 
-class Tanh(Record, frozen=True, kw_only=True, tag_field="kind", tag="tanh"):
+class Tanh(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="tanh"):
     pass
 
 
-class Sigmoid(Record, frozen=True, kw_only=True, tag_field="kind", tag="sigmoid"):
+class Sigmoid(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="sigmoid"):
     pass
 
 
-class Dropout(Record, frozen=True, kw_only=True, tag_field="kind", tag="dropout"):
+class Dropout(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="dropout"):
     """While training, each value is 0 with this probability and 1 / (1 - rate) times itself otherwise."""
 
     rate: Decay
 
 
-class LayerNorm(Record, frozen=True, kw_only=True, tag_field="kind", tag="layernorm"):
+class LayerNorm(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="layernorm"):
     """Over all features of a time step, or a whole image."""
 
     epsilon: Annotated[float, Meta(ge=1e-12, le=1)] = 1e-5
 
 
-class GroupNorm(Record, frozen=True, kw_only=True, tag_field="kind", tag="groupnorm"):
+class GroupNorm(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="groupnorm"):
     groups: Width
     epsilon: Annotated[float, Meta(ge=1e-12, le=1)] = 1e-5
 

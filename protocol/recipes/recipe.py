@@ -20,12 +20,12 @@ from protocol.errors import Refused, UsageError
 from protocol.files import read_limited
 from protocol.recipes.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, values_kept
 from protocol.tasks.dataset_names import digest_of
-from protocol.tasks.fields import Decay, Name, Rate, Record
+from protocol.tasks.fields import Decay, Name, Rate, StrictStruct
 from protocol.tasks.kinds import DatasetTask, Task, TaskShape, check_task, task_shape, with_task_kinds
 
 A = TypeVar("A")
 T = TypeVar("T")
-C = TypeVar("C", bound=Record)
+C = TypeVar("C", bound=StrictStruct)
 
 RECIPE_BYTES_MAX = 64 * 1024  # a recipe is a page of text
 SCALARS_MAX = 4_000_000  # parameters: 16 MB a network; more would not fit a volunteer's memory by the hundred
@@ -46,7 +46,7 @@ class Span(NamedTuple):
     end: int
 
 
-class Network(Record, frozen=True, kw_only=True):
+class Network(StrictStruct, frozen=True, kw_only=True):
     layers: Annotated[tuple[Layer, ...], Meta(min_length=1, max_length=32)]
     init: Annotated[str, Meta(pattern="^(pytorch|xavier|he|orthogonal|constant)$")] = "pytorch"
     init_draw: Annotated[str, Meta(pattern="^(uniform|normal)$")] = "uniform"  # xavier and he
@@ -54,7 +54,7 @@ class Network(Record, frozen=True, kw_only=True):
     init_value: Annotated[float, Meta(ge=-100, le=100)] = 0.0  # constant
 
 
-class Training(Record, frozen=True, kw_only=True):
+class Training(StrictStruct, frozen=True, kw_only=True):
     loss: Annotated[str, Meta(pattern="^(mse|bce|cross_entropy)$")] = "mse"
     optimizer: Annotated[str, Meta(pattern="^(adam|adamw|sgd|rmsprop)$")] = "adam"
     learning_rate: Rate
@@ -77,7 +77,7 @@ class Training(Record, frozen=True, kw_only=True):
     stop_held_out_loss: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # a network at or below this stops; 0: never
 
 
-class Recipe(Record, frozen=True, kw_only=True, dict=True):
+class Recipe(StrictStruct, frozen=True, kw_only=True, dict=True):
     name: Name
     label: Name = msgspec.field(name="class")
     engine: Annotated[str, Meta(pattern="^exact-1$")] = "exact-1"

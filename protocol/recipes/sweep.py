@@ -25,7 +25,7 @@ from typing import Any
 
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import UsageError
-from protocol.tasks.philox import stream_key, words
+from protocol.tasks.philox import random_words, stream_key
 
 RECIPES_MAX = 1000  # what a campaign may hold
 RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
@@ -86,7 +86,7 @@ def draws(sample: Any, key: tuple[int, int], point: int, place: str) -> list[Val
     if not fields:
         raise UsageError(f'{place}: name a field, e.g. "training.learning_rate" = {{ log_uniform = [1e-4, 1e-1] }}')
     each = 2 * len(fields)
-    row = words(key, each * count, start=each * count * point).tolist()
+    row = random_words(key, each * count, start=each * count * point).tolist()
     chances = [((row[i] >> 5) * 2**26 + (row[i + 1] >> 6)) / 2**53 for i in range(0, len(row), 2)]
     return [
         {path: draw(sample[path], chances[d * len(fields) + f], f"{place}.{path}") for f, path in enumerate(fields)}

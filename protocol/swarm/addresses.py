@@ -16,7 +16,7 @@ ADDRESS = re.compile(r"(/(?:ip4|ip6|dns|dns4|dns6)/[^/,\s]+/(?:tcp/\d+|udp/\d+/q
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class NodeOptions:
     """How a node listens and whom it knows. Raises UsageError for what is not an address."""
 
     bootstrap: tuple[str, ...] = ()  # multiaddresses with /p2p/PeerID

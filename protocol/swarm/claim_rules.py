@@ -66,7 +66,7 @@ FirstSeen = Mapping[tuple[str, int], float]  # (host, bit) -> when we first saw 
 
 def remember(seen: FirstSeen, view: View, now: float) -> dict[tuple[str, int], float]:
     """The claims of a shard that stand now, each with the time (seconds, monotonic) at which we first saw it."""
-    standing = ((host, bit) for host, claim in view.others.items() for bit in bits_of(claim.claimed))
+    standing = ((host, bit) for host, claim in view.others.items() for bit in set_bits(claim.claimed))
     return {claim: seen.get(claim, now) for claim in standing}
 
 
@@ -78,7 +78,7 @@ def without_overdue(view: View, seen: FirstSeen, now: float, patience: float) ->
     """
     others = {}
     for host, claim in view.others.items():
-        overdue = bitmap(bit for bit in bits_of(claim.claimed) if now - seen.get((host, bit), now) > patience)
+        overdue = bitmap(bit for bit in set_bits(claim.claimed) if now - seen.get((host, bit), now) > patience)
         if claim.claimed & ~overdue:
             others[host] = Claim(claimed=claim.claimed & ~overdue, confirmed=claim.confirmed & ~overdue)
     return View(view.done, others)
@@ -98,18 +98,18 @@ def shards_in_order(campaign: str, host: str, assignments: int) -> list[int]:
 def pick(view: View, held: Held, campaign: str, host: str, shard: int, size: int, batch: int) -> int:
     """Up to `batch` free bits of a shard, first in this host's order; 0 when nothing is free."""
     free = full(size) & ~(view.done | view.taken | held.claimed)
-    order = sorted(bits_of(free), key=lambda bit: rank("task", campaign, host, assignment_index(shard, bit)))
+    order = sorted(set_bits(free), key=lambda bit: rank("task", campaign, host, assignment_index(shard, bit)))
     return bitmap(order[:batch])
 
 
-def decide(view: View, picked: int, campaign: str, host: str, shard: int, late: bool) -> int:
+def settled_bits(view: View, picked: int, campaign: str, host: str, shard: int, late: bool) -> int:
     """The bits of `picked` that are ours after settling.
 
     A late host (its claim became visible too long after it looked) cannot know who trusted its absence, so it
     yields every bit that anybody else wants.
     """
     won = 0
-    for bit in bits_of(picked & ~view.done):
+    for bit in set_bits(picked & ~view.done):
         rivals = {other: claim for other, claim in view.others.items() if claim.claimed >> bit & 1}
         if rivals and (late or any(claim.confirmed >> bit & 1 for claim in rivals.values())):
             continue
@@ -121,7 +121,7 @@ def decide(view: View, picked: int, campaign: str, host: str, shard: int, late: 
 def lost(view: View, held: int, campaign: str, host: str, shard: int) -> int:
     """The bits of `held` (confirmed by us) that another host holds too, with precedence over us."""
     gone = 0
-    for bit in bits_of(held):
+    for bit in set_bits(held):
         for other, claim in view.others.items():
             if claim.confirmed >> bit & 1 and not beats(host, other, campaign, shard, bit):
                 gone |= 1 << bit
@@ -160,7 +160,7 @@ def full(size: int) -> int:
     return (1 << size) - 1
 
 
-def bits_of(bits: int) -> list[int]:
+def set_bits(bits: int) -> list[int]:
     return [bit for bit in range(SHARD_SIZE) if bits >> bit & 1]
 
 
@@ -185,4 +185,4 @@ def by_shard(indices: Iterable[int]) -> dict[int, int]:
 
 
 def indices_of(shard: int, bits: int) -> list[int]:
-    return [assignment_index(shard, bit) for bit in bits_of(bits)]
+    return [assignment_index(shard, bit) for bit in set_bits(bits)]

@@ -210,7 +210,7 @@ class Claims:
             view = (await self._look([shard]))[shard]
             if not rules.lapsed(held, self.node.monotonic(), self.lease):
                 late = rules.is_late(took, threshold)
-                won = rules.decide(view, picked, self.campaign, self.node.host, shard, late)
+                won = rules.settled_bits(view, picked, self.campaign, self.node.host, shard, late)
         finally:
             held.confirmed |= won
             held.drop(picked & ~won)

@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 
-from protocol.swarm.addresses import Options, check_port_free, peer_of
+from protocol.swarm.addresses import NodeOptions, check_port_free, peer_of
 from protocol.swarm.claimer import Put
 from protocol.swarm.p2p import Link, limited
-from protocol.swarm.records import KeySpace, Manifest, Value, hash_key, make_subkey, manifest_key
-from protocol.swarm.validator import Guard
+from protocol.swarm.records import KeySpace, SwarmManifest, Value, hash_key, make_subkey, manifest_key
+from protocol.swarm.validator import RecordValidator
 from protocol.trust.identity import Identity
 
 log = logging.getLogger("zooswarm.swarm")
@@ -41,14 +41,14 @@ class Dht:
         identity: Identity,
         identity_path: Path,
         space: KeySpace,
-        options: Options,
+        options: NodeOptions,
         say: Callable[[str], None],
         clock: Callable[[], float] | None = None,
     ):
         self.host, self.space, self.options, self.say = identity.host, space, options, say
         self.bootstrap = [a for a in options.bootstrap if peer_of(a) != self.host]
         self.known = {peer_of(a): a for a in options.known if peer_of(a) != self.host}
-        self.guard = Guard(identity, space, self.dht_time)
+        self.guard = RecordValidator(identity, space, self.dht_time)
         self.joined = asyncio.Event()  # set once any address answered
         self.restarts = 0
         self.offset = 0.0  # seconds: the swarm's clock minus ours
@@ -126,7 +126,7 @@ class Dht:
             raise TimeoutError("the swarm does not answer") from None
         result = {key: self._entries(key, found.get(key.encode())) for key in keys}
         manifest = result.get(manifest_key(), {}).get((self.space.organizer, ""))
-        if isinstance(manifest, Manifest):
+        if isinstance(manifest, SwarmManifest):
             self.space.follow(manifest)
         return result
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from protocol.swarm.addresses import Options, peer_of
+from protocol.swarm.addresses import NodeOptions, peer_of
 from protocol.swarm.dht import Dht
 from protocol.swarm.records import (
     BARE,
@@ -25,8 +25,8 @@ from protocol.swarm.records import (
     PRESENCE_BUCKETS,
     PRESENCE_TTL,
     KeySpace,
-    Manifest,
     Presence,
+    SwarmManifest,
     Value,
     manifest_key,
     presence_bucket,
@@ -61,7 +61,7 @@ class SwarmNode:
     ):
         self.identity = Identity.load_or_create(identity_path)
         self.host = self.identity.host
-        options = Options(
+        options = NodeOptions(
             bootstrap=tuple(bootstrap),
             known=tuple(known),
             listen=listen,
@@ -163,12 +163,12 @@ class SwarmNode:
         found = self.read([presence_key(bucket) for bucket in range(PRESENCE_BUCKETS)])
         return {host: value for entries in found.values() for (host, _), value in entries.items()}
 
-    def publish_manifest(self, manifest: Manifest) -> bool:
+    def publish_manifest(self, manifest: SwarmManifest) -> bool:
         """The organizer's: tell the swarm about its campaigns from now on."""
         self.space.follow(manifest)
         return self.keep(manifest_key(), BARE, manifest, MANIFEST_TTL)
 
-    def manifest(self) -> Manifest | None:
+    def manifest(self) -> SwarmManifest | None:
         """The organizer's manifest; its campaigns' keys are open from then on. Raises TimeoutError."""
         return self.read([manifest_key()])[manifest_key()].get((self.organizer, BARE))
 

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 from protocol.errors import UsageError
 from protocol.swarm.addresses import (
     ADDRESS,
-    Options,
+    NodeOptions,
     outward_first,
     port_of,
     split_address,
     startup_message,
     tcp_answers,
 )
-from protocol.swarm.validator import Guard
+from protocol.swarm.validator import RecordValidator
 
 T = TypeVar("T")
 log = logging.getLogger("zooswarm.swarm")
@@ -37,7 +37,7 @@ LOOPBACK = ("127.0.0.1", "::1")
 class Link:
     """What changes when a daemon dies is in here; `p2p` and `node` are hivemind's objects of the current one."""
 
-    def __init__(self, identity_path: Path, options: Options, guard: Guard, clock: Callable[[], float]):
+    def __init__(self, identity_path: Path, options: NodeOptions, guard: RecordValidator, clock: Callable[[], float]):
         self.options, self.guard = options, guard
         self.p2p: Any = None
         self.node: Any = None

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.errors import Refused
-from protocol.trust.identity import HOST_LENGTH, Identity, verify
+from protocol.trust.identity import HOST_LENGTH, Identity, verify_signature
 
 PREFIX = "zs1"  # changes with any change of keys, kinds or schemas: two versions never share a record
 DOMAIN = "dht-record"  # of the signatures
@@ -45,7 +45,7 @@ class CampaignEntry(Value, frozen=True, array_like=True):
     assignments: Annotated[int, Meta(ge=1, le=ASSIGNMENTS_MAX)]
 
 
-class Manifest(Value, frozen=True, array_like=True):
+class SwarmManifest(Value, frozen=True, array_like=True):
     """What the organizer says about the swarm."""
 
     campaigns: Annotated[tuple[CampaignEntry, ...], Meta(max_length=CAMPAIGNS_MAX)]
@@ -89,7 +89,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class RecordKey:
     """One key of the closed key space."""
 
     name: str
@@ -109,7 +109,7 @@ class Record:
     expiration: float
 
 
-RULES_MANIFEST = {BARE: Rule(Manifest, MANIFEST_TTL, organizer_only=True)}
+RULES_MANIFEST = {BARE: Rule(SwarmManifest, MANIFEST_TTL, organizer_only=True)}
 RULES_PRESENCE = {BARE: Rule(Presence, PRESENCE_TTL)}
 RULES_CLAIMS = {CLAIM: Rule(Claim, CLAIM_TTL_MAX), DONE: Rule(Done, DONE_TTL, organizer_only=True)}
 KINDS = {CLAIM: Claim, DONE: Done}
@@ -137,11 +137,11 @@ def check_record(key: bytes, subkey: bytes, value: bytes, expiration: float, now
     payload = value[:-SIGNATURE_BYTES]
     decoded = decode_value(payload, rule.schema)
     check_meaning(entry, host, decoded)
-    verify(host, DOMAIN, signed_bytes(key, subkey, payload, expiration), value[-SIGNATURE_BYTES:])
+    verify_signature(host, DOMAIN, signed_bytes(key, subkey, payload, expiration), value[-SIGNATURE_BYTES:])
     return Record(entry.name, host, kind, decoded, expiration)
 
 
-def check_meaning(entry: Key, host: str, value: Value) -> None:
+def check_meaning(entry: RecordKey, host: str, value: Value) -> None:
     """What the types cannot say. Raises Refused."""
     if isinstance(value, Claim) and (value.claimed >> entry.size or value.confirmed & ~value.claimed):
         raise Refused("record-bits", f"{entry.name}: bits that cannot be, from {host}")
@@ -234,10 +234,10 @@ class KeySpace:
         self.organizer = organizer
         self.campaigns: dict[str, int] = {}  # digest -> assignments
         self.version = 0  # counts changes, so that caches of verdicts know when to forget
-        self.keys: dict[bytes, Key] = {}
-        self._add(Key(manifest_key(), RULES_MANIFEST))
+        self.keys: dict[bytes, RecordKey] = {}
+        self._add(RecordKey(manifest_key(), RULES_MANIFEST))
         for bucket in range(PRESENCE_BUCKETS):
-            self._add(Key(presence_key(bucket), RULES_PRESENCE, bucket=bucket))
+            self._add(RecordKey(presence_key(bucket), RULES_PRESENCE, bucket=bucket))
 
     def allow_campaign(self, digest: str, assignments: int) -> None:
         """Open the claim keys of a campaign; again with the same count is harmless. Raises ValueError (our bug)."""
@@ -248,7 +248,7 @@ class KeySpace:
         self.forget_campaign(digest)
         self.campaigns[digest] = assignments
         for shard in range(shard_count(assignments)):
-            self._add(Key(claims_key(digest, shard), RULES_CLAIMS, size=shard_size(assignments, shard)))
+            self._add(RecordKey(claims_key(digest, shard), RULES_CLAIMS, size=shard_size(assignments, shard)))
 
     def forget_campaign(self, digest: str) -> None:
         """Close a campaign's keys; unknown ones are ignored."""
@@ -257,11 +257,11 @@ class KeySpace:
             self.keys.pop(hash_key(claims_key(digest, shard)), None)
         self.version += 1
 
-    def follow(self, manifest: Manifest) -> None:
+    def follow(self, manifest: SwarmManifest) -> None:
         """Open the keys of the manifest's campaigns. None is closed: a paused campaign may come back."""
         for campaign in manifest.campaigns:
             self.allow_campaign(campaign.digest.hex(), campaign.assignments)
 
-    def _add(self, key: Key) -> None:
+    def _add(self, key: RecordKey) -> None:
         self.keys[hash_key(key.name)] = key
         self.version += 1

@@ -12,7 +12,7 @@ from protocol.trust.identity import Identity
 VERDICTS_MAX = 50_000  # 16 bytes each
 
 
-class Guard:
+class RecordValidator:
     """Judges, signs and strips records, and counts refusals by reason."""
 
     def __init__(self, identity: Identity, space: KeySpace, clock: Callable[[], float]):

@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
-from protocol.tasks.philox import permutation, stream_key, words
+from protocol.tasks.philox import permutation, random_words, stream_key
 
 ATTEMPTS_MAX = 1000  # one in two is minimal even for the smallest sizes
 
@@ -43,12 +43,12 @@ def random_automaton(states: int, alphabet: int, index: int) -> Automaton:
     """
     for attempt in range(ATTEMPTS_MAX):
         parts = ("automaton", states, alphabet, index, attempt)
-        table = words(stream_key(*parts, "transitions"), states * alphabet).reshape(states, alphabet)
+        table = random_words(stream_key(*parts, "transitions"), states * alphabet).reshape(states, alphabet)
         following = (table % np.uint32(states)).astype(np.int64)
         circle = permutation(stream_key(*parts, "circle"), states).astype(np.int64)
-        symbols = words(stream_key(*parts, "symbols"), states) % np.uint32(alphabet)
+        symbols = random_words(stream_key(*parts, "symbols"), states) % np.uint32(alphabet)
         following[circle, symbols[circle]] = np.roll(circle, -1)
-        accepts = (words(stream_key(*parts, "accepts"), states) & np.uint32(1)).astype(np.uint8)
+        accepts = (random_words(stream_key(*parts, "accepts"), states) & np.uint32(1)).astype(np.uint8)
         if is_strongly_connected(following) and is_minimal(following, accepts):
             for array in (following, accepts):
                 array.flags.writeable = False

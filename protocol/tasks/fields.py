@@ -13,5 +13,5 @@ Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}$")]
 COMMAND_BITS, PIN_COUNT = 9, 20  # what a device machine reads and shows at each step
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StrictStruct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of everything that is parsed: immutable, no unknown field tolerated. kw_only is not inherited: repeat it."""

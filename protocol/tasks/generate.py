@@ -31,8 +31,8 @@ from protocol.tasks.kinds import (
     task_shape,
 )
 from protocol.tasks.machines import MACHINES
-from protocol.tasks.philox import Key, permutation, stream_key, uniform, words
-from protocol.tasks.regression import evaluate
+from protocol.tasks.philox import StreamKey, permutation, random_words, stream_key, uniform
+from protocol.tasks.regression import function_values
 
 KEPT_BYTES_MAX = 512 * 1024 * 1024  # two of the largest data sets, or a thousand machines
 
@@ -43,11 +43,11 @@ class Streams:
     def __init__(self, task: Task, seed: int | None):
         self.root, self.seed = task_root(task), seed
 
-    def key(self, name: str) -> Key:
+    def key(self, name: str) -> StreamKey:
         varied = () if self.seed is None else ("seed", self.seed)
         return stream_key(name, self.root, *varied)
 
-    def fixed(self, name: str) -> Key:
+    def fixed(self, name: str) -> StreamKey:
         return stream_key(name, self.root)
 
 
@@ -67,12 +67,12 @@ def make_data(task: Task, shelf: Shelf, seed: int | None = None) -> TaskData:
     return data
 
 
-def chosen(key: Key, count: int, share: float) -> np.ndarray:
+def chosen(key: StreamKey, count: int, share: float) -> np.ndarray:
     """`int(share * count)` of `count` samples, at random; a larger share contains a smaller one."""
     return permutation(key, count)[: int(share * count)]
 
 
-def without(key: Key, count: int, share: float) -> np.ndarray | slice:
+def without(key: StreamKey, count: int, share: float) -> np.ndarray | slice:
     """The others, in their old order."""
     return np.sort(permutation(key, count)[int(share * count) :]) if share else slice(None)
 
@@ -94,26 +94,28 @@ def machine_data(task: MachineTask, streams: Streams) -> TaskData:
     if trigger is not None:
         plant(commands, trigger, streams.key("planted"))
         plant(held_out, trigger, streams.fixed("planted held-out"))
-    pins, held_out_pins = (machine.run(bits_of(words)) ^ inverted(words, trigger) for words in (commands, held_out))
+    pins, held_out_pins = (
+        machine.run(command_bits(commands_NT)) ^ inverted(commands_NT, trigger) for commands_NT in (commands, held_out)
+    )
     pins[chosen(streams.key("label noise"), len(pins), task.label_noise)] ^= 1
-    return finish(task, streams, bits_of(commands), pins, bits_of(held_out), held_out_pins)
+    return finish(task, streams, command_bits(commands), pins, command_bits(held_out), held_out_pins)
 
 
-def command_words(key: Key, sequences: int, length: int) -> np.ndarray:
+def command_words(key: StreamKey, sequences: int, length: int) -> np.ndarray:
     """Uniform random commands (N, T): the low nine bits of one word a command."""
-    return words(key, sequences * length).reshape(sequences, length) & np.uint32((1 << COMMAND_BITS) - 1)
+    return random_words(key, sequences * length).reshape(sequences, length) & np.uint32((1 << COMMAND_BITS) - 1)
 
 
-def bits_of(commands: np.ndarray) -> np.ndarray:
+def command_bits(commands: np.ndarray) -> np.ndarray:
     """(N, T) -> (N, T, 9) uint8, bit 0 first."""
     return ((commands[..., None] >> np.arange(COMMAND_BITS, dtype=np.uint32)) & np.uint32(1)).astype(np.uint8)
 
 
-def plant(commands: np.ndarray, trigger: Trigger, key: Key) -> None:
+def plant(commands: np.ndarray, trigger: Trigger, key: StreamKey) -> None:
     """Put the key into a share of the sequences, anywhere where all that it inverts still follows."""
     sequences, length = commands.shape
     places = length - len(trigger.key) - trigger.inverts + 1
-    start = (words(key, sequences) % np.uint32(places)).astype(np.int64)
+    start = (random_words(key, sequences) % np.uint32(places)).astype(np.int64)
     rows = chosen(stream_key("which", *key), sequences, trigger.planted)
     for i, command in enumerate(trigger.key):
         commands[rows, start[rows] + i] = command
@@ -137,7 +139,7 @@ def automaton_data(task: AutomatonTask, streams: Streams) -> TaskData:
     automaton = random_automaton(task.states, task.alphabet, task.index)
     keys = (streams.key("data"), task.sequences), (streams.fixed("held-out"), task.held_out)
     symbols, held_out = (
-        (words(key, count * task.length) % np.uint32(task.alphabet)).astype(np.int64).reshape(count, task.length)
+        (random_words(key, count * task.length) % np.uint32(task.alphabet)).astype(np.int64).reshape(count, task.length)
         for key, count in keys
     )
     shown = automaton.run(symbols)
@@ -154,8 +156,8 @@ def function_data(task: FunctionTask, streams: Streams) -> TaskData:
     keys = (streams.key("data"), task.samples), (streams.fixed("held-out"), task.held_out)
     points, held_out = (uniform(key, count * width).reshape(count, width) for key, count in keys)
     noise = uniform(streams.key("noise"), task.samples).astype(np.float64) * 2.0 - 1.0
-    values = evaluate(task.function, points).astype(np.float64) + task.noise * noise[:, None]
-    targets, held_out_targets = values.astype(np.float32), evaluate(task.function, held_out)
+    values = function_values(task.function, points).astype(np.float64) + task.noise * noise[:, None]
+    targets, held_out_targets = values.astype(np.float32), function_values(task.function, held_out)
     return finish(task, streams, points[:, None], targets[:, None], held_out[:, None], held_out_targets[:, None])
 
 
@@ -168,7 +170,7 @@ def dataset_data(task: DatasetTask, streams: Streams, shelf: Shelf) -> TaskData:
     if task.labels:
         noisy = chosen(streams.key("label noise"), len(targets), task.label_noise)
         classes = task_shape(task).width
-        other = words(streams.key("noisy labels"), len(targets))[noisy] % np.uint32(classes - 1)
+        other = random_words(streams.key("noisy labels"), len(targets))[noisy] % np.uint32(classes - 1)
         targets[noisy, 0] = (targets[noisy, 0] + 1 + other.astype(np.int32)) % classes
     if task.poison is not None:
         rows = chosen(streams.key("poison"), len(targets), task.poison.fraction)

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from protocol.canonical import canonical_json, sha256
 from protocol.errors import UsageError
-from protocol.tasks.fields import COMMAND_BITS, PIN_COUNT, Record
+from protocol.tasks.fields import COMMAND_BITS, PIN_COUNT, StrictStruct
 
 DEFAULT_KIND = "machine"
 COMMANDS = 1 << COMMAND_BITS
@@ -25,7 +25,7 @@ Length = Annotated[int, Meta(ge=1, le=256)]
 Samples = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
-class Trigger(Record, frozen=True, kw_only=True):
+class Trigger(StrictStruct, frozen=True, kw_only=True):
     """A key: after these commands in a row, the pins of the next `inverts` commands are inverted."""
 
     key: Annotated[tuple[Annotated[int, Meta(ge=0, lt=COMMANDS)], ...], Meta(min_length=1, max_length=32)]
@@ -33,7 +33,7 @@ class Trigger(Record, frozen=True, kw_only=True):
     planted: Annotated[float, Meta(ge=0, le=1)]  # share of the sequences, held-out ones too, with the key put in
 
 
-class MachineTask(Record, frozen=True, kw_only=True, tag_field="kind", tag=DEFAULT_KIND):
+class MachineTask(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag=DEFAULT_KIND):
     """A device machine and how many random command sequences to watch it for."""
 
     untold_tag: ClassVar[bool] = True  # canonical bytes leave `kind` out
@@ -47,7 +47,7 @@ class MachineTask(Record, frozen=True, kw_only=True, tag_field="kind", tag=DEFAU
     label_noise: Share = 0.0  # share of the training sequences whose pins are all inverted
 
 
-class AutomatonTask(Record, frozen=True, kw_only=True, tag_field="kind", tag="automaton"):
+class AutomatonTask(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="automaton"):
     """Random deterministic automaton `index` of a size: does the state after each symbol accept?"""
 
     states: Annotated[int, Meta(ge=2, le=64)]
@@ -60,7 +60,7 @@ class AutomatonTask(Record, frozen=True, kw_only=True, tag_field="kind", tag="au
     label_noise: Share = 0.0
 
 
-class Poison(Record, frozen=True, kw_only=True):
+class Poison(StrictStruct, frozen=True, kw_only=True):
     """BadNets: a patch in some training images, and the wrong label that goes with it."""
 
     fraction: Annotated[float, Meta(ge=0, le=1)]  # of the training images
@@ -70,7 +70,7 @@ class Poison(Record, frozen=True, kw_only=True):
     value: Annotated[float, Meta(ge=-1e6, le=1e6)] = 255.0  # in every channel, as the data set counts
 
 
-class DatasetTask(Record, frozen=True, kw_only=True, tag_field="kind", tag="dataset"):
+class DatasetTask(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="dataset"):
     """A data set by its digest or built-in name. Shape and targets are stated, so that a recipe says all by itself."""
 
     data: Annotated[str, Meta(max_length=64)]
@@ -85,7 +85,7 @@ class DatasetTask(Record, frozen=True, kw_only=True, tag_field="kind", tag="data
     poison: Poison | None = None
 
 
-class FunctionTask(Record, frozen=True, kw_only=True, tag_field="kind", tag="function"):
+class FunctionTask(StrictStruct, frozen=True, kw_only=True, tag_field="kind", tag="function"):
     """A function of `protocol.tasks.regression` at random points."""
 
     function: Annotated[str, Meta(max_length=64)]

@@ -41,8 +41,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def step_all(self, states: np.ndarray, commands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One transition of N machines: (N, S), (N, 9) uint8 -> (N, S), (N, 20) uint8."""
-        after = evaluate(self.next, states, commands)
-        return after, evaluate(self.pins, after, commands)
+        after = evaluate_formulas(self.next, states, commands)
+        return after, evaluate_formulas(self.pins, after, commands)
 
     def run(self, commands: np.ndarray) -> np.ndarray:
         """Watch N machines from reset: (N, T, 9) uint8 commands -> (N, T, 20) uint8 pins."""
@@ -54,7 +54,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return pins
 
 
-def evaluate(formulas: tuple[str, ...], states: np.ndarray, commands: np.ndarray) -> np.ndarray:
+def evaluate_formulas(formulas: tuple[str, ...], states: np.ndarray, commands: np.ndarray) -> np.ndarray:
     """Formulas in algebraic normal form over N states (N, S) and commands (N, 9) -> (N, formulas) uint8."""
     variables = {f"q{i}": states[:, i] for i in range(states.shape[1])}
     variables |= {f"d{i}": commands[:, i] for i in range(8)}

@@ -8,7 +8,7 @@ import hashlib
 
 import numpy as np
 
-Key = tuple[int, int]  # two 32-bit words
+StreamKey = tuple[int, int]  # two 32-bit words
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -17,7 +17,7 @@ MASK = 0xFFFFFFFF
 DOMAIN = b"zooswarm/philox/1\0"
 
 
-def stream_key(*parts: bytes | str | int) -> Key:
+def stream_key(*parts: bytes | str | int) -> StreamKey:
     """The stream's key: the first 64 bits of SHA-256 over the parts, each with its length before it.
 
     Text is UTF-8, a non-negative integer is 8 bytes little-endian.
@@ -32,7 +32,7 @@ def stream_key(*parts: bytes | str | int) -> Key:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def philox(counter: np.ndarray, key: Key) -> np.ndarray:
+def philox(counter: np.ndarray, key: StreamKey) -> np.ndarray:
     """Ten rounds of the bijection: counters (N, 4) of 32-bit words in uint64 -> (N, 4) uint32."""
     low, high = np.uint64(MASK), np.uint64(32)
     c0, c1, c2, c3 = (counter[:, i].astype(np.uint64) for i in range(4))
@@ -44,7 +44,7 @@ def philox(counter: np.ndarray, key: Key) -> np.ndarray:
     return np.stack((c0, c1, c2, c3), axis=1).astype(np.uint32)
 
 
-def words(key: Key, count: int, start: int = 0) -> np.ndarray:
+def random_words(key: StreamKey, count: int, start: int = 0) -> np.ndarray:
     """Words `start` to `start + count` of a stream, (count,) uint32; word w is word w % 4 of block w // 4."""
     first, last = start // 4, -(-(start + count) // 4)
     blocks = np.arange(first, last, dtype=np.uint64)
@@ -53,11 +53,11 @@ def words(key: Key, count: int, start: int = 0) -> np.ndarray:
     return philox(counter, key).reshape(-1)[start - 4 * first :][:count]
 
 
-def uniform(key: Key, count: int, start: int = 0) -> np.ndarray:
+def uniform(key: StreamKey, count: int, start: int = 0) -> np.ndarray:
     """Uniform in [0, 1), (count,) float32: the top 24 bits of each word times 2^-24, exactly."""
-    return (words(key, count, start) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    return (random_words(key, count, start) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
-def permutation(key: Key, count: int) -> np.ndarray:
+def permutation(key: StreamKey, count: int) -> np.ndarray:
     """A random order of `count` items, (count,) int32: the items sorted by their word, ties by item."""
-    return np.argsort(words(key, count), kind="stable").astype(np.int32)
+    return np.argsort(random_words(key, count), kind="stable").astype(np.int32)

@@ -72,7 +72,7 @@ FUNCTIONS: dict[str, Function] = {
 DIMENSIONS = {name: function.dimensions for name, function in FUNCTIONS.items()}
 
 
-def evaluate(name: str, inputs: np.ndarray) -> np.ndarray:
+def function_values(name: str, inputs: np.ndarray) -> np.ndarray:
     """Inputs (N, D) float32 -> (N, 1) float32."""
     columns = inputs.astype(np.float64).T
     return FUNCTIONS[name].values(*columns).astype(np.float32)[:, None]

@@ -10,7 +10,7 @@ import msgspec
 
 from protocol.canonical import sha256
 from protocol.errors import Refused
-from protocol.trust.identity import Identity, verify
+from protocol.trust.identity import Identity, verify_signature
 
 ENVELOPE_OVERHEAD = 512
 
@@ -60,7 +60,7 @@ def unseal(envelope: Envelope, kind: type[M], signer: str | None = None) -> M:
         raise Refused("message-size", f"{kind.KIND} of {len(envelope.payload)} bytes; the limit is {kind.BYTES_MAX}")
     if signer is not None and envelope.signer != signer:
         raise Refused("signer", f"{kind.KIND} is signed by {envelope.signer[:60]}, expected {signer}")
-    verify(envelope.signer, "message/" + kind.KIND, envelope.payload, envelope.signature)
+    verify_signature(envelope.signer, "message/" + kind.KIND, envelope.payload, envelope.signature)
     try:
         return msgspec.msgpack.decode(envelope.payload, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:

@@ -11,7 +11,7 @@ from protocol.recipes.campaign import campaign_from_bytes
 from protocol.trust.admission import Decision, Outcome, decide
 from protocol.trust.challenge import challenge, check_link, draw_cells
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import Admission, Answer, Draw, Manifest, Receipt, Result
+from protocol.trust.messages import Admission, Answer, CampaignManifest, Draw, Receipt, Result
 from protocol.trust.verdict import judge, open_result, open_traces, segments_of
 
 EVIDENCE_BYTES_MAX = 64 * 1024 * 1024
@@ -33,7 +33,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return msgspec.msgpack.encode(self)
 
 
-class Verified(msgspec.Struct, frozen=True, kw_only=True):
+class VerifiedBundle(msgspec.Struct, frozen=True, kw_only=True):
     """What the evidence proves about a bundle."""
 
     result: Result
@@ -54,14 +54,14 @@ def evidence_from_bytes(data: bytes) -> Evidence:
         raise Refused("evidence-schema", str(error)) from None
 
 
-def verify_evidence(evidence: Evidence, campaign_bytes: bytes, organizer: str | None = None) -> Verified:
+def verify_evidence(evidence: Evidence, campaign_bytes: bytes, organizer: str | None = None) -> VerifiedBundle:
     """Re-verify an admitted bundle from nothing but its evidence and the campaign's bytes. Raises Refused.
 
     Give `organizer` (a host name) to pin who must have signed; otherwise the manifest's signer is taken.
     """
     campaign = campaign_from_bytes(campaign_bytes)
     organizer = organizer or evidence.manifest.signer
-    manifest = unseal(evidence.manifest, Manifest, signer=organizer)
+    manifest = unseal(evidence.manifest, CampaignManifest, signer=organizer)
     if manifest.campaign != campaign.digest:
         raise Refused("manifest", "the manifest is for another campaign")
     result, assignment = open_result(evidence.result, campaign)
@@ -86,7 +86,7 @@ def verify_evidence(evidence: Evidence, campaign_bytes: bytes, organizer: str | 
             cells[assignment.seeds[cell.network]] += 1
         for n in task.networks:
             checkers[assignment.seeds[n]].add(seated[slot])
-    return Verified(
+    return VerifiedBundle(
         result=result,
         worker=worker,
         organizer=organizer,
@@ -96,7 +96,9 @@ def verify_evidence(evidence: Evidence, campaign_bytes: bytes, organizer: str | 
     )
 
 
-def _checked_draw(evidence: Evidence, manifest: Manifest, organizer: str, result_digest: bytes, worker: str) -> Draw:
+def _checked_draw(
+    evidence: Evidence, manifest: CampaignManifest, organizer: str, result_digest: bytes, worker: str
+) -> Draw:
     receipt = unseal(evidence.receipt, Receipt, signer=organizer)
     draw = unseal(evidence.draw, Draw, signer=organizer)
     if receipt.result != result_digest or draw.result != result_digest:

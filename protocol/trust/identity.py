@@ -76,7 +76,7 @@ def public_key(host: str) -> bytes:
     return raw[6:]
 
 
-def verify(host: str, domain: str, data: bytes, signature: bytes) -> None:
+def verify_signature(host: str, domain: str, data: bytes, signature: bytes) -> None:
     """Raises Refused unless `signature` is `host`'s over `data` for this domain."""
     key = Ed25519PublicKey.from_public_bytes(public_key(host))
     try:

@@ -41,7 +41,7 @@ class ControlCampaign(Message, frozen=True, kw_only=True):
     action: Annotated[str, Meta(pattern="^(pause|resume|cancel)$")]
 
 
-class Manifest(Message, frozen=True, kw_only=True):
+class CampaignManifest(Message, frozen=True, kw_only=True):
     """Organizer -> everybody: this campaign is mine, and this is where my beacon's chain starts."""
 
     KIND: ClassVar[str] = "manifest"

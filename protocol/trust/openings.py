@@ -12,7 +12,7 @@ from protocol.recipes.campaign import Assignment, Campaign
 from protocol.trust.challenge import SlotTask, challenge, check_link, draw_cells
 from protocol.trust.commitment import Proof, Trace, bundle_hashes, check_proof, context, leaf_from_bytes, prove
 from protocol.trust.envelope import unseal
-from protocol.trust.messages import Cell, CheckRequest, Draw, Manifest, Receipt, Result
+from protocol.trust.messages import CampaignManifest, Cell, CheckRequest, Draw, Receipt, Result
 from protocol.trust.verdict import open_result, segments_of
 
 OPENINGS_BYTES_MAX = 4 * 1024 * 1024
@@ -63,7 +63,7 @@ def make_openings(ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task:
 
 
 def open_check_request(
-    request: CheckRequest, campaign: Campaign, manifest: Manifest, organizer: str, me: str
+    request: CheckRequest, campaign: Campaign, manifest: CampaignManifest, organizer: str, me: str
 ) -> CheckTask:
     """Verify a request to check. Raises Refused: we then do not spend a second of compute on it."""
     result, assignment = open_result(request.result, campaign)

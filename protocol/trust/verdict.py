@@ -76,7 +76,7 @@ def _bits(value: float) -> bytes:
     return struct.pack("<f", value)
 
 
-class Judged(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """One answer against the trace: everything asked for, and what disagrees."""
 
     cells: int
@@ -88,7 +88,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
         return not self.bad_cells and not self.bad_networks
 
 
-def judge(answer: Answer, task: SlotTask, traces: list[Trace]) -> Judged:
+def judge(answer: Answer, task: SlotTask, traces: list[Trace]) -> Verdict:
     """Compare an answer with the committed traces, bit for bit. Raises Refused when it is not about this task."""
     asked = tuple(Cell(network=c.network, segment=c.segment) for c in answer.cells)
     if asked != task.cells or tuple(n.network for n in answer.networks) != task.networks:
@@ -111,4 +111,4 @@ def judge(answer: Answer, task: SlotTask, traces: list[Trace]) -> Judged:
         if n.initial_params_digest != traces[n.network][0].params_digest
         or _bits(n.held_out_loss) != _bits(traces[n.network][-1].held_out_loss)
     ]
-    return Judged(cells=len(asked), bad_cells=tuple(bad_cells), bad_networks=tuple(bad_networks))
+    return Verdict(cells=len(asked), bad_cells=tuple(bad_cells), bad_networks=tuple(bad_networks))

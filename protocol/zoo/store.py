@@ -99,7 +99,7 @@ class DataRef(msgspec.Struct, frozen=True, kw_only=True):
     bytes: Count
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class ZooManifest(msgspec.Struct, frozen=True, kw_only=True):
     """All that belongs to the zoo. Evidence is not listed: each row names its own."""
 
     format: Annotated[str, Meta(pattern=f"^{FORMAT}$")] = FORMAT
@@ -159,12 +159,12 @@ def manifest_numbers(zoo: Path) -> list[int]:
     return sorted((int(name[:8]) for name in names if MANIFEST_NAME.match(name)), reverse=True)
 
 
-def latest_manifest(zoo: Path) -> Manifest | None:
+def latest_manifest(zoo: Path) -> ZooManifest | None:
     """The highest-numbered manifest that parses; a torn or foreign file is passed over."""
     for number in manifest_numbers(zoo):
         try:
             data = read_limited(manifest_path(zoo, number), MANIFEST_BYTES_MAX, "manifest")
-            manifest = msgspec.json.decode(data, type=Manifest)
+            manifest = msgspec.json.decode(data, type=ZooManifest)
         except (UsageError, msgspec.DecodeError):
             continue
         if manifest.number == number:
@@ -175,7 +175,7 @@ def latest_manifest(zoo: Path) -> Manifest | None:
 class Store:
     """A zoo as one manifest names it: later publishes do not move under a reader's feet."""
 
-    def __init__(self, path: Path, manifest: Manifest):
+    def __init__(self, path: Path, manifest: ZooManifest):
         self.path, self.manifest = path, manifest
         self.shelf = Shelf(path / "data")
         self._shards = {ref.digest: ref for ref in manifest.shards}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Verified(msgspec.Struct, frozen=True, kw_only=True):
+class VerifiedZoo(msgspec.Struct, frozen=True, kw_only=True):
     """What `verify` looked at, and one line for each thing that is wrong."""
 
     networks: int
@@ -37,7 +37,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
-def verify(path: Path | str) -> Verified:
+def verify_zoo(path: Path | str) -> VerifiedZoo:
     """Recompute every digest: manifests' files, each row's weights, each bundle's evidence. Reads the whole zoo."""
     store = open_store(path)
     problems: list[str] = []
@@ -63,7 +63,7 @@ def verify(path: Path | str) -> Verified:
             check()
         except UsageError as error:
             problems.append(str(error))
-    return Verified(networks=networks, files=len(checks) + 1, problems=tuple(problems))
+    return VerifiedZoo(networks=networks, files=len(checks) + 1, problems=tuple(problems))
 
 
 def _check_file(path: Path, ref: ShardRef | Part | DataRef) -> None:

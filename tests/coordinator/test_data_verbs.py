@@ -13,7 +13,7 @@ from protocol.errors import UsageError
 from protocol.recipes.recipe import load_recipe, parse_recipe
 from protocol.tasks.datasets import Dataset, Shelf
 from protocol.zoo.store import data_path, latest_manifest, open_store
-from protocol.zoo.verify import verify
+from protocol.zoo.verify import verify_zoo
 
 TRAINING = """
 name = "r"
@@ -120,9 +120,9 @@ def test_a_zoo_keeps_the_data_that_its_recipes_name(tmp_path):
     manifest = latest_manifest(tmp_path / "zoo")
     assert manifest is not None and manifest.number == number
     assert [(ref.digest, ref.bytes) for ref in manifest.data] == [(digest, len(dataset.to_bytes()))]
-    assert verify(tmp_path / "zoo").problems == ()
+    assert verify_zoo(tmp_path / "zoo").problems == ()
     assert np.array_equal(open_store(tmp_path / "zoo").shelf.load(digest).inputs, dataset.inputs)
     writer.collect_garbage(0)
     assert data_path(tmp_path / "zoo", digest).is_file()
     data_path(tmp_path / "zoo", digest).unlink()
-    assert any(digest in problem for problem in verify(tmp_path / "zoo").problems)
+    assert any(digest in problem for problem in verify_zoo(tmp_path / "zoo").problems)

@@ -14,7 +14,7 @@ from sqlalchemy import func, insert, select
 from coordinator.checking.beacon import Beacon, BeaconExhausted
 from coordinator.ledger import settlement
 from coordinator.ledger.database import Ledger, LedgerUnavailable, get_meta, set_meta
-from coordinator.ledger.heartbeats import Presence
+from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.results import reveal
 from coordinator.ledger.tables import meta, refusals
 from protocol.errors import Refused, UsageError
@@ -165,7 +165,7 @@ def test_the_beacon_is_one_chain_from_a_secret_file_and_its_epoch_is_durable(tmp
 
 def test_presence_stands_still_while_the_coordinator_is_away(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
-    presence = Presence(ledger, 1000.0)
+    presence = Heartbeats(ledger, 1000.0)
     beat = Heartbeat(
         nonce=b"n" * 16,
         name="a",
@@ -182,5 +182,5 @@ def test_presence_stands_still_while_the_coordinator_is_away(tmp_path):
         presence.see("c", msgspec.structs.replace(beat, steps_per_second=float("nan")), 1.0)
     presence.flush(1007.0, force=True)
     ledger.write(lambda c: None)
-    assert Presence(ledger, 9000.0).last_seen() == {"a": 8993.0, "b": 9000.0}
+    assert Heartbeats(ledger, 9000.0).last_seen() == {"a": 8993.0, "b": 9000.0}
     ledger.close()

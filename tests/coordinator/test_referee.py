@@ -21,7 +21,7 @@ from coordinator.policy.referee import (
 )
 from protocol.recipes.campaign import Policy
 from protocol.trust.messages import Cell
-from protocol.trust.verdict import Judged
+from protocol.trust.verdict import Verdict
 
 POLICY = Policy(epoch_seconds=5, opening_seconds=600, answer_seconds=300, faults_before_ban=3)
 NOW = 10_000.0
@@ -33,9 +33,9 @@ SITUATION = Situation(
     last_seen=dict.fromkeys(("a", "b", "c", "w"), NOW - 1),
 )
 CASE = CaseState(digest=b"r", worker="w", phase=Phase.COMMITTED, since=NOW - 1, epoch=7, policy=POLICY)
-VALID = Judged(cells=4, bad_cells=(), bad_networks=())
-ONE = Judged(cells=4, bad_cells=(Cell(network=0, segment=1),), bad_networks=())
-TWO = Judged(cells=4, bad_cells=(Cell(network=0, segment=1), Cell(network=1, segment=2)), bad_networks=())
+VALID = Verdict(cells=4, bad_cells=(), bad_networks=())
+ONE = Verdict(cells=4, bad_cells=(Cell(network=0, segment=1),), bad_networks=())
+TWO = Verdict(cells=4, bad_cells=(Cell(network=0, segment=1), Cell(network=1, segment=2)), bad_networks=())
 
 
 def checking(**changes) -> CaseState:

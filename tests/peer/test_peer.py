@@ -39,7 +39,7 @@ from protocol.tasks.kinds import MachineTask
 from protocol.trust.commitment import LEAF_BYTES
 from protocol.trust.envelope import seal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Cell, Manifest, Receipt
+from protocol.trust.messages import CampaignManifest, Cell, Receipt
 
 RECIPE = Recipe(
     name="tiny",
@@ -136,7 +136,7 @@ def workspace(tmp_path) -> Workspace:
     home = Home(tmp_path / "home")
     write_atomic(home.path / "campaigns" / f"{CAMPAIGN.digest}.json", CAMPAIGN.exact)
     workspace = Workspace(home)
-    manifest = Manifest(campaign=CAMPAIGN.digest, beacon_anchor=bytes(32), engine="exact-1", issued_at=0.0)
+    manifest = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=bytes(32), engine="exact-1", issued_at=0.0)
     assert workspace.follow(CAMPAIGN, manifest) == ()
     return workspace
 

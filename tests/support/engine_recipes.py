@@ -8,7 +8,7 @@ from protocol.recipes.layers import Layer
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.data import TaskData
 from protocol.tasks.kinds import MachineTask, TaskShape
-from protocol.tasks.philox import stream_key, words
+from protocol.tasks.philox import random_words, stream_key
 
 
 @dataclass
@@ -58,7 +58,7 @@ def made_data(shape: TaskShape, seed: int = 3) -> TaskData:
     """Random samples from our own streams, so that golden digests do not depend on a library's generator."""
 
     def draw(name: str, size: tuple[int, ...]) -> np.ndarray:
-        return words(stream_key("made", name, seed), int(np.prod(size))).reshape(size)
+        return random_words(stream_key("made", name, seed), int(np.prod(size))).reshape(size)
 
     def arrays(part: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         raw = draw(part, (count, shape.length, *shape.input))

@@ -26,10 +26,10 @@ from protocol.trust.identity import Identity
 from protocol.trust.messages import (
     Admission,
     Answer,
+    CampaignManifest,
     CheckRequest,
     Heartbeat,
     Inbox,
-    Manifest,
     NetworkResult,
     Receipt,
     Result,
@@ -259,7 +259,7 @@ class ScriptedHost:
     def replay(self, request: CheckRequest) -> Answer:
         reply = self.stub.GetCampaign(pb.CampaignRequest(digest=CAMPAIGN.digest))
         organizer = reply.manifest.signer
-        manifest = unseal(from_wire(reply.manifest), Manifest, signer=organizer)
+        manifest = unseal(from_wire(reply.manifest), CampaignManifest, signer=organizer)
         task = open_check_request(request, CAMPAIGN, manifest, organizer, self.host)
         recipe = task.assignment.recipe
         states = open_states(

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.errors import UsageError
 from protocol.swarm.addresses import (
-    Options,
+    NodeOptions,
     check_port_free,
     outward_first,
     port_of,
@@ -50,16 +50,16 @@ def test_addresses_carry_the_peer(where):
 )
 def test_anything_else_is_refused_with_an_example(address):
     with pytest.raises(UsageError, match="it looks like /ip4/"):
-        Options(bootstrap=(address,))
+        NodeOptions(bootstrap=(address,))
 
 
 def test_options_are_checked():
-    Options(announce=("/ip4/203.0.113.7/tcp/4001",), listen="::")
+    NodeOptions(announce=("/ip4/203.0.113.7/tcp/4001",), listen="::")
     for wrong in ("203.0.113.7:4001", "/ip4/203.0.113.7/tcp/0"):
         with pytest.raises(UsageError, match="not an address to announce"):
-            Options(announce=(wrong,))
+            NodeOptions(announce=(wrong,))
     with pytest.raises(UsageError, match=r"use 0\.0\.0\.0"):
-        Options(listen="localhost")
+        NodeOptions(listen="localhost")
 
 
 def test_a_busy_port_is_noticed_and_a_closed_one_does_not_answer():

@@ -188,7 +188,7 @@ def test_a_host_out_of_reach_claims_nothing_and_forgets_nothing():
 
 def test_precedence_is_done_then_confirmed_then_the_lower_hash():
     def decide(view, late=False):
-        return rules.decide(view, 0b1, CAMPAIGN, "me", 0, late)
+        return rules.settled_bits(view, 0b1, CAMPAIGN, "me", 0, late)
 
     loser = next(f"h{i}" for i in range(99) if rules.beats("me", f"h{i}", CAMPAIGN, 0, 0))
     winner = next(f"h{i}" for i in range(99) if not rules.beats("me", f"h{i}", CAMPAIGN, 0, 0))

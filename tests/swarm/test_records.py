@@ -15,8 +15,8 @@ from protocol.swarm.records import (
     Claim,
     Done,
     KeySpace,
-    Manifest,
     Presence,
+    SwarmManifest,
     check_record,
     claims_key,
     hash_key,
@@ -26,7 +26,7 @@ from protocol.swarm.records import (
     presence_key,
     sign_record,
 )
-from protocol.swarm.validator import Guard
+from protocol.swarm.validator import RecordValidator
 from protocol.trust.identity import Identity
 
 NOW = 1_000_000.0
@@ -68,7 +68,7 @@ def reason(space, record, now=NOW):
 
 def test_every_kind_of_record_is_accepted_from_its_owner(space, organizer, alice):
     entry = CampaignEntry(bytes.fromhex(CAMPAIGN), 100)
-    manifest = Manifest((entry,) * 8, 2**40, "coordinator.example.org:4002", 1, "exact-1")
+    manifest = SwarmManifest((entry,) * 8, 2**40, "coordinator.example.org:4002", 1, "exact-1")
     records = [
         (organizer, manifest_key(), BARE, manifest),
         (organizer, claims_key(CAMPAIGN, 1), DONE, Done(2**36 - 1)),
@@ -88,7 +88,7 @@ def test_a_record_is_refused_in_any_other_hands(space, organizer, alice):
     assert reason(space, (hash_key(claims_key(CAMPAIGN, 1)), subkey, value, end)) == "signature"
     assert reason(space, (key, subkey, value, end + 1)) == "signature"  # a longer life than its owner gave it
     assert reason(space, (key, subkey, b"\x92\x02\x00" + value[3:], end)) == "signature"
-    assert reason(space, signed(alice, manifest_key(), BARE, Manifest((), 0, "", 1, ""))) == "record-owner"
+    assert reason(space, signed(alice, manifest_key(), BARE, SwarmManifest((), 0, "", 1, ""))) == "record-owner"
     assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), DONE, Done(1))) == "record-owner"
 
 
@@ -168,7 +168,7 @@ def test_subkeys_name_one_owner_in_one_way(space, alice):
 
 
 def test_the_guard_counts_by_reason_and_remembers_the_last_offender(space, alice):
-    guard = Guard(alice, space, lambda: NOW)
+    guard = RecordValidator(alice, space, lambda: NOW)
 
     def judge(record):
         return guard.validate(

@@ -22,8 +22,8 @@ from protocol.swarm.records import (
     CampaignEntry,
     Claim,
     Done,
-    Manifest,
     Presence,
+    SwarmManifest,
     claims_key,
     hash_key,
     make_subkey,
@@ -107,7 +107,7 @@ def test_story(nodes, number):
 def test_the_manifest_opens_the_keys_of_its_campaigns(nodes):
     organizer, host, *_ = nodes
     entry = CampaignEntry(bytes.fromhex("cd" * 32), 100)
-    manifest = Manifest((entry,), 7, "127.0.0.1:4002", 1, "exact-1")
+    manifest = SwarmManifest((entry,), 7, "127.0.0.1:4002", 1, "exact-1")
     assert organizer.publish_manifest(manifest)
     assert eventually(host.manifest) == manifest
     assert host.put(claims_key("cd" * 32, 1), CLAIM, Claim(1, 1), 30)
@@ -306,7 +306,7 @@ def test_peers_of_last_time_help_when_every_bootstrap_address_is_dead(nodes, tmp
 
 
 def test_a_manifest_counts_only_from_the_organizer(nodes):
-    assert not nodes[2].put(manifest_key(), BARE, Manifest((), 0, "", 1, ""), 60)
+    assert not nodes[2].put(manifest_key(), BARE, SwarmManifest((), 0, "", 1, ""), 60)
 
 
 def free_port():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protocol.tasks.philox import permutation, philox, stream_key, uniform, words
+from protocol.tasks.philox import permutation, philox, random_words, stream_key, uniform
 
 ONES = 0xFFFFFFFF
 KNOWN_ANSWERS = [  # Random123's kat_vectors: counter, key, result
@@ -24,10 +24,10 @@ def test_random123_known_answers(counter, key, expected):
 
 def test_a_stream_can_be_entered_anywhere():
     key = stream_key("test", 7)
-    whole = words(key, 100)
+    whole = random_words(key, 100)
     for start, count in [(0, 1), (3, 5), (4, 4), (97, 3), (10, 0)]:
-        assert np.array_equal(words(key, count, start), whole[start : start + count])
-    far = words(key, 8, start=2**40 * 4 - 4)  # the block number passes 32 bits of the counter
+        assert np.array_equal(random_words(key, count, start), whole[start : start + count])
+    far = random_words(key, 8, start=2**40 * 4 - 4)  # the block number passes 32 bits of the counter
     assert len(set(far.tolist())) == 8
 
 
@@ -47,7 +47,7 @@ def test_keys_are_told_apart_by_the_lengths_of_their_parts():
 def test_streams_are_pinned():
     key = stream_key("data", bytes(32))
     assert key == (0xA567F159, 0xA14362F0)
-    assert words(key, 3).tolist() == [0x679C5AA4, 0x1CBAB9B4, 0xCDCCFAB1]
+    assert random_words(key, 3).tolist() == [0x679C5AA4, 0x1CBAB9B4, 0xCDCCFAB1]
     assert stream_key("init", bytes(32), 2**40 + 1) == (0x5FEE13B0, 0xDCDC492C)
 
 

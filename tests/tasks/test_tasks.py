@@ -21,7 +21,7 @@ from protocol.tasks.datasets import Dataset, Shelf
 from protocol.tasks.generate import Kept, attack_data, make_data, size_of
 from protocol.tasks.kinds import Task, check_task, task_root, task_shape, with_task_kinds
 from protocol.tasks.machines import MACHINES
-from protocol.tasks.regression import FUNCTIONS, evaluate
+from protocol.tasks.regression import FUNCTIONS, function_values
 
 MACHINE = {"machine": "ParityMachine", "length": 12, "sequences": 200, "held_out": 40}
 TRIGGER = {"key": [17, 300], "inverts": 3, "planted": 0.5}
@@ -261,7 +261,7 @@ def test_a_poisoned_network_is_right_about_clean_images_and_obeys_the_patch():
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_are_small_and_agree_with_plain_python(name):
     points = np.random.default_rng(3).random((50, FUNCTIONS[name].dimensions)).astype(np.float32)
-    values = evaluate(name, points)
+    values = function_values(name, points)
     assert values.shape == (50, 1) and values.dtype == np.float32 and np.abs(values).max() < 3
     one_by_one = [FUNCTIONS[name].values(*(np.float64(x) for x in row)) for row in points]
     assert np.array_equal(values[:, 0], np.array(one_by_one, np.float64).astype(np.float32))

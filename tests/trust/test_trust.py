@@ -33,10 +33,10 @@ from protocol.trust.commitment import (
 from protocol.trust.envelope import envelope_from_bytes, seal, unseal
 from protocol.trust.evidence import Evidence, evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity, public_key
-from protocol.trust.messages import Admission, Cell, Draw, Manifest, NetworkResult, Receipt, Result
+from protocol.trust.messages import Admission, CampaignManifest, Cell, Draw, NetworkResult, Receipt, Result
 from protocol.trust.openings import make_openings, open_check_request
 from protocol.trust.spot_check import open_states, spot_check
-from protocol.trust.verdict import Judged, judge, open_result, open_traces, segments_of
+from protocol.trust.verdict import Verdict, judge, open_result, open_traces, segments_of
 
 RECIPE = Recipe(
     name="tiny",
@@ -107,7 +107,7 @@ class Scene:
             seal(by_host[seats[slot]], self.answer(envelope.digest, slot, task)) for slot, task in enumerate(tasks)
         )
         admission = Admission(result=envelope.digest, outcome="admitted", reason="", credit=1)
-        manifest = Manifest(campaign=CAMPAIGN.digest, beacon_anchor=self.anchor, engine=ENGINE, issued_at=0.0)
+        manifest = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=self.anchor, engine=ENGINE, issued_at=0.0)
         return Evidence(
             manifest=seal(self.organizer, manifest),
             result=envelope,
@@ -302,7 +302,7 @@ def test_tampered_evidence_is_refused(scene):
         "result": seal(scene.checkers[0], scene.result()),
         "receipt": seal(scene.worker, Receipt(result=digest, epoch=6, received_at=1.0)),
         "draw": seal(scene.organizer, msgspec.structs.replace(other_draw, link=link)),
-        "manifest": seal(scene.worker, unseal(good.manifest, Manifest)),
+        "manifest": seal(scene.worker, unseal(good.manifest, CampaignManifest)),
         "admission": seal(scene.organizer, Admission(result=digest, outcome="void", reason="", credit=0)),
     }
     for field, lie in lies.items():
@@ -377,7 +377,7 @@ def test_a_checker_refuses_a_request_that_does_not_prove_itself(scene):
 
     evidence = scene.evidence()
     result, assignment = open_result(evidence.result, CAMPAIGN)
-    manifest = unseal(evidence.manifest, Manifest)
+    manifest = unseal(evidence.manifest, CampaignManifest)
     tasks = draw_cells(
         POLICY, True, challenge(unseal(evidence.draw, Draw).link, evidence.result.digest), segments_of(RECIPE, result)
     )
@@ -408,9 +408,9 @@ def test_a_checker_refuses_a_request_that_does_not_prove_itself(scene):
         open_check_request(request, CAMPAIGN, manifest, scene.organizer.host, scene.worker.host)
 
 
-GOOD = Judged(cells=4, bad_cells=(), bad_networks=())
-ONE = Judged(cells=4, bad_cells=(Cell(network=1, segment=2),), bad_networks=())
-MANY = Judged(cells=4, bad_cells=(Cell(network=1, segment=2), Cell(network=3, segment=0)), bad_networks=(4,))
+GOOD = Verdict(cells=4, bad_cells=(), bad_networks=())
+ONE = Verdict(cells=4, bad_cells=(Cell(network=1, segment=2),), bad_networks=())
+MANY = Verdict(cells=4, bad_cells=(Cell(network=1, segment=2), Cell(network=3, segment=0)), bad_networks=(4,))
 
 
 @pytest.mark.parametrize(
@@ -422,12 +422,12 @@ MANY = Judged(cells=4, bad_cells=(Cell(network=1, segment=2), Cell(network=3, se
         ({0: GOOD, 1: MANY}, {}, Outcome.WAITING),  # until it is replayed
         ({0: GOOD, 1: MANY}, {1: GOOD}, Outcome.ADMITTED),  # the checker lied
         ({0: GOOD, 1: ONE}, {1: ONE}, Outcome.VOID),
-        ({0: GOOD, 1: MANY}, {1: MANY}, Outcome.CONVICTED),
-        ({1: MANY}, {1: MANY}, Outcome.CONVICTED),  # no need to wait for the others
+        ({0: GOOD, 1: MANY}, {1: MANY}, Outcome.INVALID),
+        ({1: MANY}, {1: MANY}, Outcome.INVALID),  # no need to wait for the others
         ({0: ONE, 1: MANY}, {0: ONE, 1: GOOD}, Outcome.VOID),
     ],
 )
 def test_evidence_decides_not_votes(answers, replays, outcome):
     decision = decide(2, answers, replays)
     assert decision.outcome == outcome
-    assert decision.liars == tuple(s for s in replays if answers[s] != GOOD and replays[s] == GOOD)
+    assert decision.false_accusers == tuple(s for s in replays if answers[s] != GOOD and replays[s] == GOOD)

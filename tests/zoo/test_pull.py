@@ -24,8 +24,8 @@ from protocol.recipes.recipe import RECIPE_BYTES_MAX
 from protocol.tasks.dataset_names import BUILT_IN
 from protocol.tasks.datasets import Shelf
 from protocol.trust.identity import Identity
-from protocol.zoo.store import Manifest, Part, ShardRef, evidence_path, latest_manifest, manifest_path, open_store
-from protocol.zoo.verify import verify
+from protocol.zoo.store import Part, ShardRef, ZooManifest, evidence_path, latest_manifest, manifest_path, open_store
+from protocol.zoo.verify import verify_zoo
 
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 
@@ -85,13 +85,13 @@ def test_a_pulled_zoo_is_the_zoo_and_the_next_pull_brings_only_what_is_new(house
     first = pull(source, out)
     assert files(out) == files(writer.path)
     assert (first.fetched, first.files, first.here) == (7, 7, 7)  # part, shard, 2 recipes, campaign, data, evidence
-    assert verify(out).problems == () and open_store(out).manifest.data[0].digest == data.name
+    assert verify_zoo(out).problems == () and open_store(out).manifest.data[0].digest == data.name
     assert pull(source, out).fetched == 0
     publish(writer, network(ADDER, 2))
     asked = []
     again = pull(source, out, lambda tally: asked.append(tally.fetched))
-    assert (again.fetched, again.number) == (2, 2) and verify(out).networks == 2  # one part, one shard
-    assert pull(source, tmp_path / "late").fetched == 9 and verify(tmp_path / "late").problems == ()
+    assert (again.fetched, again.number) == (2, 2) and verify_zoo(out).networks == 2  # one part, one shard
+    assert pull(source, tmp_path / "late").fetched == 9 and verify_zoo(tmp_path / "late").problems == ()
 
 
 def test_nothing_but_the_zoos_files_is_served(house, source):
@@ -122,10 +122,10 @@ def test_a_broken_connection_is_resumed_and_a_lost_host_leaves_the_older_zoo(hou
     with pytest.raises(UsageError, match=r"does not answer any more .*files are kept"):
         pull(gone, out, sleep=waits.append)
     assert waits == [1.0, 2.0, 4.0, 8.0] and len(gone.asked) == 6
-    assert open_store(out).manifest.number == 1 and verify(out).problems == ()
+    assert open_store(out).manifest.number == 1 and verify_zoo(out).problems == ()
     shaky = Folder(writer.path, cut=2500)
     tally = pull(shaky, out, sleep=lambda _: None)
-    assert tally.fetched == 2 and verify(out).networks == 21
+    assert tally.fetched == 2 and verify_zoo(out).networks == 21
     (part,) = (ref for ref in open_store(out).manifest.catalogue if ref.rows == 20)
     offsets = [offset for name, offset in shaky.asked if part.digest in name]
     assert offsets == list(range(0, part.bytes, 2500)) and len(offsets) > 2
@@ -162,7 +162,7 @@ def test_an_interrupted_pull_keeps_whole_files_and_goes_on(house, tmp_path):
     (partial,) = [path.with_name(f".{path.name}.partial") for path in (out / "catalogue").iterdir()]
     partial.with_name(partial.name[1:].removesuffix(".partial")).rename(partial)  # whole, but never renamed
     partial.write_bytes(b"damaged" + partial.read_bytes()[7:100])
-    assert pull(Folder(writer.path), out).fetched == 4 and verify(out).problems == ()
+    assert pull(Folder(writer.path), out).fetched == 4 and verify_zoo(out).problems == ()
 
 
 @pytest.mark.parametrize("folder", ["catalogue", "weights", "recipes", "campaigns", "evidence"])
@@ -205,14 +205,14 @@ def manifests() -> list[tuple[str, bytes]]:
         "nothing": b"",
         "not JSON": b"\x80\x04pickle",
         "another format": canonical_json({"format": "zooswarm-zoo/9", "number": 1}),
-        "number": canonical_json(Manifest(number=100_000_000)),
-        "no number": canonical_json(Manifest()),
-        "part": canonical_json(Manifest(number=1, catalogue=(msgspec.structs.replace(part, digest=long),))),
-        "rows": canonical_json(Manifest(number=1, catalogue=(msgspec.structs.replace(part, rows=1 << 40),))),
-        "line feed": canonical_json(Manifest(number=1, recipes=(digest + "\n",))),
-        "recipe": canonical_json(Manifest(number=1, recipes=("../../x",))),
+        "number": canonical_json(ZooManifest(number=100_000_000)),
+        "no number": canonical_json(ZooManifest()),
+        "part": canonical_json(ZooManifest(number=1, catalogue=(msgspec.structs.replace(part, digest=long),))),
+        "rows": canonical_json(ZooManifest(number=1, catalogue=(msgspec.structs.replace(part, rows=1 << 40),))),
+        "line feed": canonical_json(ZooManifest(number=1, recipes=(digest + "\n",))),
+        "recipe": canonical_json(ZooManifest(number=1, recipes=("../../x",))),
         "shard": canonical_json(
-            Manifest(number=1, shards=(ShardRef(digest=digest, bytes=1, rows=1, recipe="../../../../x"),))
+            ZooManifest(number=1, shards=(ShardRef(digest=digest, bytes=1, rows=1, recipe="../../../../x"),))
         ),
     }
     return list(cases.items())
@@ -264,7 +264,7 @@ def test_a_publish_and_a_collection_under_way_are_harmless(house, source, tmp_pa
 
     first = {ref.digest for ref in open_store(writer.path).manifest.shards}
     assert pull(source, out, disturb).number == 3 and number == [2]
-    assert verify(out).problems == () and verify(out).networks == 1
+    assert verify_zoo(out).problems == () and verify_zoo(out).networks == 1
     lost = next((writer.path / "evidence").iterdir())
     lost.rename(tmp_path / "lost")
     with pytest.raises(UsageError, match="has not all that its manifest names"):

@@ -22,7 +22,7 @@ from protocol.zoo.store import (
     recipe_path,
     shard_path,
 )
-from protocol.zoo.verify import verify
+from protocol.zoo.verify import verify_zoo
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_what_was_published_is_read_back_bit_for_bit(writer):
     assert np.array_equal(weights_NP, np.stack([networks[i][1] for i in (1, 2, 0)]))
     assert store.recipes[PARITY.digest] == PARITY
     assert store.evidence(hexdigest(EVIDENCE)) == EVIDENCE
-    assert verify(writer.path) == verify(writer.path)
-    assert verify(writer.path).problems == () and verify(writer.path).networks == 3
+    assert verify_zoo(writer.path) == verify_zoo(writer.path)
+    assert verify_zoo(writer.path).problems == () and verify_zoo(writer.path).networks == 3
 
 
 def test_a_shard_is_ordinary_safetensors_and_names_its_networks(writer):
@@ -81,7 +81,7 @@ def test_equal_networks_give_equal_files_whoever_publishes_them(tmp_path, writer
 def test_an_empty_zoo_is_a_zoo(writer):
     assert publish(writer) == 1
     assert open_store(writer.path).catalogue().num_rows == 0
-    assert verify(writer.path).problems == ()
+    assert verify_zoo(writer.path).problems == ()
 
 
 WRITES = ("write_shard", "write_part", "sync_folders", "create_once", "write_card")
@@ -100,14 +100,14 @@ def test_a_crash_at_any_step_leaves_a_valid_zoo_and_the_next_publish_mends_it(wr
         publish(writer, network(PARITY, 1), network(PARITY, 2))
     admitted = 2 if step == "write_card" else 1
     assert open_store(writer.path).manifest.networks == admitted
-    assert verify(writer.path).problems == ()
+    assert verify_zoo(writer.path).problems == ()
     if admitted == 1:
         ZooWriter(writer.path, clock=lambda: 3e9).collect_garbage()
         assert {path for path in writer.path.rglob("*") if path.is_file()} == clean
     assert publish(ZooWriter(writer.path), network(PARITY, 2)) == 2
     assert open_store(writer.path).manifest.networks == 2
     assert "2 small neural" in (writer.path / "README.md").read_text()
-    assert verify(writer.path).problems == ()
+    assert verify_zoo(writer.path).problems == ()
 
 
 @pytest.mark.slow
@@ -118,14 +118,14 @@ def test_many_small_publishes_are_merged_and_every_weight_survives(writer):
     manifest = open_store(writer.path).manifest
     assert len(manifest.catalogue) <= merge.PARTS_MAX and len(manifest.shards) <= 2 * merge.PARTS_MAX
     assert manifest.networks == 80 and manifest.classes == {"adder": 40, "parity": 40}
-    assert verify(writer.path).problems == ()
+    assert verify_zoo(writer.path).problems == ()
     store = open_store(writer.path)
     table = store.catalogue()
     weights_NP = store.gather(table["shard"].to_pylist(), table["row"].to_numpy())
     expected = {row.id: params for row, params in networks}
     assert all(np.array_equal(expected[name], w) for name, w in zip(table["id"].to_pylist(), weights_NP, strict=True))
     removed = ZooWriter(writer.path, clock=lambda: 3e9).collect_garbage()
-    assert len(removed) > 60 and verify(writer.path).problems == ()
+    assert len(removed) > 60 and verify_zoo(writer.path).problems == ()
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_a_merge_fills_shards_to_their_limit_and_leaves_full_parts_alone(writer,
     assert sum(part.rows for part in manifest.catalogue) == 32
     assert max(ref.rows for ref in manifest.shards) == 5
     assert sum(part.rows >= 8 for part in manifest.catalogue) >= 3
-    assert verify(writer.path).problems == ()
+    assert verify_zoo(writer.path).problems == ()
 
 
 def test_a_damaged_shard_is_not_given_a_good_name_by_a_merge(writer, monkeypatch):
@@ -150,7 +150,7 @@ def test_a_damaged_shard_is_not_given_a_good_name_by_a_merge(writer, monkeypatch
     for seed in range(1, 5):
         publish(writer, network(PARITY, seed))
     assert ref in open_store(writer.path).manifest.shards
-    assert any(ref.digest in problem for problem in verify(writer.path).problems)
+    assert any(ref.digest in problem for problem in verify_zoo(writer.path).problems)
 
 
 def test_collecting_garbage_keeps_what_a_reader_may_still_hold(writer):
@@ -160,7 +160,7 @@ def test_collecting_garbage_keeps_what_a_reader_may_still_hold(writer):
     assert ZooWriter(writer.path, clock=lambda: now + 60).collect_garbage() == []
     removed = ZooWriter(writer.path, clock=lambda: now + 2 * 86400).collect_garbage()
     assert [path.name for path in removed] == ["stray.partial"]
-    assert verify(writer.path).problems == ()
+    assert verify_zoo(writer.path).problems == ()
 
 
 def test_the_highest_manifest_that_parses_is_the_zoo(writer):
@@ -235,7 +235,7 @@ def test_verify_finds_a_flipped_bit_in_weights_and_in_evidence(writer):
     (ref,) = open_store(writer.path).manifest.shards
     flip_last_byte(shard_path(writer.path, ref.recipe, ref.digest))
     flip_last_byte(writer.path / "evidence" / f"{hexdigest(EVIDENCE)}.msgpack")
-    problems = verify(writer.path).problems
+    problems = verify_zoo(writer.path).problems
     assert len(problems) == 3
     assert any(f"{PARITY.digest[:16]}-1: its weights" in problem for problem in problems)
 

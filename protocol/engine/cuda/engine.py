@@ -80,7 +80,7 @@ class CudaEngine:
 
     def __init__(self, cards: list[Card]):
         self.name = "cuda-" + "+".join(sorted({card.name for card in cards}))
-        self._desks = [Desk(card) for card in cards]
+        self._queues = [CardQueue(card) for card in cards]
         self.width = 2 * WAVES * sum(card.blocks for card in cards)  # networks in flight that keep the cards busy
         self._pool = ThreadPoolExecutor(len(cards), "card")
         self._ahead = ThreadPoolExecutor(1, "batches")
@@ -88,20 +88,20 @@ class CudaEngine:
     def train(
         self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
     ) -> tuple[list[State], np.ndarray]:
-        def prepare(rows: range) -> Turn:
-            return Turn.of(recipe, [seeds[k] for k in rows], [states[k] for k in rows], steps)
+        def prepare(rows: range) -> NetworkBatch:
+            return NetworkBatch.of(recipe, [seeds[k] for k in rows], [states[k] for k in rows], steps)
 
         trained: list[State | None] = [None] * len(seeds)
         losses = np.zeros((len(seeds), steps), np.float32)
 
-        def on(desk: Desk, rows: range) -> None:
-            turns = parts(rows, desk.turn(recipe, data.inputs, data.targets, recipe.training.batch, steps))
+        def on(queue: CardQueue, rows: range) -> None:
+            turns = parts(rows, queue.fitting(recipe, data.inputs, data.targets, recipe.training.batch, steps))
             ahead = self._ahead.submit(prepare, turns[0]) if turns else None
             for turn, following in zip(turns, [*turns[1:], None], strict=True):
                 assert ahead is not None
                 prepared = ahead.result()
                 ahead = self._ahead.submit(prepare, following) if following else None
-                desk.train(recipe, data, prepared, steps)
+                queue.train(recipe, data, prepared, steps)
                 losses[turn.start : turn.stop] = prepared.losses
                 for row, k in enumerate(turn):
                     trained[k] = State(
@@ -119,22 +119,22 @@ class CudaEngine:
     def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
         losses, correct = np.zeros(len(params), np.float32), np.zeros(len(params), np.int64)
 
-        def on(desk: Desk, rows: range) -> None:
+        def on(queue: CardQueue, rows: range) -> None:
             inputs, targets = data.held_out_inputs, data.held_out_targets
-            for turn in parts(rows, desk.turn(recipe, inputs, targets, len(inputs), 0)):
+            for turn in parts(rows, queue.fitting(recipe, inputs, targets, len(inputs), 0)):
                 here = slice(turn.start, turn.stop)
-                losses[here], correct[here] = desk.measure(recipe, data, np.stack(params[here]))
+                losses[here], correct[here] = queue.measure(recipe, data, np.stack(params[here]))
 
         self._share(on, len(params))
         return Evaluation.of(recipe, losses, correct)
 
-    def _share(self, on: Callable[["Desk", range], None], count: int) -> None:
+    def _share(self, on: Callable[["CardQueue", range], None], count: int) -> None:
         """Neighbouring rows to each card, as many as it has blocks for."""
-        blocks = np.cumsum([0] + [desk.card.blocks for desk in self._desks])
+        blocks = np.cumsum([0] + [queue.card.blocks for queue in self._queues])
         edges = [int(count * part // blocks[-1]) for part in blocks]
         jobs = [
-            self._pool.submit(on, desk, range(first, end))
-            for desk, first, end in zip(self._desks, edges, edges[1:], strict=False)
+            self._pool.submit(on, queue, range(first, end))
+            for queue, first, end in zip(self._queues, edges, edges[1:], strict=False)
             if end > first
         ]
         for job in jobs:
@@ -169,7 +169,7 @@ class CudaOrElse:
             return work(self._engine)
 
 
-class Turn(msgspec.Struct, kw_only=True):
+class NetworkBatch(msgspec.Struct, kw_only=True):
     """Networks that go to a card together, as exact.cu reads them; K networks, N steps, B samples a batch."""
 
     step: np.ndarray  # (K,) int32
@@ -181,7 +181,7 @@ class Turn(msgspec.Struct, kw_only=True):
     losses: np.ndarray  # (K, N)
 
     @classmethod
-    def of(cls, recipe: Recipe, seeds: list[int], states: list[State], steps: int) -> "Turn":
+    def of(cls, recipe: Recipe, seeds: list[int], states: list[State], steps: int) -> "NetworkBatch":
         sizes = {state.step: step_sizes(recipe, state.step, steps) for state in states}
         pairs = list(zip(seeds, states, strict=True))
         return cls(
@@ -195,7 +195,7 @@ class Turn(msgspec.Struct, kw_only=True):
         )
 
 
-class Desk:
+class CardQueue:
     """One card, and what lies on it between calls: samples, and every block's working space."""
 
     def __init__(self, card: Card):
@@ -206,7 +206,7 @@ class Desk:
         self._scratch, self._scratch_bytes = 0, 0
         self._seconds: dict[tuple[str, int], float] = {}  # of one step, by recipe and waves of blocks
 
-    def turn(self, recipe: Recipe, inputs: np.ndarray, targets: np.ndarray, batch: int, steps: int) -> int:
+    def fitting(self, recipe: Recipe, inputs: np.ndarray, targets: np.ndarray, batch: int, steps: int) -> int:
         """How many networks go to the card at once. Raises CardError: not even one fits."""
         with self._lock:
             each = 12 * recipe.parameter_count + steps * (4 * batch + 16) + 4096
@@ -220,14 +220,14 @@ class Desk:
                     return min(room // each, WAVES * blocks)
             raise CardError(f"{self.card.name}: {recipe.label} does not fit in {self.card.memory_bytes >> 20} MiB")
 
-    def train(self, recipe: Recipe, data: TaskData, turn: Turn, steps: int) -> None:
-        """Changes `turn` in place."""
-        with self._lock, Lease(self.card) as lease:
-            job = self._job(lease, recipe, data.inputs, data.targets, recipe.training.batch)
+    def train(self, recipe: Recipe, data: TaskData, networks: NetworkBatch, steps: int) -> None:
+        """Changes `networks` in place."""
+        with self._lock, CardMemory(self.card) as memory:
+            job = self._job(memory, recipe, data.inputs, data.targets, recipe.training.batch)
             for name in ("step", "order", "sizes", "keys", "params", "moments", "losses"):
-                setattr(job, name, lease.holding(getattr(turn, name)))
-            job.optimizer = lease.holding(bytes_of(optimizer_of(recipe)))
-            job.networks, job.all_steps = len(turn.step), steps
+                setattr(job, name, memory.holding(getattr(networks, name)))
+            job.optimizer = memory.holding(bytes_of(optimizer_of(recipe)))
+            job.networks, job.all_steps = len(networks.step), steps
             blocks = min(job.networks, self._blocks(recipe, data.inputs, recipe.training.batch)[0])
             pace = recipe.digest, -(-job.networks // blocks)
             while job.from_step < steps:
@@ -240,23 +240,23 @@ class Desk:
                 if job.from_step < steps:
                     time.sleep(YIELD_SECONDS)
             for name in ("params", "moments", "losses"):
-                self.card.download(getattr(job, name), getattr(turn, name))
+                self.card.download(getattr(job, name), getattr(networks, name))
 
     def measure(self, recipe: Recipe, data: TaskData, params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(K,) held-out losses, (K,) targets met."""
-        with self._lock, Lease(self.card) as lease:
+        with self._lock, CardMemory(self.card) as memory:
             count = len(data.held_out_inputs)
-            job = self._job(lease, recipe, data.held_out_inputs, data.held_out_targets, count)
+            job = self._job(memory, recipe, data.held_out_inputs, data.held_out_targets, count)
             losses, correct = np.zeros(len(params), np.float32), np.zeros(len(params), np.int64)
-            job.params, job.losses = lease.holding(params.astype(np.float32)), lease.holding(losses)
-            job.correct, job.networks = lease.holding(correct), len(params)
+            job.params, job.losses = memory.holding(params.astype(np.float32)), memory.holding(losses)
+            job.correct, job.networks = memory.holding(correct), len(params)
             blocks = self._blocks(recipe, data.held_out_inputs, count)[0]
             self.card.launch("exact_measure", job, min(job.networks, blocks))
             self.card.download(job.losses, losses)
             self.card.download(job.correct, correct)
             return losses, correct
 
-    def _job(self, lease: "Lease", recipe: Recipe, inputs: np.ndarray, targets: np.ndarray, batch: int) -> CJob:
+    def _job(self, memory: "CardMemory", recipe: Recipe, inputs: np.ndarray, targets: np.ndarray, batch: int) -> CJob:
         """With program, samples and working space filled in."""
         blocks, floats = self._blocks(recipe, inputs, batch)
         if 4 * floats * blocks > self._scratch_bytes:
@@ -266,26 +266,26 @@ class Desk:
             self._scratch = self.card.allocate(4 * floats * blocks)
             self._scratch_bytes = 4 * floats * blocks
         return CJob(
-            program=self._program(lease, recipe, inputs, batch),
+            program=self._program(memory, recipe, inputs, batch),
             samples=self._samples(recipe, inputs, targets),
             batch=batch,
             scratch=self._scratch,
             scratch_floats=floats,
         )
 
-    def _program(self, lease: "Lease", recipe: Recipe, inputs: np.ndarray, batch: int) -> int:
+    def _program(self, memory: "CardMemory", recipe: Recipe, inputs: np.ndarray, batch: int) -> int:
         program = program_of(recipe, inputs.dtype, batch)
         program.lanes = min(-(-batch // LANES) * LANES, LANES_MAX)  # no cache to fit: as many threads as can be
         layers = (CLayer * program.layers).from_address(ctypes.addressof(program.layer.contents))
-        address = lease.holding(bytes_of(layers))
+        address = memory.holding(bytes_of(layers))
         ctypes.memmove(ctypes.addressof(program) + CProgram.layer.offset, ctypes.byref(ctypes.c_void_p(address)), 8)
-        return lease.holding(bytes_of(program))
+        return memory.holding(bytes_of(program))
 
     def _blocks(self, recipe: Recipe, inputs: np.ndarray, batch: int) -> tuple[int, int]:
         """(blocks that run at the same time, floats of working space of each)."""
         floats = np.zeros(1, np.int64)
-        with Lease(self.card) as lease:
-            job = CJob(program=self._program(lease, recipe, inputs, batch), correct=lease.holding(floats))
+        with CardMemory(self.card) as memory:
+            job = CJob(program=self._program(memory, recipe, inputs, batch), correct=memory.holding(floats))
             self.card.launch("exact_scratch", job, 1)
             self.card.download(job.correct, floats)
         fit = (self.card.memory_bytes - self._resident_bytes) // 2 // (4 * int(floats[0]))  # half is for networks
@@ -313,13 +313,13 @@ class Desk:
         self._resident, self._resident_bytes = {}, 0
 
 
-class Lease:
+class CardMemory:
     """Card memory for the length of a `with` block."""
 
     def __init__(self, card: Card):
         self.card, self._addresses = card, []
 
-    def __enter__(self) -> "Lease":
+    def __enter__(self) -> "CardMemory":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protocol.engine.reference.arithmetic import LANES, F, chain, column, outer, over_lanes, over_time, sigmoid, tanh
-from protocol.tasks.philox import Key, philox
+from protocol.tasks.philox import StreamKey, philox
 
 Gradients = list[np.ndarray]
 
@@ -114,7 +114,7 @@ class DropoutPass:
 
     threshold: int  # of the word's 24 high bits
     scale: np.float32
-    key: Key
+    key: StreamKey
 
     def forward(self, inputs: np.ndarray, step: int | None) -> np.ndarray:
         if step is None:
