@@ -58,7 +58,7 @@ class TrainerProcess:
         """Start it, unless it runs: it takes seconds to be ready, so it is started before there is work."""
         if self._stopping or (self.process is not None and self.process.poll() is None):
             return
-        command = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), "-m", "peer.trainer.worker"]
+        command = [sys.executable, "-P", "-m", "peer.trainer.worker"]
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         self.process = process
