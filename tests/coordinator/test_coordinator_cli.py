@@ -162,7 +162,8 @@ def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
 def test_a_store_that_failed_and_arrived_is_taken_back_like_any_other(tmp_path):
     stage = Stage(tmp_path / "host")
     stage.seed()
-    node, place = FakeNode(), (claims_key(CAMPAIGN.digest, 0), DONE)
+    node: Any = FakeNode()
+    place = (claims_key(CAMPAIGN.digest, 0), DONE)
     publisher = SwarmPublisher(stage.core, node, "127.0.0.1:1")
     alice = stage.host("alice")
     alice.submit(alice.result(0))
