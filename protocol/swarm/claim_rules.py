@@ -161,7 +161,11 @@ def full(size: int) -> int:
 
 
 def set_bits(bits: int) -> list[int]:
-    return [bit for bit in range(SHARD_SIZE) if bits >> bit & 1]
+    bits, found = bits & full(SHARD_SIZE), []
+    while bits:
+        found.append((bits & -bits).bit_length() - 1)
+        bits &= bits - 1  # the lowest set bit goes: most bitmaps have few
+    return found
 
 
 def bitmap(bits: Iterable[int]) -> int:

@@ -62,8 +62,7 @@ def signed(identity, key, kind, payload, end=NOW + 60, subkey=None):
 
 def reason(space, record, now=NOW):
     with pytest.raises(Refused) as refusal:
-        hashed, subkey, value, end = record
-        check_record(hashed, subkey, value, end, now, space)
+        check_record(*record, now, space)
     return refusal.value.reason
 
 

@@ -1,0 +1,38 @@
+"""How likely it was that a fake gets through: spot checks are a lottery, and a lottery may be lost honestly.
+
+One admitted fake proves nothing; many that were unlikely prove that the draw was not blind.
+"""
+
+from collections.abc import Sequence
+from math import comb
+
+from protocol.recipes.campaign import Policy
+
+IMPOSSIBLE = 1e-6  # less likely than this by chance, in one run: the rules are broken
+
+
+def escapes(policy: Policy, probation: bool, segments: Sequence[int], bad: set[tuple[int, int]]) -> float:
+    """The probability that no bad cell is drawn, for honest checkers (`protocol.trust.challenge.draw_cells`)."""
+    if policy.final_cell and any((network, count - 1) in bad for network, count in enumerate(segments)):
+        return 0.0
+    slots = policy.probation_checkers if probation else policy.checkers
+    own = policy.probation_cells if probation else policy.cells
+    total = sum(segments)
+    drawn = min(own, total)
+    missed = (comb(total - len(bad), drawn) / comb(total, drawn)) ** slots
+    if policy.cells_per_network:
+        for network, count in enumerate(segments):
+            share = sum(1 for n, _ in bad if n == network) / count
+            missed *= (1 - share) ** min(policy.cells_per_network, count)
+    return missed
+
+
+def at_least(admitted: int, chances: Sequence[float]) -> float:
+    """The probability that at least so many of the fakes escape, each with its own chance."""
+    counts = [1.0]  # counts[k]: probability that k of those so far escaped
+    for p in chances:
+        counts = [
+            (counts[k] * (1 - p) if k < len(counts) else 0.0) + (counts[k - 1] * p if k else 0.0)
+            for k in range(len(counts) + 1)
+        ]
+    return sum(counts[admitted:])

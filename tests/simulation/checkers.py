@@ -1,0 +1,211 @@
+"""What must never be, and what must come to pass. Outside the code that they check, and knowing the truth.
+
+Safety is checked whenever something happens: `Violation` says what was broken. Liveness is checked by `world`, after
+the faults have stopped.
+"""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from coordinator.policy.phases import HELD, Phase
+from coordinator.policy.receive import Received, Reception
+from coordinator.policy.settle import Settlement
+from protocol.errors import Refused
+from protocol.recipes.campaign import Campaign
+from protocol.swarm.claim_rules import indices_of
+from protocol.swarm.records import CLAIM
+from protocol.trust.evidence import Evidence, verify_evidence
+from simulation import chance
+from simulation.ledger import Row
+from simulation.liars import FAKERS, Kind, bad_cells
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+CLAIM_SLACK_SECONDS = 30.0  # beyond the lease: clocks, and the way through the network
+FORGOTTEN_SECONDS = 1800.0  # a claim that its live owner neither works on nor lets go
+
+
+class Violation(Exception):
+    """A promise was broken. `kind` is one stable word or two, the text is for people."""
+
+    def __init__(self, kind: str, text: str, assignment: int | None = None):
+        super().__init__(f"{kind}: {text}")
+        self.kind, self.assignment = kind, assignment
+
+
+class Checkers:
+    def __init__(self, world: "World"):
+        self.world = world
+        self.admitted: dict[int, bytes] = {}  # assignment -> result
+        self.offered: dict[bytes, set[tuple[int, int]]] = {}  # fake result -> its bad cells
+        self.chances: dict[bytes, float] = {}  # drawn fake -> its chance to escape
+        self.escaped: list[bytes] = []  # admitted fakes
+        self.first_fake: dict[str, float] = {}  # worker -> when it handed in the first
+        self.received_at: dict[bytes, float] = {}
+        self.shown_at: dict[bytes, float] = {}  # beacon link -> when it was first shown
+        self.credit: dict[str, int] = defaultdict(int)
+        self._idle_claims: dict[tuple[str, int], float] = {}
+
+    # -- what the organizer does ----------------------------------------------------------------------------------
+
+    def received(self, reception: Reception, row: Row) -> None:
+        if reception.what is not Received.NEW:
+            return
+        world = self.world
+        self.received_at[row.digest] = world.kernel.now
+        host = world.by_host[row.worker]
+        if not self._is_true(row):
+            kind = host.kind
+            if kind not in FAKERS:
+                raise Violation("false result", f"{host.name} is honest and handed in what is not true")
+            networks = dict(host.disk.bundles[row.result.assignment].paths)
+            self.offered[row.digest] = bad_cells(world.truth, row.assignment.recipe, networks)
+            self.first_fake.setdefault(row.worker, world.kernel.now)
+
+    def revealed(self, link: bytes) -> None:
+        self.shown_at[link] = self.world.kernel.now
+
+    def drawn(self, row: Row) -> None:
+        """The challenge must be younger than the commitment."""
+        assert row.draw is not None
+        if row.digest in self.offered:
+            policy = self.world.campaign.policy
+            self.chances[row.digest] = chance.escapes(
+                policy, row.draw.probation, row.segments, self.offered[row.digest]
+            )
+
+    def settled(self, settlement: Settlement) -> None:
+        for outcome in settlement.outcomes:
+            row = self.world.organizer.ledger.rows[outcome.result.digest]
+            if outcome.phase is Phase.ADMITTED:
+                self._admitted(row)
+            elif outcome.fault and self.world.by_host[row.worker].kind not in FAKERS:
+                raise Violation("honest host blamed", f"{self._name(row.worker)}: {outcome.reason}", self._index(row))
+        if settlement.ban is not None and self.world.by_host[settlement.ban.host].kind not in FAKERS:
+            raise Violation("honest host banned", f"{self._name(settlement.ban.host)}: {settlement.ban.why}")
+        for accusation in settlement.false_accusations:
+            if not self.world.by_host[accusation.host].accuses:
+                raise Violation("honest checker blamed", f"{self._name(accusation.host)} in slot {accusation.slot}")
+
+    def _admitted(self, row: Row) -> None:
+        index = self._index(row)
+        if index in self.admitted:
+            raise Violation("admitted twice", f"assignment {index}", index)
+        self.admitted[index] = row.digest
+        self.credit[row.worker] += sum(row.segments)
+        if row.digest in self.offered or not self._is_true(row):
+            self._false_admitted(row)
+        if self.world.audits(index):
+            self._audit(row)
+
+    def _audit(self, row: Row) -> None:
+        """As `zooswarm audit` does it, from the bytes that the zoo would hold."""
+        try:
+            verify_evidence(self._evidence(row), self.world.campaign.exact, self.world.organizer.host)
+        except Refused as error:
+            raise Violation("evidence", f"does not bear the admission out: {error}", self._index(row)) from None
+
+    def _false_admitted(self, row: Row) -> None:
+        """By bad luck, or by a broken rule?"""
+        index, bad = self._index(row), self.offered.get(row.digest, set())
+        drawn = {(cell.network, cell.segment) for task in row.tasks for cell in task.cells}
+        if bad & drawn or not bad:
+            raise Violation("false work admitted", f"although {len(bad & drawn)} false segments were replayed", index)
+        self.escaped.append(row.digest)
+        self.world.counts["fakes that luck let through"] += 1
+        probability = chance.at_least(len(self.escaped), list(self.chances.values()))
+        if probability < chance.IMPOSSIBLE:
+            raise Violation(
+                "false work admitted",
+                f"{len(self.escaped)} of {len(self.chances)} fakes escaped the draw; chance does that with"
+                f" {probability:.0e}: it was not blind",
+                index,
+            )
+
+    def _is_true(self, row: Row) -> bool:
+        """The work itself, and that it is the signer's own."""
+        world, truth = self.world, self.world.truth.boundaries(row.assignment)
+        same = all(
+            network.weights_digest == truth[network.seed][-1].state.params_digest for network in row.result.networks
+        )
+        if not same or world.by_host[row.worker].kind is Kind.COPYCAT:
+            return False
+        index = row.result.assignment
+        return not world.audits(index) or row.result.commitment == world.true_commitment(row.worker, row.assignment)
+
+    def _evidence(self, row: Row) -> Evidence:
+        assert row.receipt is not None and row.draw_envelope is not None and row.admission is not None
+        return Evidence(
+            manifest=self.world.organizer.manifest,
+            result=row.envelope,
+            traces=row.blobs["trace"],
+            receipt=row.receipt,
+            draw=row.draw_envelope,
+            answers=tuple(envelope for _, envelope in row.answers.values()),
+            replays=tuple(envelope for _, envelope in row.replays.values()),
+            admission=row.admission,
+        )
+
+    # -- from time to time ----------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Everything that should hold at any moment."""
+        self._nothing_lost()
+        self._credit_conserved()
+        self._claims_end()
+
+    def _nothing_lost(self) -> None:
+        rows = self.world.organizer.ledger.rows
+        for index, digest in self.admitted.items():
+            if digest not in rows or rows[digest].phase is not Phase.ADMITTED:
+                raise Violation("admitted work lost", f"assignment {index}", index)
+
+    def _credit_conserved(self) -> None:
+        for name, host in self.world.organizer.ledger.hosts.items():
+            if host.credit != self.credit.get(name, 0):
+                raise Violation("credit", f"{self._name(name)} has {host.credit}, earned {self.credit.get(name, 0)}")
+
+    def _claims_end(self) -> None:
+        """A claim ends with its host, and a living host does not hold what it does not work on."""
+        now, world = self.world.kernel.now, self.world
+        seen: dict[tuple[str, int], float] = {}
+        for shard, host, claim in claims_in(world.dht.records(), world.campaign):
+            owner = world.by_host[host]
+            limit = world.campaign.policy.lease_seconds + CLAIM_SLACK_SECONDS
+            if claim and not owner.up and now - owner.down_since > limit:
+                away = now - owner.down_since
+                raise Violation(
+                    "claim held for ever", f"{owner.name} is gone for {away:.0f} s", indices_of(shard, claim)[0]
+                )
+            for index in indices_of(shard, claim):
+                if owner.up and not owner.holds(index):
+                    seen[host, index] = self._idle_claims.get((host, index), now)
+                    if now - seen[host, index] > FORGOTTEN_SECONDS:
+                        raise Violation("claim held for ever", f"{owner.name} forgot assignment {index}", index)
+        self._idle_claims = seen
+
+    def complete(self) -> list[str]:
+        """What is still open; empty when the campaign is complete."""
+        ledger = self.world.organizer.ledger
+        return [
+            f"assignment {assignment.index}: "
+            + (
+                ", ".join(f"{row.phase.value} ({self._name(row.worker)})" for row in rows if row.phase in HELD)
+                or "free"
+            )
+            for assignment in self.world.campaign.assignments
+            if assignment.index not in self.admitted
+            for rows in [ledger.by_assignment.get(assignment.index, [])]
+        ]
+
+    def _name(self, host: str) -> str:
+        return self.world.by_host[host].name if host in self.world.by_host else host
+
+    def _index(self, row: Row) -> int:
+        return row.result.assignment
+
+
+def claims_in(records: list, campaign: Campaign) -> list[tuple[int, str, int]]:
+    """(shard, host, claimed bits) of all claim records."""
+    return [(int(key.rpartition("/")[2]), host, value.claimed) for key, host, kind, value in records if kind == CLAIM]

@@ -1,0 +1,82 @@
+"""What a heartbeat is answered with: `coordinator.server.inbox` over the simulated ledger."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from coordinator.policy.inbox import CHECKS_MAX, OwnResult, uploads_wanted
+from coordinator.policy.phases import LIVE, Phase
+from protocol.engine import state_bytes_length
+from protocol.trust.commitment import context
+from protocol.trust.envelope import unseal
+from protocol.trust.messages import Admission, CheckRequest, OpeningRequest
+from protocol.trust.openings import make_openings
+from simulation.ledger import Row
+
+if TYPE_CHECKING:
+    from simulation.organizer import Organizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbox:
+    """As `messages.Inbox`, unsigned and without what only the wire needs."""
+
+    openings: tuple[OpeningRequest, ...] = ()
+    missing: tuple[tuple[bytes, str], ...] = ()
+    checks: tuple[CheckRequest, ...] = ()
+    outcomes: tuple[Admission, ...] = ()
+    unknown: tuple[bytes, ...] = ()
+    credit: int
+    clean_bundles: int
+    banned: str
+    banned_hosts: tuple[str, ...]
+    campaigns: tuple[tuple[str, str], ...]
+
+
+def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...]) -> Inbox:
+    ledger = organizer.ledger
+    row = ledger.host(host)
+    openings, missing, checks = (), (), ()
+    if not row.banned:
+        live = [found for found in row.unsettled.values() if found.phase is not Phase.CHECKING]
+        if live:
+            openings, missing = uploads_wanted(
+                OwnResult(digest=r.digest, phase=r.phase, parts=r.blobs.keys(), opened=r.opened) for r in live
+            )
+        duties = ledger.duties(host)
+        if duties:
+            checks = tuple(_check_request(organizer, r, slot) for r, slot in duties[:CHECKS_MAX])
+    named = [(digest, ledger.rows.get(digest)) for digest in holding] if holding else []
+    return Inbox(
+        openings=openings,
+        missing=missing,
+        checks=checks,
+        outcomes=tuple(
+            unseal(found.admission, Admission)
+            for _, found in named
+            if found is not None and found.phase not in LIVE and found.admission is not None
+        ),
+        unknown=tuple(digest for digest, found in named if found is None),
+        credit=row.credit,
+        clean_bundles=row.clean_bundles,
+        banned=row.banned,
+        banned_hosts=ledger.banned_hosts,
+        campaigns=((ledger.campaign.digest, ledger.state),),
+    )
+
+
+def _check_request(organizer: "Organizer", row: Row, slot: int) -> CheckRequest:
+    """What a checker gets; it shows no end state. Made once."""
+    key = row.digest, slot
+    if key not in organizer.requests:
+        assert row.receipt is not None and row.draw_envelope is not None and row.phase is Phase.CHECKING
+        task, assignment = row.tasks[slot], row.assignment
+        ctx = context(assignment.campaign, assignment.index, row.worker)
+        organizer.requests[key] = CheckRequest(
+            result=row.envelope,
+            receipt=row.receipt,
+            draw=row.draw_envelope,
+            slot=slot,
+            states=state_bytes_length(assignment.recipe) * len(task.opened),
+            openings=make_openings(ctx, assignment.seeds, row.traces, task),
+        )
+    return organizer.requests[key]

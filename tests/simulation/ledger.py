@@ -1,0 +1,209 @@
+"""The organizer's ledger in dictionaries: what is durable, and how decisions of the policy change it.
+
+The real ledger stores the same decisions in SQL (`coordinator/ledger/`). A crash of the organizer's server loses
+nothing of what is here, and all of what is in `organizer`.
+"""
+
+from dataclasses import dataclass, field
+
+from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
+from coordinator.policy.phases import HELD, Event, Phase, next_phase
+from coordinator.policy.receive import Reception
+from coordinator.policy.referee import Checker
+from coordinator.policy.settle import Settlement
+from protocol.recipes.campaign import Assignment, Campaign
+from protocol.swarm.records import SHARD_SIZE
+from protocol.trust.challenge import SlotTask
+from protocol.trust.commitment import Trace
+from protocol.trust.envelope import Envelope
+from protocol.trust.messages import Cell, Draw, Result
+from protocol.trust.verdict import Verdict
+
+
+@dataclass(kw_only=True, eq=False)
+class Row:
+    """One result with all that the organizer has of it. Times are seconds since 1970."""
+
+    envelope: Envelope
+    digest: bytes
+    result: Result
+    assignment: Assignment
+    worker: str
+    receipt: Envelope | None
+    epoch: int
+    received_at: float
+    segments: tuple[int, ...]  # of each network
+    phase: Phase
+    since: float
+    event: str = ""
+    reason: str = ""
+    fault: bool = False
+    admission: Envelope | None = None
+    draw: Draw | None = None
+    draw_envelope: Envelope | None = None
+    tasks: tuple[SlotTask, ...] = ()
+    ranked: tuple[str, ...] = ()
+    opened: tuple[Cell, ...] = ()
+    blobs: dict[str, bytes] = field(default_factory=dict)  # by part
+    traces: list[Trace] = field(default_factory=list)  # parsed
+    checkers: dict[int, Checker] = field(default_factory=dict)
+    silent: set[tuple[int, str]] = field(default_factory=set)
+    answers: dict[int, tuple[Verdict, Envelope]] = field(default_factory=dict)
+    replays: dict[int, tuple[Verdict, Envelope]] = field(default_factory=dict)
+
+    @property
+    def stored(self) -> StoredResult:
+        return StoredResult(
+            digest=self.digest,
+            campaign=self.result.campaign,
+            assignment=self.result.assignment,
+            worker=self.worker,
+            phase=self.phase,
+            networks=len(self.segments),
+            segments=sum(self.segments),
+            event=self.event,
+        )
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """What has to be uploaded; states are known once the draw is made."""
+        return frozenset(("trace", "weights", *(("states",) if self.opened else ())))
+
+
+@dataclass(eq=False)
+class HostRow:
+    host: str
+    credit: int = 0
+    clean_bundles: int = 0
+    false_accusations: int = 0
+    banned: str = ""
+    banned_at: float = 0.0
+    last_seen: float = 0.0
+    settled: dict[bytes, bool] = field(default_factory=dict)  # (digest, whether a fault), the oldest first
+    unsettled: dict[bytes, Row] = field(default_factory=dict)  # in order of arrival
+
+
+@dataclass(eq=False)
+class Ledger:
+    """Everything that survives the server. `changed` names results whose case has to be looked at."""
+
+    campaign: Campaign
+    epoch: int = 0
+    revealed_at: float = 0.0
+    state: str = "running"
+    admitted: int = 0
+    rows: dict[bytes, Row] = field(default_factory=dict)
+    live: dict[bytes, Row] = field(default_factory=dict)
+    hosts: dict[str, HostRow] = field(default_factory=dict)
+    by_assignment: dict[int, list[Row]] = field(default_factory=dict)
+    registered: set[tuple[str, int]] = field(default_factory=set)  # (recipe, seed) of admitted networks
+    changed: dict[bytes, None] = field(default_factory=dict)
+    unpublished: dict[int, None] = field(default_factory=dict)  # shards whose done bits may have changed
+    banned: dict[str, None] = field(default_factory=dict)
+    banned_hosts: tuple[str, ...] = ()  # sorted
+    _duties: dict[str, dict[tuple[bytes, int], None]] = field(default_factory=dict)  # by checker
+
+    def host(self, name: str) -> HostRow:
+        return self.hosts.setdefault(name, HostRow(name))
+
+    def record(self, name: str) -> HostRecord:
+        """What the policy may know of a host."""
+        host = self.hosts.get(name)
+        if host is None:
+            return HostRecord(host=name)
+        return HostRecord(
+            host=name,
+            banned=host.banned,
+            settled=tuple(reversed(list(host.settled.items())[-FAULT_WINDOW:])),
+            unsettled=tuple(row.stored for row in host.unsettled.values()),
+        )
+
+    def touch(self, row: Row) -> None:
+        self.changed[row.digest] = None
+        self.unpublished[row.result.assignment // SHARD_SIZE] = None
+
+    def insert(self, row: Row) -> None:
+        self.rows[row.digest] = self.live[row.digest] = row
+        self.by_assignment.setdefault(row.result.assignment, []).append(row)
+        self.host(row.worker).unsettled[row.digest] = row
+        self.touch(row)
+
+    def move(self, row: Row, event: Event, now: float) -> bool:
+        """One transition that settles nothing; False when it comes too late."""
+        phase = next_phase(row.phase, event)
+        if phase is None:
+            return False
+        row.phase, row.event, row.since = phase, event, now
+        self.live[row.digest] = self.host(row.worker).unsettled[row.digest] = row
+        self.host(row.worker).settled.pop(row.digest, None)
+        self.touch(row)
+        return True
+
+    def assign(self, row: Row, slot: int, checker: Checker) -> None:
+        row.checkers[slot] = checker
+        self._duties.setdefault(checker.host, {})[row.digest, slot] = None
+
+    def duties(self, host: str) -> list[tuple[Row, int]]:
+        """Slots that this host has and has not answered, the oldest first."""
+        mine = self._duties.get(host)
+        if not mine:
+            return []
+        found = []
+        for digest, slot in list(mine):
+            row = self.rows[digest]
+            if row.phase is Phase.CHECKING and slot not in row.answers and row.checkers[slot].host == host:
+                found.append((row, slot))
+            else:
+                del mine[digest, slot]
+        return found
+
+    def reopen(self, row: Row, now: float) -> None:
+        assert self.move(row, Event.HANDED_IN_AGAIN, now)
+        row.fault, row.reason, row.admission = False, "", None
+
+    def store(self, settlement: Settlement, signed: dict[bytes, Envelope], now: float) -> None:
+        """Write a settlement; `signed` are its admissions by result."""
+        for outcome in settlement.outcomes:
+            row = self.rows[outcome.result.digest]
+            row.phase, row.event, row.since = outcome.phase, outcome.event, now
+            row.reason, row.fault, row.admission = outcome.reason, outcome.fault, signed[row.digest]
+            self.live.pop(row.digest, None)
+            host = self.host(row.worker)
+            host.unsettled.pop(row.digest, None)
+            host.settled.pop(row.digest, None)
+            host.settled[row.digest] = outcome.fault
+            self.touch(row)
+        if settlement.ban is not None:
+            host = self.host(settlement.ban.host)
+            host.banned, host.banned_at = settlement.ban.why, now
+            self.banned[host.host] = None
+            self.banned_hosts = tuple(sorted(self.banned))
+        if settlement.admit is not None:
+            admit = settlement.admit
+            host = self.host(admit.host)
+            host.credit += admit.credit
+            host.clean_bundles += 1
+            self.admitted += 1
+            self.registered.update((admit.recipe, seed) for seed in admit.seeds)
+            if admit.completes:
+                self.state = "complete"
+        for accusation in settlement.false_accusations:
+            self.host(accusation.host).false_accusations += 1
+
+    def receive(self, reception: Reception, row: Row, signed: dict[bytes, Envelope], now: float) -> None:
+        """Write a reception, in the order that it states."""
+        if reception.store is not None:
+            self.insert(row)
+        self.store(reception.settlement, signed, now)
+        if reception.reopen:
+            self.reopen(self.rows[row.digest], now)
+
+    def done_bits(self, first: int, size: int) -> int:
+        """Bit i: assignment first + i has a result that is admitted or being judged."""
+        bits = 0
+        for index in range(first, first + size):
+            for row in self.by_assignment.get(index, ()):
+                if row.phase in HELD:
+                    bits |= 1 << index - first
+                    break
+        return bits

@@ -1,0 +1,96 @@
+"""Hosts that do not do what they say: what each kind hands in, and how it answers as a checker.
+
+A liar is a function on boundaries: it takes what honest training would have given and returns what it pretends. It
+keeps to the stop rule and to state 0, for otherwise its upload is refused before anybody replays a segment.
+"""
+
+import enum
+import random
+from collections.abc import Callable
+
+import numpy as np
+
+from protocol.engine import State
+from protocol.engine.training import Boundary, is_final
+from protocol.recipes.recipe import Recipe
+from simulation.engine import Truth
+
+
+class Kind(str, enum.Enum):
+    """What is wrong with a host; honest hosts have none of it."""
+
+    LAZY = "lazy"  # trains nothing but the last segment, from an invented state
+    ONE_CELL = "one cell"  # invents one segment of one network
+    COPYCAT = "copycat"  # hands in another host's commitment as its own
+    SILENT = "silent checker"  # trains honestly, never answers a check
+    ACCUSER = "false accuser"  # trains honestly, and says of every other's work that it is wrong
+    GRINDER = "grinder"  # fakes half of a bundle, and tries until the challenge, if it can know it, misses that half
+
+
+FAKERS = frozenset({Kind.LAZY, Kind.ONE_CELL, Kind.COPYCAT, Kind.GRINDER})
+
+NOT_GOOD_ENOUGH = 0.9375  # a held-out loss, exact in float32
+Networks = dict[int, list[Boundary]]  # boundaries by seed
+
+
+def invented(recipe: Recipe, step: int, like: Boundary, rng: random.Random) -> Boundary:
+    """A state that looks like one, with losses above any stop rule."""
+    count = len(like.state.params)
+    params = np.array([rng.random() for _ in range(count)], np.float32)
+    state = State(step=step, params=params, moments=np.zeros((2, count), np.float32))
+    return Boundary(step=step, state=state, loss=0.25, held_out_loss=NOT_GOOD_ENOUGH, final=is_final(recipe, step, 1.0))
+
+
+def grow(truth: Truth, recipe: Recipe, seed: int, path: list[Boundary]) -> list[Boundary]:
+    """Honest segments from the path's last state until the stop rule: each of them replays."""
+    while not path[-1].final:
+        path.append(truth.onward(recipe, seed, path[-1].state))
+    return path
+
+
+def lazy(truth: Truth, recipe: Recipe, networks: Networks, rng: random.Random) -> Networks:
+    """Every state between the first and the last segment is invented; the last segment is trained from there."""
+    steps = range(recipe.training.segment_steps, recipe.training.max_steps, recipe.training.segment_steps)
+    return {
+        seed: honest
+        if honest[0].final
+        else grow(truth, recipe, seed, [honest[0], *(invented(recipe, step, honest[0], rng) for step in steps)])
+        for seed, honest in networks.items()
+    }
+
+
+def one_cell(truth: Truth, recipe: Recipe, networks: Networks, rng: random.Random) -> Networks:
+    """One state of one network is invented, and all after it honestly trained from there."""
+    fakes = {seed: list(honest) for seed, honest in networks.items()}
+    trained = [seed for seed, honest in networks.items() if len(honest) > 1]
+    if not trained:
+        return fakes
+    seed = rng.choice(trained)
+    segments = -(-recipe.training.max_steps // recipe.training.segment_steps)
+    at = rng.randrange(1, min(len(networks[seed]), segments))
+    fake = invented(recipe, networks[seed][at].step, networks[seed][0], rng)
+    fakes[seed] = grow(truth, recipe, seed, [*networks[seed][:at], fake])
+    return fakes
+
+
+def half_lazy(truth: Truth, recipe: Recipe, networks: Networks, rng: random.Random) -> Networks:
+    """Some networks are trained and the others lazily faked: a draw that misses the fakes can be found."""
+    seeds = list(networks)
+    return networks | lazy(truth, recipe, {seed: networks[seed] for seed in seeds[: (len(seeds) + 1) // 2]}, rng)
+
+
+LIES: dict[Kind, Callable[[Truth, Recipe, Networks, random.Random], Networks]] = {
+    Kind.LAZY: lazy,
+    Kind.ONE_CELL: one_cell,
+    Kind.GRINDER: half_lazy,
+}
+
+
+def bad_cells(truth: Truth, recipe: Recipe, networks: Networks) -> set[tuple[int, int]]:
+    """(network, segment) whose end does not follow from its start: what an honest replay finds. In seed order."""
+    return {
+        (network, segment)
+        for network, (seed, path) in enumerate(networks.items())
+        for segment in range(len(path) - 1)
+        if truth.leaf(truth.onward(recipe, seed, path[segment].state)) != truth.leaf(path[segment + 1])
+    }

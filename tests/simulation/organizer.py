@@ -1,0 +1,267 @@
+"""The organizer's server in simulated time: the real policy, over a ledger in dictionaries, without sockets or threads.
+
+Messages come in at the methods, as `coordinator.server.handlers` has them; `refereeing` is the referee's turn. `crash`
+loses what is only in memory; the ledger stays.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from coordinator.checking.beacon import Beacon
+from coordinator.policy.phases import Event, Phase
+from coordinator.policy.presence import resumed
+from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, receive
+from coordinator.policy.settle import Bundle, FalseAccusation, Settlement, settle
+from protocol.engine import ENGINE
+from protocol.errors import Refused
+from protocol.recipes.campaign import Campaign
+from protocol.swarm.records import DONE, DONE_TTL, SHARD_SIZE, Done, claims_key, shard_count, shard_size
+from protocol.trust.envelope import Envelope, seal, unseal
+from protocol.trust.messages import Admission, Answer, CampaignManifest, CheckRequest, Receipt, Result
+from protocol.trust.verdict import judge, open_result, segments_of
+from simulation import inbox, uploads
+from simulation.ledger import Ledger, Row
+from simulation.network import Away
+from simulation.refereeing import Refereeing
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+EPOCH = 1_800_000_000.0  # the organizer's clock at the simulation's beginning, seconds since 1970
+PUBLISH_SECONDS = 1.0  # from a change to the done bits in the DHT
+NAME = "organizer"  # in the network; its host name is its identity's
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a caller gets instead of an answer."""
+
+    reason: str
+    detail: str
+
+
+def answering(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Away while the server is down; Refused becomes a value, and is counted."""
+
+    def call(self: "Organizer", *arguments: Any) -> Any:
+        if not self.up:
+            return Away("the server is down")
+        try:
+            return method(self, *arguments)
+        except Refused as error:
+            self.world.counts[f"refused: {error.reason}"] += 1
+            return Refusal(error.reason, str(error))
+
+    return call
+
+
+class Organizer:
+    def __init__(self, world: "World", ledger: Ledger, beacon: Beacon):
+        self.world, self.ledger, self.beacon = world, ledger, beacon
+        self.campaign, self.identity = ledger.campaign, world.identity(NAME)
+        self.host = self.identity.host
+        self.up, self.started = True, self.now()
+        anchor = CampaignManifest(
+            campaign=self.campaign.digest, beacon_anchor=beacon.anchor, engine=ENGINE, issued_at=self.now()
+        )
+        self.manifest = self.sign(anchor)
+        self._publishing = False
+        self._said_at: dict[int, float] = {}  # by shard: when the DHT was told its done bits
+        self.requests: dict[tuple[bytes, int], CheckRequest] = {}  # made once
+        self.refereeing = Refereeing(self)
+
+    def now(self) -> float:
+        return EPOCH + self.world.kernel.now
+
+    def sign(self, message: Any) -> Envelope:
+        return seal(self.identity, message)
+
+    # -- what hosts ask -------------------------------------------------------------------------------------------
+
+    @answering
+    def poll(self, host: str, holding: tuple[bytes, ...]) -> inbox.Inbox:
+        row = self.ledger.host(host)
+        if not row.banned:
+            row.last_seen = self.now()
+        return inbox.make(self, host, holding)
+
+    @answering
+    def get_campaign(self, digest: str) -> Campaign:
+        if digest != self.campaign.digest:
+            raise Refused("unknown-campaign", digest)
+        return self.campaign
+
+    @answering
+    def submit_result(self, envelope: Envelope) -> Envelope:
+        """The receipt, or an admission. Raises Refused."""
+        result, assignment = open_result(envelope, self.campaign)
+        segments = tuple(segments_of(assignment.recipe, result))
+        now = self.now()
+        row = Row(
+            envelope=envelope,
+            digest=envelope.digest,
+            result=result,
+            assignment=assignment,
+            worker=envelope.signer,
+            receipt=None,
+            epoch=self.world.rules.receipt_epoch(self.ledger.epoch),
+            received_at=now,
+            segments=segments,
+            phase=Phase.COMMITTED,
+            since=now,
+        )
+        others = self.ledger.by_assignment.get(assignment.index, [])
+        reception = receive(
+            ReceiveFacts(
+                result=row.stored,
+                worker=self.ledger.record(row.worker),
+                others=tuple(other.stored for other in others),
+                same_work=frozenset(other.digest for other in others if _same_work(other.result, result)),
+                policy=self.campaign.policy,
+                epoch=row.epoch,
+                now=now,
+            )
+        )
+        return self._received(reception, row)
+
+    def _received(self, reception: Reception, row: Row) -> Envelope:
+        if reception.what is Received.BANNED:
+            self._store(reception.settlement)
+            raise Refused("banned", reception.refusal)
+        if reception.what is Received.BUSY:
+            raise Refused("busy", "too many results of this host wait for an outcome")
+        if isinstance(reception.reply, Receipt):
+            row.receipt = self.sign(reception.reply)
+        signed = {outcome.result.digest: self.sign(outcome.admission) for outcome in reception.settlement.outcomes}
+        self.ledger.receive(reception, row, signed, self.now())
+        self.world.checkers.received(reception, row)
+        self._settled(reception.settlement)
+        self.refereeing.wake()
+        if isinstance(reception.reply, Admission):
+            return self.sign(reception.reply)
+        stored = self.ledger.rows[row.digest]
+        reply = stored.receipt if reception.reply is not StoredReply.ADMISSION else stored.admission
+        assert reply is not None
+        return reply
+
+    @answering
+    def put_blob(self, host: str, digest: bytes, part: str, data: bytes) -> None:
+        self._refuse_banned(host)
+        row = self._row(digest)
+        try:
+            uploads.store(row, host, part, data)
+        except uploads.Mismatch as error:
+            self.settle(row, Event.MISMATCH, str(error))
+            raise Refused(error.reason, str(error)) from None
+        self.ledger.changed[digest] = None
+        self.refereeing.wake()
+
+    @answering
+    def get_blobs(self, digest: bytes, slot: int) -> tuple[bytes, bytes]:
+        """(states of the slot, weights), for a checker."""
+        row = self._row(digest)
+        return uploads.slot_states(row, slot), uploads.weights(row, slot)
+
+    @answering
+    def submit_answer(self, envelope: Envelope) -> None:
+        answer = unseal(envelope, Answer)
+        self._refuse_banned(envelope.signer)
+        row = self._row(answer.result)
+        checker = row.checkers.get(answer.slot)
+        if checker is None or checker.host != envelope.signer:
+            raise Refused("not-seated", f"slot {answer.slot} is not this host's")
+        if row.phase is Phase.CHECKING and answer.slot not in row.answers:
+            self.enter(row, envelope, answer, row.answers)
+
+    def enter(self, row: Row, envelope: Envelope, answer: Answer, into: dict) -> None:
+        judged = judge(answer, row.tasks[answer.slot], row.traces)
+        into[answer.slot] = judged, envelope
+        self.ledger.changed[row.digest] = None
+        self.refereeing.wake()
+
+    def _row(self, digest: bytes) -> Row:
+        if digest not in self.ledger.rows:
+            raise Refused("unknown-result", digest.hex())
+        return self.ledger.rows[digest]
+
+    def _refuse_banned(self, host: str) -> None:
+        why = self.ledger.host(host).banned
+        if why:
+            raise Refused("banned", why)
+
+    # -- outcomes -------------------------------------------------------------------------------------------------
+
+    def settle(self, row: Row, event: Event, reason: str, accusers: list[FalseAccusation] | None = None) -> None:
+        assignment = row.assignment
+        bundle = Bundle(
+            recipe=assignment.recipe.digest,
+            seeds=assignment.seeds,
+            registered=frozenset(
+                seed for seed in assignment.seeds if (assignment.recipe.digest, seed) in self.ledger.registered
+            ),
+            admitted=self.ledger.admitted,
+            assignments=len(self.campaign.assignments),
+            campaign_state=self.ledger.state,
+        )
+        worker = self.ledger.record(row.worker)
+        policy = self.campaign.policy
+        self._store(settle(row.stored, event, reason, worker, policy, bundle=bundle, accusers=accusers or ()))
+
+    def _store(self, settlement: Settlement) -> None:
+        signed = {outcome.result.digest: self.sign(outcome.admission) for outcome in settlement.outcomes}
+        self.ledger.store(settlement, signed, self.now())
+        self._settled(settlement)
+
+    def _settled(self, settlement: Settlement) -> None:
+        """Effects after the ledger has it: checkers outside see it, blobs go, the DHT will hear."""
+        self.world.checkers.settled(settlement)
+        for outcome in settlement.outcomes:
+            row = self.ledger.rows[outcome.result.digest]
+            uploads.delete(row, settlement.actions)
+        if settlement.outcomes:
+            self.publish_soon()
+
+    # -- the DHT --------------------------------------------------------------------------------------------------
+
+    def publish_soon(self) -> None:
+        if not self._publishing:
+            self._publishing = True
+            self.world.kernel.after(PUBLISH_SECONDS, self._publish)
+
+    def _publish(self) -> None:
+        """Say which assignments are done, where it changed or will soon be forgotten."""
+        self._publishing = False
+        if not self.up:
+            return
+        now, total = self.world.kernel.now, len(self.campaign.assignments)
+        old = [shard for shard, at in self._said_at.items() if now - at > DONE_TTL / 4]
+        due, self.ledger.unpublished = self.ledger.unpublished, {}
+        for shard in sorted({*due, *old}):
+            bits = self.ledger.done_bits(shard * SHARD_SIZE, shard_size(total, shard))
+            self._said_at[shard] = now
+            key = claims_key(self.campaign.digest, shard)
+            self.world.dht.store(self.host, key, DONE, Done(done=bits), now + DONE_TTL)
+
+    # -- faults ---------------------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        self.up = False
+        self.world.kernel.note(NAME, "crashed")
+
+    def restart(self) -> None:
+        """From the ledger alone: who was here when the server stopped is here when it starts."""
+        self.up = True
+        self._said_at, self.requests = {}, {}
+        self.ledger.unpublished = dict.fromkeys(range(shard_count(len(self.campaign.assignments))))
+        seen = {name: row.last_seen for name, row in self.ledger.hosts.items() if row.last_seen}
+        for name, at in resumed(seen, self.now()).items():
+            self.ledger.host(name).last_seen = at
+        self.ledger.changed.update((digest, None) for digest in self.ledger.live)
+        self.world.kernel.note(NAME, "restarted")
+        self.refereeing.wake()
+        self.publish_soon()
+
+
+def _same_work(one: Result, other: Result) -> bool:
+    return (one.commitment, one.networks) == (other.commitment, other.networks)

@@ -1,0 +1,141 @@
+"""The referee's turn: gather the cases, ask the real `coordinator.policy.referee`, do what it rules."""
+
+from typing import TYPE_CHECKING
+
+from coordinator.policy import referee
+from coordinator.policy.phases import LIVE, Event, Phase
+from coordinator.policy.referee import CaseState, Checker, Situation
+from coordinator.policy.settle import FalseAccusation
+from protocol.trust.challenge import challenge, rank_checkers
+from protocol.trust.messages import Draw
+from protocol.trust.openings import slot_tasks
+from protocol.trust.spot_check import open_states, open_weights, spot_check
+from simulation import uploads
+from simulation.engine import HashEngine
+from simulation.ledger import Row
+
+if TYPE_CHECKING:
+    from simulation.organizer import Organizer
+
+WAKE_SECONDS = 0.2  # from a change to the look
+
+
+class Refereeing:
+    """Looks soon after a change at what has changed, and from time to time at everything."""
+
+    def __init__(self, organizer: "Organizer"):
+        self.organizer, self.world, self.ledger = organizer, organizer.world, organizer.ledger
+        self.campaign = organizer.campaign
+        self.engine = HashEngine("organizer")
+        self._waking = False
+        self._timed_look()
+
+    def wake(self) -> None:
+        """Look soon at what has changed."""
+        if not self._waking:
+            self._waking = True
+            self.world.kernel.after(WAKE_SECONDS, self._woken)
+
+    def _woken(self) -> None:
+        self._waking = False
+        if self.organizer.up:
+            changed, self.ledger.changed = self.ledger.changed, {}
+            self._look([self.ledger.rows[digest] for digest in changed])
+
+    def _timed_look(self) -> None:
+        """Time alone is a reason to look: silent checkers, overdue openings, the beacon."""
+        self.world.kernel.after(self.world.options.poll_seconds, self._timed_look)
+        if self.organizer.up:
+            self._look(list(self.ledger.live.values()))
+            self.organizer.publish_soon()
+
+    def _look(self, rows: list[Row]) -> None:
+        situation = self.situation()
+        cases = [(row, self._case(row)) for row in rows if row.phase in LIVE]
+        if referee.reveal_due((case for _, case in cases), situation):
+            self.ledger.epoch, self.ledger.revealed_at = situation.epoch + 1, situation.now
+            self.world.checkers.revealed(self.organizer.beacon.link(self.ledger.epoch))
+            self.ledger.changed.update((row.digest, None) for row, _ in cases)
+            self.wake()
+            return
+        for row, case in cases:
+            for action in referee.rule(case, situation):
+                self._act(action, row, situation)
+
+    def situation(self) -> Situation:
+        ledger = self.ledger
+        return Situation(
+            now=self.organizer.now(),
+            organizer=self.organizer.host,
+            epoch=ledger.epoch,
+            revealed_at=ledger.revealed_at,
+            last_seen={name: row.last_seen for name, row in ledger.hosts.items() if row.last_seen},
+            banned=frozenset(ledger.banned),
+            false_accusers=frozenset(
+                name for name, row in ledger.hosts.items() if row.false_accusations >= referee.FALSE_ACCUSATIONS_MAX
+            ),
+            presence_seconds=self.world.presence_seconds,
+        )
+
+    def _case(self, row: Row) -> CaseState:
+        return CaseState(
+            digest=row.digest,
+            worker=row.worker,
+            phase=row.phase,
+            since=row.since,
+            epoch=row.epoch,
+            policy=self.campaign.policy,
+            clean_bundles=self.ledger.host(row.worker).clean_bundles,
+            missing=row.parts - row.blobs.keys(),
+            slots=len(row.tasks),
+            ranked=row.ranked,
+            checkers=dict(row.checkers),
+            silent=frozenset(row.silent),
+            answers={slot: judged for slot, (judged, _) in row.answers.items()},
+            replays={slot: judged for slot, (judged, _) in row.replays.items()},
+        )
+
+    def _act(self, action: referee.Ruling, row: Row, situation: Situation) -> None:
+        now = situation.now
+        if isinstance(action, referee.MakeDraw):
+            self._draw(row, action)
+        elif isinstance(action, referee.BeginChecks):
+            if self.ledger.move(row, Event.UPLOADED, now):
+                for slot, host in enumerate(action.checkers):
+                    self.ledger.assign(row, slot, Checker(host, now))
+        elif isinstance(action, referee.Reassign):
+            if action.slot not in row.answers and row.checkers[action.slot].host == action.silent:
+                row.silent.add((action.slot, action.silent))
+                self.ledger.assign(row, action.slot, Checker(action.host, now))
+                self.world.counts["slots reassigned"] += 1
+        elif isinstance(action, referee.Settle):
+            accusers = [FalseAccusation(row.answers[slot][1].signer, slot) for slot in action.false_accusers]
+            self.organizer.settle(row, action.event, action.reason, accusers)
+        else:
+            self._check(row, action.slot, isinstance(action, referee.ReplaySlot))
+        self.ledger.changed[row.digest] = None
+        self.wake()
+
+    def _draw(self, row: Row, action: referee.MakeDraw) -> None:
+        if not self.ledger.move(row, Event.DRAWN, self.organizer.now()) or row.draw is not None:
+            return  # the first draw stays for ever, also for a result that was void in between
+        link = self.organizer.beacon.link(row.epoch + 1)
+        draw = Draw(result=row.digest, link=link, candidates=action.candidates, probation=action.probation)
+        row.draw, row.draw_envelope = draw, self.organizer.sign(draw)
+        row.tasks = tuple(slot_tasks(self.campaign, row.assignment, row.result, row.digest, draw))
+        row.ranked = tuple(rank_checkers(challenge(link, row.digest), action.candidates))
+        row.opened = tuple(sorted({cell for task in row.tasks for cell in task.opened}))
+        self.world.checkers.drawn(row)
+
+    def _check(self, row: Row, slot: int, replay: bool) -> None:
+        """The organizer replays himself: his own slots, and what a checker and a worker disagree about."""
+        into = row.replays if replay else row.answers
+        if slot in into or row.phase is not Phase.CHECKING:  # or a ruling a moment ago has settled it
+            return
+        recipe, task = row.assignment.recipe, row.tasks[slot]
+        states = open_states(recipe, uploads.slot_states(row, slot), task.opened)
+        weights = open_weights(recipe, uploads.weights(row, slot), len(row.segments))
+        answer = spot_check(self.engine, row.assignment, row.digest, slot, task, states, weights)
+        self.world.counts["replays of disputes" if replay else "slots of the organizer"] += 1
+        self.world.counts["segments replayed by the organizer"] += len(answer.cells)
+        self.organizer.enter(row, self.organizer.sign(answer), answer, into)
