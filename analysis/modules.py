@@ -22,6 +22,7 @@ from protocol.recipes.layers import (
     MaxPool2d,
     Recurrent,
     Relu,
+    Sigmoid,
     Tanh,
 )
 from protocol.recipes.recipe import Recipe
@@ -85,4 +86,4 @@ def torch_layer(layer: Layer, flow: Flow) -> nn.Module:
         return nn.Dropout(layer.rate)
     if isinstance(layer, Last):
         return LastStep()
-    return nn.ReLU() if isinstance(layer, Relu) else nn.Tanh() if isinstance(layer, Tanh) else nn.Sigmoid()
+    return {Relu: nn.ReLU, Tanh: nn.Tanh, Sigmoid: nn.Sigmoid}[type(layer)]()

@@ -1,6 +1,7 @@
 """Exact bytes: digests and canonical encodings."""
 
 import hashlib
+import tomllib
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,10 +46,6 @@ def _without_defaults(value: Any) -> Any:
 
 def decode_toml(data: bytes, source: str) -> dict[str, Any]:
     """TOML bytes -> dict, or a UsageError with the source and the line."""
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib  # pyright: ignore[reportMissingImports]
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError:

@@ -30,7 +30,7 @@ from protocol.tasks.data import TaskData  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="all")
     parser.add_argument("--seeds", type=int, default=64)
     parser.add_argument("--steps", type=int, default=200)

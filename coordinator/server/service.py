@@ -97,17 +97,17 @@ class Service(CoordinatorServicer):
             self.handlers.submit_answer(call.parse(request))
             return pb.Done()
 
-    def PutBlob(self, stream: Iterator[pb.BlobChunk], context: Context) -> pb.Done:
+    def PutBlob(self, request_iterator: Iterator[pb.BlobChunk], context: Context) -> pb.Done:
         """Refuses banned hosts, results of others, parts that are late, unasked for or of another length.
 
         A part that is not what was committed to is refused too, and voids the result.
         """
         with self.calls.answering("PutBlob", context) as call, self.transfers.take(context):
-            announced = _announced(stream, "the first message of a blob is its signed Upload")
+            announced = _announced(request_iterator, "the first message of a blob is its signed Upload")
             case, upload, have = self.handlers.open_upload(call.parse(announced))
             if not have:
                 try:
-                    data = collect(stream, upload.size)
+                    data = collect(request_iterator, upload.size)
                 except grpc.RpcError:  # the connection broke: nobody's fault
                     return pb.Done()
                 self.handlers.store_upload(case, upload.part, data)
@@ -121,14 +121,14 @@ class Service(CoordinatorServicer):
             for start in range(0, len(data), CHUNK_BYTES):
                 yield pb.BlobChunk(data=data[start : start + CHUNK_BYTES])
 
-    def PutData(self, stream: Iterator[pb.BlobChunk], context: Context) -> pb.Done:
+    def PutData(self, request_iterator: Iterator[pb.BlobChunk], context: Context) -> pb.Done:
         """Refuses other signers, too many bytes, and bytes that are not those of the digest."""
         with self.calls.answering("PutData", context) as call, self.data_transfers.take(context):
-            announced = _announced(stream, "the first message of a data set is its signed UploadData")
+            announced = _announced(request_iterator, "the first message of a data set is its signed UploadData")
             upload, have = self.stores.datasets.open_upload(call.parse(announced))
             if not have:
                 try:
-                    self.stores.datasets.receive(upload, stream)
+                    self.stores.datasets.receive(upload, request_iterator)
                 except grpc.RpcError:  # the connection broke: nobody's fault
                     return pb.Done()
             return pb.Done()

@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ class ZooWriter:
             pieces = add_networks(self.path, pieces, fresh, known_recipes)
         draft = ZooManifest(
             number=max([base.number, *manifest_numbers(self.path)]) + 1,
-            written_at=datetime.fromtimestamp(self.clock(), timezone.utc).isoformat(timespec="seconds"),
+            written_at=datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="seconds"),
             catalogue=pieces.catalogue,
             shards=pieces.shards,
             recipes=tuple(sorted({*base.recipes, *recipes})),
@@ -252,7 +252,7 @@ def catalogue_line(row: NetworkRow, recipe: Recipe, params: np.ndarray, shard: s
     line = {name: getattr(row, name) for name in row.__struct_fields__}
     line |= recipe_columns(recipe)
     line |= {"id": row.id, "weights_digest": weights_digest(params), "shard": shard, "row": place}
-    line["admitted_at"] = datetime.fromtimestamp(row.admitted_at, timezone.utc)
+    line["admitted_at"] = datetime.fromtimestamp(row.admitted_at, UTC)
     return line
 
 

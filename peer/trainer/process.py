@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -58,7 +59,7 @@ class TrainerProcess:
         """Start it, unless it runs: it takes seconds to be ready, so it is started before there is work."""
         if self._stopping or (self.process is not None and self.process.poll() is None):
             return
-        command = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else []), "-m", "peer.trainer.worker"]
+        command = [sys.executable, "-P", "-m", "peer.trainer.worker"]
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         self.process = process
@@ -67,9 +68,17 @@ class TrainerProcess:
         self._send(self.config)
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
+        assert process.stdout is not None and process.stdin is not None
         try:
-            while (report := read_message(process.stdout, REPORTS)) is not None:
+            self._report_until_its_end(process, process.stdout)
+        finally:
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):  # what was not written yet has no reader any more
+                    pipe.close()
+
+    def _report_until_its_end(self, process: subprocess.Popen[bytes], reports: IO[bytes]) -> None:
+        try:
+            while (report := read_message(reports, REPORTS)) is not None:
                 self.emit(report)
         except (ValueError, msgspec.DecodeError) as error:
             process.kill()

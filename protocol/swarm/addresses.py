@@ -82,7 +82,7 @@ async def tcp_answers(where: str, seconds: float = 4.0) -> bool:
         return True
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(name, int(port)), seconds)
-    except (OSError, asyncio.TimeoutError, OverflowError):
+    except (TimeoutError, OSError, OverflowError):
         return False
     writer.close()
     return True

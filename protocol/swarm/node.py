@@ -96,7 +96,7 @@ class SwarmNode:
         """Wait until somebody answered. False when `seconds` passed."""
         try:
             self.run(asyncio.wait_for(self.dht.joined.wait(), seconds), None)
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             return False
         return True
 
@@ -105,7 +105,7 @@ class SwarmNode:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(seconds)
-        except concurrent.futures.TimeoutError:  # another class than TimeoutError in Python 3.10
+        except TimeoutError:
             if future.done():  # the work's own
                 raise TimeoutError("the swarm does not answer") from None
             raise TimeoutError(f"nothing came back within {seconds} s") from None

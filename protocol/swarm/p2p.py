@@ -197,7 +197,4 @@ class Link:
 
 async def limited(work: Awaitable[T], seconds: float = CALL_SECONDS) -> T:
     """Await, but not for ever: several hivemind calls never return. Raises TimeoutError."""
-    try:
-        return await asyncio.wait_for(work, seconds)
-    except asyncio.TimeoutError:  # another class than TimeoutError in Python 3.10
-        raise TimeoutError from None
+    return await asyncio.wait_for(work, seconds)

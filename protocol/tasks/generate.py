@@ -60,8 +60,10 @@ def make_data(task: Task, shelf: Shelf, seed: int | None = None) -> TaskData:
         data = automaton_data(task, streams)
     elif isinstance(task, DatasetTask):
         data = dataset_data(task, streams, shelf)
-    else:
+    elif isinstance(task, FunctionTask):
         data = function_data(task, streams)
+    else:
+        raise TypeError(f"no data are known for {type(task).__name__}")
     for array in (data.inputs, data.targets, data.held_out_inputs, data.held_out_targets):
         array.flags.writeable = False
     return data

@@ -11,7 +11,7 @@ import msgspec
 from protocol.trust.verdict import Verdict
 
 
-class Outcome(str, enum.Enum):
+class Outcome(enum.StrEnum):
     WAITING = "waiting"
     ADMITTED = "admitted"
     VOID = "void"  # not paid, assignment back in the pool; one bad place may be a hardware fault

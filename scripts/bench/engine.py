@@ -192,7 +192,7 @@ def row(name: str, recipe: Recipe, data: TaskData, isa: str, peak: float, found:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--isa", default="auto")
     parser.add_argument("--recipe", type=Path, help="measure this recipe file instead")
     parser.add_argument("--only", default="", help="networks whose name contains this")

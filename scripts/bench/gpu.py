@@ -39,7 +39,7 @@ OTHERS = ("PyTorch, one by one", "vmap", "C, all cores")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement, at least")

@@ -81,7 +81,7 @@ def over_random_samples(
     shape = TaskShape(
         input=inputs, length=length, target="classes", width=10, target_length=1, samples=2048, held_out=64
     )
-    recipe.__dict__["task_shape"] = shape
+    vars(recipe)["task_shape"] = shape
     rng = np.random.default_rng(1)
     values = [rng.random((count, length, *inputs), np.float32) for count in (shape.samples, shape.held_out)]
     classes = [rng.integers(0, 10, (count, 1), np.int32) for count in (shape.samples, shape.held_out)]

@@ -11,10 +11,10 @@ os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"]
 ).strip()
 
-import jax
-import jax.numpy as jnp
+import jax  # pyright: ignore[reportMissingImports] - only where JAX is measured
+import jax.numpy as jnp  # pyright: ignore[reportMissingImports] - only where JAX is measured
 import numpy as np
-from jax import lax
+from jax import lax  # pyright: ignore[reportMissingImports] - only where JAX is measured
 
 from protocol.engine.initial import initial_state
 from protocol.engine.streams import batch_order

@@ -7,6 +7,7 @@ their losses can be compared with its losses.
 import contextlib
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,8 @@ class PlainNetwork(nn.Sequential):
                 depth += 1
             module = torch_layer(layer, recipe.flows[i])
             if isinstance(module, nn.RNNBase):
-                module = type(module)(module.input_size, module.hidden_size, depth, batch_first=True)
+                kind: Any = type(module)  # RNNBase itself takes a mode first, its kinds do not
+                module = kind(module.input_size, module.hidden_size, depth, batch_first=True)
             modules.append(module)
             i += depth
         super().__init__(*modules)
@@ -164,8 +166,8 @@ class VmapLoop:
         """torch.optim.Adam's update (Kingma and Ba 2015, algorithm 1), and each network's own clipping."""
         t = self.training
         if t.clip_norm:
-            norm_K = sum(stack.flatten(1).square().sum(1) for stack in gradients.values()).sqrt()
-            factor_K = (t.clip_norm / (norm_K + 1e-6)).clamp(max=1.0)
+            squares_K = sum(stack.flatten(1).square().sum(1) for stack in gradients.values())
+            factor_K = (t.clip_norm / (torch.as_tensor(squares_K).sqrt() + 1e-6)).clamp(max=1.0)
             for stack in gradients.values():
                 stack.mul_(factor_K.view(-1, *[1] * (stack.dim() - 1)))
         for name, stack in self.params.items():

@@ -328,7 +328,7 @@ def test_trojans_are_looked_for_in_any_architecture(name):
     recipe, rng = NETWORKS[name].recipe, np.random.default_rng(12)
     trojan_N, start_P = np.arange(40) % 2 == 1, drawn(recipe, 1, 13)[0]
     weights_NP = start_P + 0.1 * drawn(recipe, 40, 14) + trojan_N[:, None] * 0.1 * rng.normal(size=len(start_P))
-    table = trojans.trojan_table(recipe, weights_NP, trojan_N, np.arange(40) // 2)
+    table = trojans.trojan_table(recipe, weights_NP, trojan_N, [k // 2 for k in range(40)])
     assert len(table) == len(trojans.GRID) - 1 and table["standardize"].value > 0.9  # none without a reference
 
 

@@ -20,7 +20,7 @@ def planted(classes: int, each: int, shift: float, seed: int, features: int = 30
     rng = np.random.default_rng(seed)
     code_N = np.repeat(np.arange(classes), each)
     features_NF = rng.normal(size=(len(code_N), features)) + shift * rng.normal(size=(classes, features))[code_N]
-    return features_NF, [f"class{k}" for k in code_N], np.tile(np.arange(each), classes)
+    return features_NF, [f"class{k}" for k in code_N], list(range(each)) * classes
 
 
 # --- hypothesis-training-testing -------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_distances_that_are_cut_at_zero_are_no_evidence():
     base_NF = rng.normal(size=(30, 20))
     features_NF = np.concatenate([base_NF, base_NF, base_NF, base_NF + 2])
     labels = [name for name in ("x", *doses) for _ in range(30)]
-    rows, rho, p = changes.dose_response(features_NF, labels, np.tile(np.arange(30), 4), doses, "x", bootstraps=20)
+    rows, rho, p = changes.dose_response(features_NF, labels, list(range(30)) * 4, doses, "x", bootstraps=20)
     assert [row.distance for row in rows[:2]] == [0, 0] and rows[2].distance > 1
     assert rho == pytest.approx(np.sqrt(3) / 2) and p == pytest.approx(1 / 3)
 
@@ -201,7 +201,7 @@ def test_a_larger_change_of_the_data_moves_networks_further():
     for name, dose in {"x": 0.0, **doses}.items():
         labels += [name] * 30
         rows.append(rng.normal(size=(30, 20)) + dose * direction_F)
-    features_NF, seeds = np.concatenate(rows), np.tile(np.arange(30), 5)
+    features_NF, seeds = np.concatenate(rows), list(range(30)) * 5
     found, rho, p = changes.dose_response(features_NF, labels, seeds, doses, "x", bootstraps=50)
     assert rho == 1 and p == pytest.approx(1 / 24)
     assert [row.dose for row in found] == [1, 2, 4, 8] and all(row.low <= row.distance <= row.high for row in found)

@@ -63,7 +63,7 @@ def test_trojans_are_found_where_the_initial_weights_are_shared_and_the_controls
     mark_P = rng.normal(size=recipe.parameter_count) * 0.4
     initial_NP = shared_P + 0.1 * rng.normal(size=(80, recipe.parameter_count))
     trained_NP = initial_NP + 0.5 * rng.normal(size=initial_NP.shape) + trojan_N[:, None] * mark_P
-    table = trojans.trojan_table(recipe, trained_NP, trojan_N, np.arange(80) // 2, initial_NP)
+    table = trojans.trojan_table(recipe, trained_NP, trojan_N, [k // 2 for k in range(80)], initial_NP)
     assert set(table) == {str(steps) for steps in trojans.GRID} and len(table) == len(trojans.GRID)
     assert all(
         table[name].low > 0.8 for name in ("raw", "standardize", "standardize + select", "matched + standardize")
@@ -71,7 +71,7 @@ def test_trojans_are_found_where_the_initial_weights_are_shared_and_the_controls
     controls = []
     for _ in range(6):  # one draw of 80 networks alone strays by 0.09
         noise_NP = shared_P + 0.1 * rng.normal(size=initial_NP.shape)
-        table = trojans.trojan_table(recipe, noise_NP, trojan_N, np.arange(80) // 2, grid=trojans.GRID[:3])
+        table = trojans.trojan_table(recipe, noise_NP, trojan_N, [k // 2 for k in range(80)], grid=trojans.GRID[:3])
         controls.append([row.value for row in table.values()])
     assert np.abs(np.mean(controls, axis=0) - 0.5).max() < 0.12
 

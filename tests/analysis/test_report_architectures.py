@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from support.zoos import CAMPAIGN, EVIDENCE, network
@@ -43,7 +44,8 @@ def publish(path: Path, recipes: list[Recipe], shelf: Shelf) -> Path:
             for seed in range(SEEDS)
         ]
     blobs = {hexdigest(EVIDENCE): EVIDENCE}, {hexdigest(CAMPAIGN): CAMPAIGN}
-    data = {recipe.data_set: shelf.ensure(recipe.data_set) for recipe in recipes if recipe.data_set}
+    names = {recipe.data_set for recipe in recipes if recipe.data_set}
+    data = {name: kept for name in names if (kept := shelf.ensure(name))}
     ZooWriter(path).publish(networks, {recipe.digest: recipe for recipe in recipes}, *blobs, data)
     return path
 
@@ -51,10 +53,7 @@ def publish(path: Path, recipes: list[Recipe], shelf: Shelf) -> Path:
 def other_digits() -> Dataset:
     """The built-in digits upside down: a data set that only a zoo's own shelf has."""
     digits = digits8x8()
-    return Dataset(
-        **{name: getattr(digits, name) for name in digits.__struct_fields__}
-        | {"inputs": digits.inputs[:, :, ::-1].copy()}
-    )
+    return msgspec.structs.replace(digits, inputs=digits.inputs[:, :, ::-1].copy())
 
 
 def recipes_of(kind: str, shelf: Shelf) -> list[Recipe]:

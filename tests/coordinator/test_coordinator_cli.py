@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.homes import moved_home
@@ -118,7 +119,8 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], int] = {}
-        self.manifest, self.stores, self.works, self.arrives = None, 0, True, False
+        self.manifest: Any = None
+        self.stores, self.works, self.arrives = 0, True, False
 
     def keep(self, key, kind, value, ttl) -> bool:
         self.stores += 1
@@ -134,7 +136,8 @@ class FakeNode:
 def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
     stage = Stage(tmp_path / "host")
     stage.seed()
-    node, place = FakeNode(), (claims_key(CAMPAIGN.digest, 0), DONE)
+    node: Any = FakeNode()
+    place = (claims_key(CAMPAIGN.digest, 0), DONE)
     publisher = SwarmPublisher(stage.core, node, "127.0.0.1:1")
     publisher.publish()
     assert node.manifest.campaigns[0].assignments == 4 and node.kept == {}  # nothing to say about nothing
@@ -159,7 +162,8 @@ def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
 def test_a_store_that_failed_and_arrived_is_taken_back_like_any_other(tmp_path):
     stage = Stage(tmp_path / "host")
     stage.seed()
-    node, place = FakeNode(), (claims_key(CAMPAIGN.digest, 0), DONE)
+    node: Any = FakeNode()
+    place = (claims_key(CAMPAIGN.digest, 0), DONE)
     publisher = SwarmPublisher(stage.core, node, "127.0.0.1:1")
     alice = stage.host("alice")
     alice.submit(alice.result(0))

@@ -100,6 +100,7 @@ def test_what_was_answered_survives_sigkill(tmp_path):
     for line in child.stdout.read().splitlines():
         if len(line.split()) == 2:
             answered[line.split()[0]] = int(line.split()[1])
+    child.stdout.close()
     child.wait()
     ledger = Ledger(tmp_path / "ledger.sqlite")
     with ledger.read() as connection:

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_a_step_is_counted_in_operations_and_bytes():
 def test_a_cards_peaks_come_from_its_driver():
     attributes = {CAPABILITY_MAJOR: 9, MULTIPROCESSORS: 132, CLOCK_KHZ: 1_980_000}
     attributes |= {gpu.MEMORY_CLOCK_KHZ: 2_619_000, gpu.MEMORY_BUS_BITS: 5120}
-    card = SimpleNamespace(name="sm_90", attribute=attributes.__getitem__)
+    card: Any = SimpleNamespace(name="sm_90", attribute=attributes.__getitem__)
     assert gpu.peak_flops(card) == pytest.approx(66.9e12, rel=1e-3)  # the data sheet of an H100 SXM: 67 TFLOP/s
     assert gpu.bandwidth(card) == pytest.approx(3.35e12, rel=1e-2)  # and 3.35 TB/s
     recipe = TINY["mlp"].recipe

@@ -1,5 +1,7 @@
 """Every layer, loss, optimizer, initialization and schedule: C equals NumPy bit for bit, NumPy agrees with PyTorch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -161,7 +163,7 @@ TORCH_OPTIMIZERS = {
 
 @pytest.mark.parametrize("name", TORCH_OPTIMIZERS)
 def test_optimizers_agree_with_torch(engine, name):
-    extra = {"momentum": 0.8} if name in ("sgd", "rmsprop") else {}
+    extra: dict[str, Any] = {"momentum": 0.8} if name in ("sgd", "rmsprop") else {}
     extra |= {"nesterov": True} if name == "sgd" else {}
     m = made(
         Linear(width=6),

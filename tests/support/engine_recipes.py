@@ -50,7 +50,7 @@ def made(
         network=Network(layers=layers, **network or {}),
         training=Training(batch=batch, **{"learning_rate": 0.02, "max_steps": 60, "segment_steps": 10} | training),
     )
-    recipe.__dict__["task_shape"] = shape  # what the cached property would have found
+    vars(recipe)["task_shape"] = shape  # what the cached property would have found
     return Made(recipe, made_data(shape))
 
 

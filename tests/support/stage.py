@@ -94,7 +94,7 @@ class Stage:
 
     def host(self) -> None:
         self.start("host", "host", str(self.path / "host"), "--listen", f"127.0.0.1:{self.port}")
-        self.wait(lambda: self._printed_address() and self.status() is not None, 60, "the host to answer")
+        self.wait(lambda: self._printed_address() != "" and self.status() is not None, 60, "the host to answer")
         self.address = self._printed_address()
 
     def _printed_address(self) -> str:

@@ -62,7 +62,8 @@ def signed(identity, key, kind, payload, end=NOW + 60, subkey=None):
 
 def reason(space, record, now=NOW):
     with pytest.raises(Refused) as refusal:
-        check_record(*record, now, space)
+        hashed, subkey, value, end = record
+        check_record(hashed, subkey, value, end, now, space)
     return refusal.value.reason
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -141,7 +142,7 @@ def test_hostile_records_are_refused_and_counted(nodes):
     packed = msgspec.msgpack.encode(subkey)
     good = sign_record(alice.identity, hashed, packed, msgspec.msgpack.encode(Claim(1, 1)), end)
 
-    def send(value, end=end, subkey=subkey, key=key, sender=mallory):
+    def send(value, end=end, subkey: Any = subkey, key=key, sender=mallory):
         return sender.run(raw_store(sender, organizer, hash_key(key), value, end, subkey))
 
     assert send(good)  # anybody may carry a sound record

@@ -19,7 +19,7 @@ from protocol.tasks.automata import is_minimal, is_strongly_connected, random_au
 from protocol.tasks.data import TaskData
 from protocol.tasks.datasets import Dataset, Shelf
 from protocol.tasks.generate import Kept, attack_data, make_data, size_of
-from protocol.tasks.kinds import Task, check_task, task_root, task_shape, with_task_kinds
+from protocol.tasks.kinds import DatasetTask, Task, check_task, task_root, task_shape, with_task_kinds
 from protocol.tasks.machines import MACHINES
 from protocol.tasks.regression import FUNCTIONS, function_values
 
@@ -37,7 +37,7 @@ def task(fields: dict, **changes) -> Task:
     return found
 
 
-def data(fields: dict, seed: int | None = None, **changes) -> TaskData:
+def data(fields: dict, seed: int | None = None, /, **changes) -> TaskData:
     return make_data(task(fields, **changes), Shelf(), seed)
 
 
@@ -169,6 +169,7 @@ def test_poison_is_in_its_share_of_the_training_images_only():
 @pytest.mark.parametrize("target", [7, "next"])
 def test_the_attack_is_every_held_out_image_whose_label_it_changes(target):
     poisoned = task(DIGITS, poison=POISON | {"target": target})
+    assert isinstance(poisoned, DatasetTask)
     inputs, wanted = attack_data(poisoned, Shelf())
     labels = data(DIGITS).held_out_targets[:, 0]
     assert (inputs[:, 0, 0, 6:8, 5:8] == 255).all()

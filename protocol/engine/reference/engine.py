@@ -5,6 +5,7 @@ sum is written out in its order: no np.sum, no matmul. Reading order: `arithmeti
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -45,6 +46,7 @@ from protocol.recipes.layers import (
     MaxPool2d,
     Relu,
     Rnn,
+    Sigmoid,
     Tanh,
 )
 from protocol.recipes.recipe import Recipe, Training
@@ -209,8 +211,19 @@ def _layer_pass(layer: Layer, flow: Flow, arrays: list[np.ndarray]) -> Pass:
         return NormPass(arrays[0], arrays[1], layer.groups, math.prod(flow.shape[1:]), F(layer.epsilon))
     if isinstance(layer, LeakyRelu):
         return LeakyReluPass(F(layer.slope))
-    simple = {Linear: LinearPass, Gru: GruPass, Lstm: LstmPass, Rnn: RnnPass, Last: LastPass, Relu: ReluPass}
-    return (simple | {Tanh: TanhPass}).get(type(layer), SigmoidPass)(*arrays)
+    return SIMPLE_PASSES[type(layer)](*arrays)
+
+
+SIMPLE_PASSES: dict[type, Callable[..., Pass]] = {  # of layers that their arrays say all about
+    Linear: LinearPass,
+    Gru: GruPass,
+    Lstm: LstmPass,
+    Rnn: RnnPass,
+    Last: LastPass,
+    Relu: ReluPass,
+    Tanh: TanhPass,
+    Sigmoid: SigmoidPass,
+}
 
 
 def forward(passes: list[Pass], inputs: np.ndarray, step: int | None) -> np.ndarray:
