@@ -9,10 +9,10 @@ import msgspec
 from protocol.errors import Refused
 from protocol.recipes.campaign import campaign_from_bytes
 from protocol.trust.admission import Decision, Outcome, decide
-from protocol.trust.challenge import challenge, check_link, draw_cells
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import Admission, Answer, CampaignManifest, Draw, Receipt, Result
-from protocol.trust.verdict import judge, open_result, open_traces, segments_of
+from protocol.trust.messages import Admission, Answer, CampaignManifest, Draw, Result
+from protocol.trust.openings import open_draw, slot_tasks
+from protocol.trust.verdict import judge, open_result, open_traces
 
 EVIDENCE_BYTES_MAX = 64 * 1024 * 1024
 
@@ -62,18 +62,11 @@ def verify_evidence(evidence: Evidence, campaign_bytes: bytes, organizer: str | 
     campaign = campaign_from_bytes(campaign_bytes)
     organizer = organizer or evidence.manifest.signer
     manifest = unseal(evidence.manifest, CampaignManifest, signer=organizer)
-    if manifest.campaign != campaign.digest:
-        raise Refused("manifest", "the manifest is for another campaign")
     result, assignment = open_result(evidence.result, campaign)
     worker, result_digest = evidence.result.signer, evidence.result.digest
     traces = open_traces(evidence.traces, result, assignment, worker)
-    draw = _checked_draw(evidence, manifest, organizer, result_digest, worker)
-    tasks = draw_cells(
-        campaign.policy,
-        draw.probation,
-        challenge(draw.link, result_digest),
-        segments_of(assignment.recipe, result),
-    )
+    draw = open_draw(evidence.receipt, evidence.draw, manifest, campaign, evidence.result, organizer)
+    tasks = slot_tasks(campaign, assignment, result, result_digest, draw)
     seated, decision = _judge_all(evidence, organizer, draw, worker, tasks, traces)
     admission = unseal(evidence.admission, Admission, signer=organizer)
     if decision.outcome != Outcome.ADMITTED or admission.outcome != "admitted" or admission.result != result_digest:
@@ -94,20 +87,6 @@ def verify_evidence(evidence: Evidence, campaign_bytes: bytes, organizer: str | 
         cells=cells,
         weights_digests={network.seed: network.weights_digest for network in result.networks},
     )
-
-
-def _checked_draw(
-    evidence: Evidence, manifest: CampaignManifest, organizer: str, result_digest: bytes, worker: str
-) -> Draw:
-    receipt = unseal(evidence.receipt, Receipt, signer=organizer)
-    draw = unseal(evidence.draw, Draw, signer=organizer)
-    if receipt.result != result_digest or draw.result != result_digest:
-        raise Refused("receipt", "receipt or draw belong to another result")
-    if not check_link(manifest.beacon_anchor, receipt.epoch + 1, draw.link):
-        raise Refused("beacon", "the link does not lead back to the campaign's anchor")
-    if worker in draw.candidates:
-        raise Refused("draw", "the worker is among its own checkers")
-    return draw
 
 
 def _judge_all(

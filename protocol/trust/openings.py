@@ -11,7 +11,7 @@ from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign
 from protocol.trust.challenge import SlotTask, challenge, check_link, draw_cells
 from protocol.trust.commitment import Proof, Trace, bundle_hashes, check_proof, context, leaf_from_bytes, prove
-from protocol.trust.envelope import unseal
+from protocol.trust.envelope import Envelope, unseal
 from protocol.trust.messages import CampaignManifest, Cell, CheckRequest, Draw, Receipt, Result
 from protocol.trust.verdict import open_result, segments_of
 
@@ -37,7 +37,9 @@ class CheckTask(msgspec.Struct, frozen=True, kw_only=True):
     openings: tuple[Opening, ...]
 
 
-def slot_tasks(campaign: Campaign, assignment: Assignment, result: Result, result_digest: bytes, draw: Draw):
+def slot_tasks(
+    campaign: Campaign, assignment: Assignment, result: Result, result_digest: bytes, draw: Draw
+) -> list[SlotTask]:
     """The tasks of all slots of a drawn result."""
     return draw_cells(
         campaign.policy,
@@ -45,6 +47,26 @@ def slot_tasks(campaign: Campaign, assignment: Assignment, result: Result, resul
         challenge(draw.link, result_digest),
         segments_of(assignment.recipe, result),
     )
+
+
+def open_draw(
+    receipt: Envelope, draw: Envelope, manifest: CampaignManifest, campaign: Campaign, result: Envelope, organizer: str
+) -> Draw:
+    """The draw of a result, with all that makes it one: by chance that is younger than the receipt, and for others.
+
+    Checkers ask this before they work, and auditors of the evidence ever after. Raises Refused.
+    """
+    if manifest.campaign != campaign.digest:
+        raise Refused("manifest", "the manifest is for another campaign")
+    received = unseal(receipt, Receipt, signer=organizer)
+    drawn = unseal(draw, Draw, signer=organizer)
+    if received.result != result.digest or drawn.result != result.digest:
+        raise Refused("receipt", "receipt or draw belong to another result")
+    if not check_link(manifest.beacon_anchor, received.epoch + 1, drawn.link):
+        raise Refused("beacon", "the link does not lead back to the campaign's anchor")
+    if result.signer in drawn.candidates:
+        raise Refused("draw", "the worker is among its own checkers")
+    return drawn
 
 
 def make_openings(ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task: SlotTask) -> bytes:
@@ -68,12 +90,9 @@ def open_check_request(
     """Verify a request to check. Raises Refused: we then do not spend a second of compute on it."""
     result, assignment = open_result(request.result, campaign)
     worker, digest = request.result.signer, request.result.digest
-    receipt = unseal(request.receipt, Receipt, signer=organizer)
-    draw = unseal(request.draw, Draw, signer=organizer)
-    if receipt.result != digest or draw.result != digest or worker == me:
-        raise Refused("check-request", "receipt or draw belong to another result, or the work is our own")
-    if not check_link(manifest.beacon_anchor, receipt.epoch + 1, draw.link):
-        raise Refused("beacon", "the link does not lead back to the campaign's anchor")
+    if worker == me:
+        raise Refused("check-request", "the work is our own")
+    draw = open_draw(request.receipt, request.draw, manifest, campaign, request.result, organizer)
     tasks = slot_tasks(campaign, assignment, result, digest, draw)
     if request.slot >= len(tasks):
         raise Refused("check-request", f"there is no slot {request.slot}")

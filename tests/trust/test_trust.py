@@ -408,6 +408,40 @@ def test_a_checker_refuses_a_request_that_does_not_prove_itself(scene):
         open_check_request(request, CAMPAIGN, manifest, scene.organizer.host, scene.worker.host)
 
 
+def test_a_checker_and_an_auditor_refuse_the_same_draws_for_the_same_reason(scene):
+    from protocol.trust.messages import CheckRequest
+    from protocol.trust.openings import open_check_request
+
+    evidence = scene.evidence()
+    receipt, draw = unseal(evidence.receipt, Receipt), unseal(evidence.draw, Draw)
+    manifest = unseal(evidence.manifest, CampaignManifest)
+
+    def by(signer, message, **changes):
+        return seal(signer, msgspec.structs.replace(message, **changes))
+
+    lies = [
+        ({"receipt": by(scene.organizer, receipt, result=bytes(32))}, "receipt"),
+        ({"receipt": by(scene.organizer, receipt, epoch=receipt.epoch + 1)}, "beacon"),
+        ({"receipt": by(scene.worker, receipt)}, "signer"),
+        ({"draw": by(scene.organizer, draw, result=bytes(32))}, "receipt"),
+        ({"draw": by(scene.organizer, draw, link=bytes(32))}, "beacon"),
+        ({"draw": by(scene.organizer, draw, candidates=(*draw.candidates, scene.worker.host))}, "draw"),
+        ({"draw": by(scene.worker, draw)}, "signer"),
+        ({"manifest": by(scene.organizer, manifest, campaign="0" * 64)}, "manifest"),
+        ({"manifest": by(scene.organizer, manifest, beacon_anchor=bytes(32))}, "beacon"),
+    ]
+    for changes, reason in lies:
+        lie = msgspec.structs.replace(evidence, **changes)
+        request = CheckRequest(result=lie.result, receipt=lie.receipt, draw=lie.draw, slot=0, states=0, openings=b"")
+        with pytest.raises(Refused) as audited:
+            verify_evidence(lie, CAMPAIGN.exact, scene.organizer.host)
+        with pytest.raises(Refused) as checked:
+            open_check_request(
+                request, CAMPAIGN, unseal(lie.manifest, CampaignManifest), scene.organizer.host, scene.checkers[0].host
+            )
+        assert audited.value.reason == checked.value.reason == reason
+
+
 GOOD = Verdict(cells=4, bad_cells=(), bad_networks=())
 ONE = Verdict(cells=4, bad_cells=(Cell(network=1, segment=2),), bad_networks=())
 MANY = Verdict(cells=4, bad_cells=(Cell(network=1, segment=2), Cell(network=3, segment=0)), bad_networks=(4,))
