@@ -17,8 +17,8 @@ import numpy as np
 
 from analysis import open_zoo
 from analysis.methods import changes, clusters, trajectories
-from analysis.plots import base
-from analysis.plots.populations import Line, draw_intervals
+from analysis.plots.comparisons import Line, draw_intervals
+from analysis.plots.maps import draw_maps
 from analysis.statistics import distances as between_classes
 from analysis.statistics import permutation
 from analysis.statistics.classify import Accuracy, class_accuracy
@@ -237,7 +237,7 @@ def groups(people: People, permutations: int) -> list[str]:
                 rows.append([f"{told}; {kind}", one.method, str(one.found), str(one.unclustered), *values])
     shown = {"initial weights": forms["initial, invariants"], "trained weights": forms["invariants"]}
     maps = {name: geometry.pca(standardized(features_NF)) for name, features_NF in shown.items()}
-    base.draw_maps(maps, machines).savefig(DOCS / "mlds_map.png", dpi=110)
+    draw_maps(maps, machines).savefig(DOCS / "mlds_map.png", dpi=110)
     return grid("labels; features, method, clusters, unclustered, ARI, largest shuffled, p, AMI", rows)
 
 

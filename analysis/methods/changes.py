@@ -7,6 +7,7 @@ Axes: N networks, F features, R labelings.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,32 @@ class Separation:
     shuffled_max: float  # control: largest AUC with shuffled labels
     p: float  # with shuffled labels
     enough: int | None  # training networks a class after which the AUC passes 0.9; None: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairSeparation:
+    """An original and a modified class, told apart by what they weigh and by what should not tell them apart."""
+
+    trained: Separation
+    initial: Separation  # control
+    loss: Separation  # baseline: the held-out loss alone
+
+
+def pair_separations(
+    trained_NF: np.ndarray,
+    initial_NF: np.ndarray,
+    loss_N: np.ndarray,
+    labels: Sequence[str],
+    seeds: Sequence[int],
+    pairs: Sequence[tuple[str, str]],
+    shuffles: int = 1000,
+) -> list[PairSeparation]:
+    """`separation` of every (original, modified) pair. Raises UsageError with fewer than two seeds of a class."""
+    tables = {"trained": trained_NF, "initial": initial_NF, "loss": loss_N[:, None]}
+    return [
+        PairSeparation(**{name: separation(x, labels, seeds, *pair, shuffles=shuffles) for name, x in tables.items()})
+        for pair in pairs
+    ]
 
 
 def modification_pairs(labels: Sequence[str]) -> list[tuple[str, str]]:
@@ -128,6 +155,14 @@ class Dose:
     auc: Auc
 
 
+class DoseResponse(NamedTuple):
+    """How far each dose lies from the unchanged class, by dose, and whether the distance rises."""
+
+    rows: list[Dose]
+    rho: float  # Spearman's; NaN with fewer than three doses, or when nothing rises
+    p: float
+
+
 def dose_response(
     features_NF: np.ndarray,
     labels: Sequence[str],
@@ -136,7 +171,7 @@ def dose_response(
     base: str,
     bootstraps: int = 200,
     seed: int = 0,
-) -> tuple[list[Dose], float, float]:
+) -> DoseResponse:
     """Distance from the class `base` against the size of the change, and (Spearman's rho, its p by `rank_trend`).
 
     `doses` says how large the change of each class is. The p is one-sided and exact over all orders of up to seven
@@ -173,5 +208,5 @@ def dose_response(
             )
         )
     if len(rows) < 3:
-        return rows, float("nan"), float("nan")
-    return rows, *rank_trend([row.dose for row in rows], [row.distance for row in rows])
+        return DoseResponse(rows, float("nan"), float("nan"))
+    return DoseResponse(rows, *rank_trend([row.dose for row in rows], [row.distance for row in rows]))

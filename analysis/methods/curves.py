@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from analysis.statistics.intervals import median_interval
+
 GRID_POINTS_MAX = 400  # a picture is a thousand pixels wide
 CURVE_NETWORKS_MAX = 2000  # a class; quantiles do not need more
 BAND = (0.1, 0.5, 0.9)
@@ -32,6 +34,37 @@ class Learning:
     held_out_N: np.ndarray  # held-out loss at the end
     first_N: np.ndarray  # training loss of the first segment; of networks that trained at all
     stopped: int | None  # networks that met the stop rule; None: no recipe of the class has one
+
+    @property
+    def held_out(self) -> tuple[float, float, float]:
+        """Median held-out loss at the end, with its 95% interval."""
+        return median_interval(self.held_out_N)
+
+    @property
+    def held_out_middle(self) -> tuple[float, float]:
+        """5% and 95% quantile of the held-out loss at the end."""
+        return middle(self.held_out_N)
+
+    @property
+    def first(self) -> tuple[float, float, float]:
+        """Median training loss of the first segment, with its 95% interval; NaN if none trained."""
+        return median_interval(self.first_N)
+
+    @property
+    def steps(self) -> tuple[float, float, float]:
+        """Median steps at the end, with its 95% interval."""
+        return median_interval(self.steps_N)
+
+    @property
+    def steps_middle(self) -> tuple[float, float]:
+        """5% and 95% quantile of the steps at the end."""
+        return middle(self.steps_N)
+
+
+def middle(values: np.ndarray) -> tuple[float, float]:
+    """5% and 95% quantile; NaN without values."""
+    low, high = np.quantile(values, (0.05, 0.95)) if len(values) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def learning_by_class(table: pa.Table) -> list[Learning]:

@@ -155,6 +155,45 @@ def trojan_rows(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrojanColumns:
+    """AUC by preparation of the weights (rows) for several poisoned classes and two controls (columns)."""
+
+    clean: str
+    worst: str  # the poisoned class that the controls are made of
+    columns: dict[str, dict[str, Auc]]  # a poisoned class, "initial weights" or "shuffled labels" -> steps -> AUC
+
+    @property
+    def steps(self) -> list[str]:
+        """Preparations that these layers allow."""
+        return list(self.columns[self.worst])
+
+    @property
+    def best(self) -> str:
+        """The preparation after which the worst is told best."""
+        return max(self.steps, key=lambda name: self.columns[self.worst][name].value)
+
+
+def trojan_columns(
+    recipe: Recipe,
+    weights_NP: np.ndarray,
+    initial_NP: np.ndarray,
+    labels: Sequence[str],
+    seeds: Sequence[int],
+    clean: str,
+    poisoned: Sequence[str],
+    seed: int = 0,
+) -> TrojanColumns:
+    """`trojan_rows` of the clean class and each poisoned one; the last of them on initial weights and shuffled too."""
+    label_N, worst = np.array(labels, str), poisoned[-1]
+    chosen, mixed_N = np.isin(label_N, [clean, worst]), label_N.copy()
+    mixed_N[chosen] = np.random.default_rng(seed).permutation(label_N[chosen])
+    columns = {name: trojan_rows(recipe, weights_NP, initial_NP, label_N, seeds, clean, name) for name in poisoned}
+    columns["initial weights"] = trojan_rows(recipe, initial_NP, None, label_N, seeds, clean, worst)
+    columns["shuffled labels"] = trojan_rows(recipe, weights_NP, initial_NP, mixed_N, seeds, clean, worst)
+    return TrojanColumns(clean=clean, worst=worst, columns=columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
     """`properties.transfer` and what it says on average, each with its 95% interval (jackknife over groups)."""
 

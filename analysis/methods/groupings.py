@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.methods import clusters
-from analysis.methods.maps import told_by_neighbour
+from analysis.methods.maps import same_class_nearby
 from analysis.methods.retrieval import retrieval
 from analysis.statistics.intervals import jackknife
 from analysis.statistics.permutation import permanova
@@ -45,7 +45,7 @@ def grouped(
     label_N, group_N = np.array(labels, str), groups(seeds)
     found = _clusters(invariants(recipe, weights_NP), label_N, group_N, permutations)
     features_NF = chains.chain_features(recipe, weights_NP)
-    near = told_by_neighbour(standardized(features_NF), labels, group_N, permutations)
+    near = same_class_nearby(standardized(features_NF), labels, group_N, permutations)
     found["nearest neighbour, share of same class"] = Grouped(
         value=near.value, low=near.low, high=near.high, p=near.p, shuffled=near.shuffled
     )

@@ -13,6 +13,7 @@ import numpy as np
 from analysis.statistics.intervals import jackknife
 from analysis.statistics.labels import label_codes
 from analysis.statistics.permutation import permutation_p
+from analysis.statistics.splits import groups
 from analysis.weights.features import invariants, standardized
 from analysis.weights.geometry import Map, pca
 from analysis.weights.neighbours import neighbours
@@ -48,7 +49,7 @@ def network_maps(recipe: Recipe, weights_NP: np.ndarray) -> dict[str, Map]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class SameClassNearby:
     """Share of networks whose nearest neighbour of another group has their class."""
 
     value: float
@@ -56,16 +57,17 @@ class Told:
     high: float
     shuffled: float  # the mean with shuffled labels
     p: float
+    classes: int
 
 
-def told_by_neighbour(
+def same_class_nearby(
     features_NF: np.ndarray, labels: Sequence[str], group_N: np.ndarray, permutations: int = 1000, seed: int = 0
-) -> Told:
+) -> SameClassNearby:
     """Neighbours by Euclidean distance; a network none of whose 30 nearest is of another group counts as wrong.
 
     Raises UsageError with a single network.
     """
-    code_N, _ = label_codes(labels)
+    code_N, classes = label_codes(labels)
     index_Nk = neighbours(features_NF, NEIGHBOURS).index_Nk
     if not index_Nk.size:
         raise UsageError("one network has no neighbours: a map needs two")
@@ -77,10 +79,33 @@ def told_by_neighbour(
     mixed_RN = [rng.permutation(code_N) for _ in range(permutations)]
     null_R = np.array([(found_N & (mixed_N[nearest_N] == mixed_N)).mean() for mixed_N in mixed_RN])
     low, high = jackknife(lambda rows: float(right_N[rows].mean()), group_N, 0.0, 1.0)
-    return Told(
+    return SameClassNearby(
         value=float(right_N.mean()),
         low=low,
         high=high,
         shuffled=float(null_R.mean()) if permutations else float("nan"),
         p=permutation_p(float(right_N.mean()), null_R),
+        classes=len(classes),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassMap:
+    """A map, and how much of the classes it keeps."""
+
+    map: Map
+    labels: tuple[str, ...]  # of the networks, in the order of the map's rows
+    nearby: SameClassNearby
+
+
+def class_maps(
+    recipe: Recipe, weights_NP: np.ndarray, labels: Sequence[str], seeds: Sequence[int], permutations: int = 1000
+) -> dict[str, ClassMap]:
+    """Name -> map, for every map of `network_maps`. Raises UsageError with a single network."""
+    group_N = groups(seeds)
+    return {
+        name: ClassMap(
+            map=place, labels=tuple(labels), nearby=same_class_nearby(place.scores_ND, labels, group_N, permutations)
+        )
+        for name, place in network_maps(recipe, weights_NP).items()
+    }

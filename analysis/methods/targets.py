@@ -8,7 +8,6 @@ nothing together: initial weights and batch order are keyed by the whole recipe,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from analysis.methods.cohorts import Cohort
 from analysis.methods.properties import PREDICTORS, Prediction, Predictor, predict, transfer
 from analysis.methods.trajectories import replay
 from analysis.statistics.classify import Accuracy, class_accuracy
+from analysis.statistics.controls import Controlled, controlled
 from analysis.statistics.splits import groups
 from analysis.weights.features import array_statistics
 from protocol.recipes.recipe import Recipe
@@ -23,15 +23,9 @@ from protocol.recipes.recipe import Recipe
 ON_RANKS = PREDICTORS["boosted trees on ranks"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """A number read from trained weights, and from the initial ones (the control)."""
-
-    trained: Prediction
-    initial: Prediction
-
-
-def read_numbers(cohort: Cohort, columns: Sequence[str], predictor: Predictor = ON_RANKS) -> dict[str, Told]:
+def read_numbers(
+    cohort: Cohort, columns: Sequence[str], predictor: Predictor = ON_RANKS
+) -> dict[str, Controlled[Prediction]]:
     """Column -> how well it is predicted: accuracy, loss, task.drop, training.learning_rate, network.layers.7.rate, ...
 
     Raises UsageError: no such column, a value that is missing, fewer than five recipes.
@@ -40,19 +34,22 @@ def read_numbers(cohort: Cohort, columns: Sequence[str], predictor: Predictor = 
     both = [array_statistics(cohort.recipe, weights_NP) for weights_NP in (cohort.weights_NP, cohort.initial_NP)]
     found = {}
     for name in columns:
-        trained, initial = (predict(features_NF, cohort.column(name), group_N, predictor) for features_NF in both)
-        found[name] = Told(trained=trained, initial=initial)
+        target_N = cohort.column(name)
+        found[name] = controlled(lambda x_NF, y_N=target_N: predict(x_NF, y_N, group_N, predictor), *both)
     return found
 
 
-def read_category(cohort: Cohort, column: str, shuffles: int = 20) -> tuple[Accuracy, Accuracy]:
-    """A field that has few values, such as network.init: from trained and from initial weights."""
+def read_category(cohort: Cohort, column: str, shuffles: int = 20) -> Controlled[Accuracy]:
+    """A field that has few values, such as network.init: from trained and from initial weights.
+
+    Raises UsageError: no such column, fewer than two values, or a value of fewer than two recipes.
+    """
     labels, group_N = [str(value) for value in cohort.column(column)], groups(cohort.column("recipe").tolist())
-    trained, initial = (
-        class_accuracy(array_statistics(cohort.recipe, weights_NP), labels, group_N.tolist(), shuffles)
-        for weights_NP in (cohort.weights_NP, cohort.initial_NP)
-    )
-    return trained, initial
+
+    def measure(weights_NP: np.ndarray) -> Accuracy:
+        return class_accuracy(array_statistics(cohort.recipe, weights_NP), labels, group_N, shuffles)
+
+    return controlled(measure, cohort.weights_NP, cohort.initial_NP)
 
 
 def read_step(
@@ -78,11 +75,10 @@ def read_across(
     return transfer(features_NF, cohort.column(column), labels, groups(own), predictor)
 
 
-def as_lines(found: Mapping[str, Told]) -> list[str]:
+def as_lines(found: Mapping[str, Controlled[Prediction]]) -> list[str]:
     """A line a target: tau and R2 with intervals, then tau from initial weights and with shuffled targets."""
     lines = []
-    for name, told in found.items():
-        one, control = told.trained, told.initial
+    for name, (one, control) in found.items():
         lines.append(
             f"{name}: tau {one.tau:.3f} ({one.tau_low:.3f} to {one.tau_high:.3f}), "
             f"R2 {one.r2:.3f} ({one.r2_low:.3f} to {one.r2_high:.3f}); initial weights: "

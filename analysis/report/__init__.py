@@ -1,3 +1,5 @@
-"""The page about a zoo: `population` (which networks), `section` (what a section is), `sections` (one theme a file),
-`overview`, `cache`, `progress`, `page` (puts it together).
+"""The page about a zoo.
+
+Reading order: `selection` (which networks), `caveats` (what to know of them first), `study` (what a study is),
+`snippet` (runs the calls that the page shows), `studies` (one theme a file), `overview`, `cache`, `page` (all of it).
 """

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.report.population import count_by
+from analysis.report.selection import count_by
 from analysis.zoo import Zoo
 
 ROWS_LISTED_MAX = 50  # of hosts and recipes: a page, not a listing

@@ -1,7 +1,6 @@
 """`zooswarm report`: one self-contained HTML page about a zoo. Equal zoos give equal pages, byte for byte.
 
-`write_report` first. A section is a method (`report_section`) of one of the modules `report_maps`, `report_classes`,
-`report_changes`, `report_training`, `report_paths`; METHODS lists them in the order of the page.
+`write_report` first. A section of the page is a study as text; STUDIES lists them in the order of the page.
 """
 
 import base64
@@ -11,33 +10,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.plots import base
+from analysis.plots.style import svg
 from analysis.report.cache import Cache
+from analysis.report.caveats import caveats, names
 from analysis.report.overview import TABLE_COLUMNS, overview, provenance
-from analysis.report.population import Population, caveats, comparable, draw, names, prelude
-from analysis.report.section import Method, Section, section_from
-from analysis.report.sections import changes, classes, maps, paths, training
+from analysis.report.selection import Selection, comparable, draw, prelude
+from analysis.report.studies import changes, classes, maps, paths, training
+from analysis.report.study import Section, Study, section_from
 from analysis.zoo import Zoo, open_zoo
 from protocol.errors import UsageError
 from protocol.files import write_atomic
 
 PERMUTATIONS = 1000  # the smallest p is then 1/1001, which a correction for ten tests leaves below 0.05
-METHODS: tuple[Method, ...] = (
-    maps.network_maps,
-    maps.distances,
-    classes.class_from_weights,
-    classes.layers,
-    classes.groupings,
-    changes.modified,
-    changes.dose_response,
-    changes.trojan_table,
-    training.predicted,
-    training.transferred,
-    maps.barrier,
-    paths.separating,
-    paths.snapshots,
-    training.learning_curves,
-    training.steps_to_stop,
+STUDIES: tuple[Study, ...] = (
+    maps.NetworkMaps(),
+    maps.Distances(),
+    classes.ClassFromWeights(),
+    classes.Layers(),
+    classes.Groupings(),
+    changes.Modified(),
+    changes.DoseResponses(),
+    changes.Trojans(),
+    training.Predicted(),
+    training.Transferred(),
+    maps.Barriers(),
+    paths.Separating(),
+    paths.Snapshots(),
+    training.LearningCurves(),
+    training.StepsToStop(),
 )
 TOO_FEW = "Not enough networks: this needs at least two classes with at least two seeds each."
 Hear = Callable[[int, int, str], None]
@@ -75,7 +75,8 @@ def report_page(zoo: Zoo, settings: Settings = Settings()) -> str:
 
 
 def report_values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
-    """All that the page shows."""
+    """All that the page shows: `manifest` (a Manifest), `where`, `overview`, `provenance` (see `overview`), `groups`
+    (see `grouped`), and sentences: `caveats`, `note` (which networks were left out), `too_few`, `skipped` (titles)."""
     table, cache = zoo.table(settings.where, TABLE_COLUMNS), Cache(settings.cache, zoo.store.manifest)
     values = {
         "manifest": zoo.store.manifest,
@@ -91,58 +92,63 @@ def report_values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
     if not table.num_rows:
         return values
     everyone = zoo.table(settings.where)
-    whole = Population(zoo=zoo, where=settings.where or "", table=everyone, permutations=settings.permutations)
+    whole = Selection(zoo=zoo, where=settings.where or "", table=everyone, permutations=settings.permutations)
     sample = draw(zoo, everyone, settings.where, settings.permutations)
     several, lone = comparable(sample)
     values["note"] = sample.note
-    classes = len(set(several.labels))
-    if classes < 2:
-        values |= {"too_few": TOO_FEW, "skipped": [one.title for one in METHODS if one.classes > 1]}
+    comparing = len(set(several.classes)) > 1
+    if not comparing:
+        values |= {"too_few": TOO_FEW, "skipped": [study.title for study in STUDIES if study.classes > 1]}
     elif lone:
         values["too_few"] = f"Left out of comparisons, having a single seed: {', '.join(lone)}."
-    used = [one for one in METHODS if classes > 1 or one.classes < 2]
-    by_scope = [(whole, "catalogue"), (sample, "sample"), (several, "classes")]
+    used = [study for study in STUDIES if comparing or study.classes < 2]
+    by_classes = [(whole, "catalogue"), (sample, "sample"), (several, "classes")]
     sections = []
-    for done, one in enumerate(used):
-        settings.hear(done, len(used), one.title)
-        people, scope = by_scope[min(one.classes, 2)]
-        kept = cache.value([one.key, people.where, settings.permutations], lambda: made(one, people).kept())  # noqa: B023
-        sections.append((scope if people is not sample else "sample", people, section_from(kept)))
+    for done, study in enumerate(used):
+        settings.hear(done, len(used), study.title)
+        selection, scope = by_classes[min(study.classes, 2)]
+        key = [study.key, selection.where, settings.permutations]
+        kept = cache.value(key, lambda: section_of(study, selection).kept())  # noqa: B023
+        sections.append((scope if selection is not sample else "sample", selection, section_from(kept)))
     settings.hear(len(used), len(used), "the page")
-    values["caveats"] = cache.value(["caveats", several.where], lambda: caveats(several if classes > 1 else sample))
+    values["caveats"] = cache.value(["caveats", several.where], lambda: caveats(several if comparing else sample))
     values["groups"] = grouped(sections, cache)
     return values
 
 
-def grouped(sections: list[tuple[str, Population, Section]], cache: Cache) -> list[dict[str, Any]]:
-    """Sections that follow each other and start from the same networks, with the lines that their calls start from."""
+def grouped(sections: list[tuple[str, Selection, Section]], cache: Cache) -> list[dict[str, Any]]:
+    """Sections that follow each other and start from the same networks, with the lines that their calls start from.
+
+    A group has `scope` (catalogue, sample or classes), `prelude` (Python) and `sections`.
+    """
     groups: list[dict[str, Any]] = []
-    for scope, people, section in sections:
+    for scope, selection, section in sections:
         if not groups or groups[-1]["scope"] != scope:
-            begin = cache.value(["prelude", scope, people.where], lambda: prelude(people, scope != "catalogue"))  # noqa: B023
+            begin = cache.value(["prelude", scope, selection.where], lambda: prelude(selection, scope != "catalogue"))  # noqa: B023
             groups.append({"scope": scope, "prelude": begin, "sections": []})
         groups[-1]["sections"].append(section)
     return groups
 
 
-def made(one: Method, people: Population) -> Section:
-    """The section; where the beginnings give the classes away, it may not sound like a finding."""
-    section = Section(key=one.key, title=one.title, intro=one.intro)
+def section_of(study: Study, selection: Selection) -> Section:
+    """The study as text; where the beginnings give the classes away, it may not sound like a finding."""
+    section = Section(key=study.key, title=study.title, intro=study.intro)
     try:
-        found = one.find(people)
+        section.code = "\n".join(filter(None, [study.opening(selection), study.snippet(selection)]))
+        result = study.compute(selection)
     except UsageError as error:
-        section.missing = sentence(str(error))
+        section.missing, section.code = sentence(str(error)), ""
         return section
-    section.verdict = found.verdict
-    if one.compares and people.starts.give_away:
-        fixed = names(people.starts.fixed)
+    section.verdict = study.words(result)
+    if study.compares and selection.starts.give_away:
+        fixed = names(selection.starts.fixed)
         section.verdict = [
             f"Not a finding: the initial weights of {fixed} do not vary with the seed, and name the class before any "
             "training. The numbers below cannot tell what was learnt from where it began."
         ]
-    section.head, section.rows, section.caption = found.head, found.rows, found.caption
-    section.control, section.note, section.code = found.control, found.note, found.code
-    section.picture = "" if found.figure is None else base.svg(found.figure).decode()
+    section.head, section.rows = study.table(result)
+    section.control, section.caption, section.note = study.notes(result, selection)
+    section.picture = svg(study.figure(result)).decode()
     return section
 
 

@@ -105,6 +105,11 @@ class CentreTest:
     null_R: np.ndarray  # `centres` with shuffled labels
     p: float
 
+    @property
+    def null_max(self) -> float:
+        """The most that shuffled labels gave."""
+        return float(self.null_R.max())
+
 
 def centre_test(
     weights_NP: np.ndarray, labels: Sequence[str], group_N: np.ndarray, permutations: int = PERMUTATIONS

@@ -18,7 +18,12 @@ class Map:
     """Scores on the first principal axes."""
 
     scores_ND: np.ndarray
-    explained_D: np.ndarray  # share of the total variance, 0 to 1
+    explained_D: np.ndarray  # share of the total variance, 0 to 1; empty of a map that explains none
+
+    @property
+    def explained(self) -> float:
+        """Share of the variance on all of its axes; NaN of a map that explains none."""
+        return float(self.explained_D.sum()) if len(self.explained_D) else float("nan")
 
 
 def pca(weights_NP: np.ndarray, directions: int = 2, seed: int = 0) -> Map:

@@ -17,11 +17,15 @@ from support.populations import RECIPES, SEEDS, planted, publish, recipe_of
 
 from analysis import open_zoo
 from analysis.cli import report as report_verb
+from analysis.methods.changes import Dose, DoseResponse
 from analysis.methods.families import Family, changed_pairs, dose_families
 from analysis.report import cache, page
-from analysis.report.page import METHODS, Settings, report_json, report_page, report_values, write_report
-from analysis.report.section import Section
-from analysis.report.sections import changes
+from analysis.report.page import STUDIES, Settings, report_json, report_page, report_values, write_report
+from analysis.report.snippet import run
+from analysis.report.studies.changes import dose_words
+from analysis.report.studies.training import StepsToStop
+from analysis.report.study import Section
+from analysis.statistics.auc import auc
 from protocol.cli.console import progress
 from protocol.errors import UsageError
 from protocol.recipes.layers import Flatten, Linear, Relu
@@ -153,6 +157,32 @@ def test_every_number_of_every_section_comes_from_the_call_beside_it(pages, zoo)
 
 
 @pytest.mark.slow
+class OfOneClass(StepsToStop):
+    def snippet(self, selection):
+        return super().snippet(selection) + "[:1]"
+
+
+def test_the_page_runs_the_very_call_that_it_shows(pages, monkeypatch):
+    path, values = pages["machines"]
+    whole = next(one for group in values["groups"] for one in group["sections"] if one.key == "steps")
+    monkeypatch.setattr(page, "STUDIES", (OfOneClass(),))
+    ((cut,),) = (group["sections"] for group in report_values(open_zoo(path), FEW)["groups"])
+    assert cut.code == whole.code + "[:1]" and cut.rows == whole.rows[:1] != whole.rows
+
+
+def test_a_snippet_sees_what_its_networks_give_and_nothing_that_it_does_not_name():
+    class Start:
+        seeds = (1, 2, 3)
+
+        @property
+        def weights_NP(self):
+            raise AssertionError("not asked for")
+
+    assert run("limit = 1\n[seed for seed in seeds if seed > limit]", Start()) == [2, 3]
+    with pytest.raises(ValueError, match="the last line"):
+        run("limit = 1", Start())
+
+
 def test_every_section_says_what_it_must_and_every_method_was_tried(pages):
     told: dict[str, Section] = {}
     for _, values in pages.values():
@@ -164,7 +194,7 @@ def test_every_section_says_what_it_must_and_every_method_was_tried(pages):
                     assert section.picture.startswith("<?xml") and section.rows and section.head
                     assert all(len(row) == len(section.head) for row in section.rows)
                     assert any(len(cell.numbers) == 3 for row in section.rows for cell in row), section.key
-    assert set(told) == {one.key for one in METHODS}
+    assert set(told) == {one.key for one in STUDIES}
 
 
 @pytest.mark.slow
@@ -186,7 +216,7 @@ def test_the_words_hold_no_number_that_the_table_lacks(pages, zoo):
 def test_json_has_every_number_of_the_page(pages):
     _, values = pages["machines"]
     text, told = html.unescape(page.rendered(values)), json.loads(report_json(values))
-    assert [one["key"] for one in told["sections"]] == [one.key for one in METHODS]
+    assert [one["key"] for one in told["sections"]] == [one.key for one in STUDIES]
     cells = [cell for one in told["sections"] for row in one["rows"] for cell in row]
     assert all(f">{cell['text']}</td>" in text for cell in cells)
     assert text.count("data:image/svg+xml;base64,") == sum(not one["missing"] for one in told["sections"])
@@ -194,9 +224,10 @@ def test_json_has_every_number_of_the_page(pages):
 
 def test_distances_that_are_all_alike_do_not_rise():
     family = Family(change="drop", base="parity", doses={"a": 0.1, "b": 0.2, "c": 0.3})
-    flat = ([None] * 3, float("nan"), 0.0)  # what a constant row gives
-    assert changes._dose_words(family, flat, flat).endswith("so no distance rises.")
-    told = changes._dose_words(family, ([None] * 3, 1.0, 0.04), flat)
+    row = Dose(label="a", dose=0.1, distance=0.0, low=0.0, high=0.0, auc=auc(np.zeros(2), np.array([0, 1])))
+    flat = DoseResponse([row] * 3, float("nan"), 1.0)  # what a constant row gives
+    assert dose_words(family, flat, flat).endswith("so no distance rises.")
+    told = dose_words(family, DoseResponse([row] * 3, 1.0, 0.04), flat)
     assert "rises with" in told and told.endswith("at step 0 no distance rises.") and "nan" not in told
 
 
@@ -229,8 +260,8 @@ def clusters(tmp_path_factory) -> Path:
 @pytest.fixture
 def short(monkeypatch) -> list[str]:
     """A page of four sections, for tests of what is around them."""
-    kept = tuple(one for one in METHODS if one.key in ("distances", "class", "modified", "steps"))
-    monkeypatch.setattr(page, "METHODS", kept)
+    kept = tuple(one for one in STUDIES if one.key in ("distances", "class", "modified", "steps"))
+    monkeypatch.setattr(page, "STUDIES", kept)
     return [one.key for one in kept]
 
 
@@ -249,7 +280,7 @@ def test_the_page_needs_no_network_repeats_itself_and_is_quick_the_second_time(c
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", text) and "<script" not in text
     assert "From raw weights: yes" in text and "first-zoo" in text and RECIPES[0].digest[:16] in text
     assert write_report(clusters, tmp_path / "again", Settings(permutations=300)).read_text() == text, "without a cache"
-    monkeypatch.setattr("analysis.report.page.made", lambda *_: pytest.fail("a section was made again"))
+    monkeypatch.setattr("analysis.report.page.section_of", lambda *_: pytest.fail("a section was made again"))
     monkeypatch.setattr("analysis.zoo.Zoo.initial_weights_of", lambda *_: pytest.fail("weights were read again"))
     assert Path(verb(clusters, "--out", tmp_path / "third").stdout.strip()).read_text() == text
 
@@ -280,19 +311,19 @@ def test_what_is_kept_goes_with_zoo_expression_settings_and_code(clusters, machi
 @pytest.mark.slow
 def test_ctrl_c_says_what_was_kept_and_the_next_run_goes_on(clusters, tmp_path, monkeypatch, short):
     monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
-    whole, made = page.made, []
+    whole, made = page.section_of, []
 
-    def interrupted(one, people):
+    def interrupted(study, selection):
         if len(made) == 3:
             raise KeyboardInterrupt
-        made.append(one.key)
-        return whole(one, people)
+        made.append(study.key)
+        return whole(study, selection)
 
-    monkeypatch.setattr(page, "made", interrupted)
+    monkeypatch.setattr(page, "section_of", interrupted)
     result = verb(clusters, "--out", tmp_path / "out")
     assert result.exit_code == 130 and not (tmp_path / "out").exists()
     assert "stopped: no page was written, 3 of 4 sections are kept" in result.stderr
-    monkeypatch.setattr(page, "made", lambda one, people: made.append(one.key) or whole(one, people))
+    monkeypatch.setattr(page, "section_of", lambda study, *rest: made.append(study.key) or whole(study, *rest))
     assert verb(clusters, "--out", tmp_path / "out").exit_code == 0
     assert made == short, "no section was made twice"
 
@@ -341,7 +372,7 @@ def test_initial_weights_that_name_the_class_are_detected_and_nothing_is_called_
     )
     for group in values["groups"]:
         for section in group["sections"]:
-            if not section.missing and next(one for one in METHODS if one.key == section.key).compares:
+            if not section.missing and next(study for study in STUDIES if study.key == section.key).compares:
                 assert len(section.verdict) == 1 and section.verdict[0].startswith("Not a finding"), section.key
     assert ": yes." not in page.rendered(values)
 
@@ -392,7 +423,7 @@ def test_small_zoos_still_give_a_clear_page(tmp_path, chosen, words):
 
 
 def test_mixed_shapes_and_many_networks_are_thinned_and_said(clusters, tmp_path, monkeypatch, short):
-    monkeypatch.setattr("analysis.report.population.SAMPLE_MAX", 20)
+    monkeypatch.setattr("analysis.report.selection.SAMPLE_MAX", 20)
     wide = recipe_of("wide", (Linear(width=6), Relu(), Linear(width=20)))
     networks = [planted(recipe, seed, 0.3) for recipe in RECIPES for seed in range(SEEDS)] + [planted(wide, 0, 0.0)]
     path = publish(tmp_path / "zoo", networks, [*RECIPES, wide])

@@ -10,8 +10,8 @@ import pytest
 from support.zoos import CAMPAIGN, EVIDENCE, network
 
 from analysis import open_zoo
+from analysis.report.caveats import UNTRAINED
 from analysis.report.page import Settings, rendered, report_values
-from analysis.report.population import UNTRAINED
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import decode_toml, hexdigest
 from protocol.engine.initial import initial_state

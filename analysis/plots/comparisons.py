@@ -1,18 +1,15 @@
-"""Pictures of the methods on populations; like `plots`, every function draws numbers that it is given."""
+"""Pictures of numbers with their intervals beside those of a control: dots, doses, and barriers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from analysis.methods.changes import Dose
-from analysis.methods.trajectories import Trajectories
-from analysis.plots.base import CLASSES_DRAWN_MAX, COLOURS, INK, REST, STYLE
-from analysis.statistics.classify import Accuracy
+from analysis.plots.style import COLOURS, INK, REST, STYLE
 from analysis.weights.similarity import Barrier
 
 Mark = tuple[float, float, float]  # a number and its interval; NaN: no interval
@@ -102,55 +99,3 @@ def draw_barrier(found: Barrier) -> Figure:
         axes.grid(True, lw=0.6)
         figure.legend(loc="outside lower center", ncols=2)
     return figure
-
-
-def draw_separating(found: dict[str, Trajectories], steps_S: np.ndarray, told: list[Accuracy]) -> Figure:
-    """Left: distance from the start by class. Right: how well the class is told at each step."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.4, 3.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for (name, path), colour in zip(list(found.items())[:CLASSES_DRAWN_MAX], COLOURS, strict=False):
-            moved_NS = np.linalg.norm(path.weights_NSP - path.weights_NSP[:, :1], axis=2)
-            left.plot(path.steps_S, np.median(moved_NS, axis=0), color=colour, lw=1.8, label=name)
-        left.set_ylabel("distance from the start")
-        lows, highs = [one.low for one in told], [one.high for one in told]
-        right.fill_between(steps_S, lows, highs, color=COLOURS[0], alpha=0.2, lw=0)
-        right.plot(steps_S, [one.accuracy for one in told], "o-", color=COLOURS[0], lw=1.8, ms=4)
-        right.axhline(told[0].chance, color=INK, lw=1, ls="--")
-        right.set_ylim(0, 1.02)
-        right.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0%}"))
-        right.set_ylabel("class told right")
-        for axes in (left, right):
-            axes.set_xscale("symlog", linthresh=max(1, int(steps_S[1]) if len(steps_S) > 1 else 1))
-            axes.set_xlim(left=0)
-            axes.set_xlabel("optimizer steps")
-            axes.grid(True, lw=0.6)
-        figure.legend(loc="outside lower center", ncols=5)
-    return figure
-
-
-def draw_paths(panels: dict[str, tuple[np.ndarray, list[str]]]) -> Figure:
-    """One panel a title: paths (N, S, 2) in the plane by class, from a ring to a dot."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.4, 4.3), layout="constrained")
-        for axes, (title, (places_NS2, labels)) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-        ):
-            _paths(axes, places_NS2, labels)
-            axes.set_title(title)
-            axes.set_xlabel("first component")
-            axes.set_ylabel("second component")
-            axes.grid(True, lw=0.6)
-        handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=5)
-    return figure
-
-
-def _paths(axes: Axes, places_NS2: np.ndarray, labels: list[str]) -> None:
-    drawn = sorted(set(labels))[:CLASSES_DRAWN_MAX]
-    for name, colour in zip(drawn, COLOURS, strict=False):
-        of_class = [path_S2 for path_S2, label in zip(places_NS2, labels, strict=True) if label == name]
-        for i, path_S2 in enumerate(of_class):
-            axes.plot(*path_S2.T, color=colour, lw=0.9, alpha=0.7, label=None if i else name)
-            axes.plot(*path_S2[0], "o", mfc="white", mec=colour, ms=4)
-            axes.plot(*path_S2[-1], "o", color=colour, ms=4)

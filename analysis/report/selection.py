@@ -1,30 +1,33 @@
-"""Which networks the page looks at, and what must be said about them before anything else.
+"""Which networks the page looks at, and the lines that select them.
 
 Axes: N networks, P parameters.
 """
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from analysis.methods import families
+from analysis.methods.trajectories import ClassPaths
+from analysis.report.snippet import run
 from analysis.statistics import splits
 from analysis.zoo import Zoo
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe, check_recipe
 
-UNTRAINED = "Warning: the untrained networks tell it too, so something other than training tells the classes apart."
 RATE = r',"rate":[^,}]*'  # of dropout, in the catalogue's JSON
+REPLAYED = 8  # networks a class that are trained again
+REPLAYED_CLASSES_MAX = 10
+REPLAY_WORK_MAX = 4e9  # parameters times steps of all replayed networks: about half a minute on one core
 SAMPLE_MAX = 2000  # networks in maps and classifiers: the largest kernel that two cores factor in seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Population:
+class Selection:
     """Networks of one architecture; their weights are read when they are first asked for."""
 
     zoo: Zoo
@@ -32,7 +35,6 @@ class Population:
     table: pa.Table
     permutations: int = 1000
     note: str = ""  # what was left out, in words; empty when nothing was
-    kept: dict[str, Any] = field(default_factory=dict, repr=False)  # what two sections need and is dear
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -45,7 +47,7 @@ class Population:
         return families.class_recipes(self.zoo, self.table)
 
     @cached_property
-    def labels(self) -> list[str]:
+    def classes(self) -> list[str]:
         return self.table["class"].to_pylist()
 
     @cached_property
@@ -72,11 +74,16 @@ class Population:
         return len(self.copies) - len(set(self.copies))
 
     @cached_property
+    def paths(self) -> ClassPaths:
+        """Some networks trained again: what two studies need and is dear. Raises UsageError, see `chosen_seeds`."""
+        return run(f"{paths_code(self)}\npaths", self)
+
+    @cached_property
     def starts(self) -> families.Starts:
-        return families.starts(self.initial_NP, self.labels, self.table["recipe"].to_pylist(), self.seeds)
+        return families.starts(self.initial_NP, self.classes, self.table["recipe"].to_pylist(), self.seeds)
 
 
-def draw(zoo: Zoo, table: pa.Table, where: str | None, permutations: int) -> Population:
+def draw(zoo: Zoo, table: pa.Table, where: str | None, permutations: int) -> Selection:
     """The networks of the most common architecture, thinned by seed so that classes keep their seeds in common.
 
     Dropout rates are no part of an architecture: trained networks do not drop.
@@ -99,32 +106,59 @@ def draw(zoo: Zoo, table: pa.Table, where: str | None, permutations: int) -> Pop
         chosen = chosen.filter(pa.array(chosen["seed"].to_numpy() % every == 0))
         conditions.append(f"seed % {every} = 0")
         notes.append(f"{chosen.num_rows:,} of them, those whose seed is a multiple of {every}")
-    return Population(
+    return Selection(
         zoo=zoo, where=" and ".join(conditions), table=chosen, permutations=permutations, note="; ".join(notes)
     )
 
 
-def comparable(people: Population) -> tuple[Population, list[str]]:
+def comparable(selection: Selection) -> tuple[Selection, list[str]]:
     """The networks of classes with two seeds at least, and the classes that were left out."""
-    label_N, seed_N = np.array(people.labels, str), people.table["seed"].to_numpy()
-    lone = [name for name in sorted(set(people.labels)) if len(np.unique(seed_N[label_N == name])) < 2]
+    label_N, seed_N = np.array(selection.classes, str), selection.table["seed"].to_numpy()
+    lone = [name for name in sorted(set(selection.classes)) if len(np.unique(seed_N[label_N == name])) < 2]
     if not lone:
-        return people, []
+        return selection, []
     left_out = f"class not in ({', '.join(map(literal, lone))})"
-    kept = people.table.filter(pa.array(~np.isin(label_N, lone)))
-    where = " and ".join(filter(None, [people.where, left_out]))
-    return replace(people, where=where, table=kept, kept={}), lone
+    kept = selection.table.filter(pa.array(~np.isin(label_N, lone)))
+    where = " and ".join(filter(None, [selection.where, left_out]))
+    return replace(selection, where=where, table=kept), lone
 
 
-def prelude(people: Population, weights: bool = True) -> str:
+def chosen_seeds(selection: Selection) -> dict[str, list[int]]:
+    """Class -> its first seeds, of the one recipe that is replayed. Raises UsageError: too much work, or unknown."""
+    digests, seeds = selection.table["recipe"].to_pylist(), selection.table["seed"].to_pylist()
+    found = {}
+    for name in sorted(selection.recipes)[:REPLAYED_CLASSES_MAX]:
+        own = selection.recipes[name].digest
+        found[name] = sorted(seed for seed, digest in zip(seeds, digests, strict=True) if digest == own)[:REPLAYED]
+    steps_N, class_N = selection.table["steps"].to_numpy(), np.array(selection.classes, str)
+    work = sum(steps_N[class_N == name].mean() * len(some) for name, some in found.items())
+    if min(len(some) for some in found.values()) < 2:
+        raise UsageError("A class has no recipe with two seeds, so there are no paths to compare.")
+    if not all(known(selection.recipes[name]) for name in found):
+        raise UsageError("This version does not know all of these tasks, so it cannot train their networks again.")
+    if work * selection.recipe.parameter_count > REPLAY_WORK_MAX:
+        raise UsageError(
+            "Training these networks again takes more than a page should: see analysis.methods.trajectories.replay."
+        )
+    return found
+
+
+def paths_code(selection: Selection) -> str:
+    """The lines that train the networks of `chosen_seeds` again and call them `paths`. Raises UsageError."""
+    return f"""from analysis.methods.trajectories import class_paths
+from analysis.methods.families import class_recipes
+paths = class_paths(class_recipes(zoo, table), {chosen_seeds(selection)!r}, shelf=zoo.store.shelf)"""
+
+
+def prelude(selection: Selection, weights: bool = True) -> str:
     """What every call on the page starts from; `weights` as well as the table."""
     if not weights:
-        return f"where = {people.where or None!r}\ntable = zoo.table(where)"
-    tied = [] if not people.copied else ["seeds = groups(seeds, copies(recipe, weights_NP)).tolist()"]
+        return f"where = {selection.where or None!r}\ntable = zoo.table(where)"
+    tied = [] if not selection.copied else ["seeds = groups(seeds, copies(recipe, weights_NP)).tolist()"]
     imports = ["from analysis.statistics.splits import copies, groups"] if tied else []
     lines = [
         *imports,
-        f"where = {people.where or None!r}",
+        f"where = {selection.where or None!r}",
         "table = zoo.table(where)",
         'recipe = zoo.recipe(table["recipe"][0].as_py())',
         "weights_NP, initial_NP = zoo.weights(where), zoo.initial_weights(where)",
@@ -132,57 +166,6 @@ def prelude(people: Population, weights: bool = True) -> str:
         *tied,
     ]
     return "\n".join(lines)
-
-
-def caveats(people: Population) -> list[str]:
-    """What a reader must know of these networks' beginnings before believing a comparison, a sentence each."""
-    found, start = [], people.starts
-    varied = {name: recipe.vary for name, recipe in people.recipes.items()}
-    if start.one:
-        found.append(
-            "All networks begin from the very same weights, so the control on initial weights has nothing to tell "
-            "classes apart by: it shows nothing."
-        )
-    elif start.fixed:
-        found.append(
-            f"The seed does not decide the initial weights of {names(start.fixed)}: all networks of "
-            "such a class begin from the same weights, which differ from those of other classes and name the class "
-            "before any training. The control on initial weights is void here, so no comparison of classes below is a "
-            "finding."
-        )
-    if ordered := sorted(name for name, vary in varied.items() if "order" not in vary):
-        found.append(
-            f"All networks of {names(ordered)} see their batches in one order, which differs from that of other "
-            "classes: what tells such a class apart may be this order and not its data."
-        )
-    kinds = {name: recipe.network.init for name, recipe in people.recipes.items()}
-    if len(set(kinds.values())) > 1:
-        odd = sorted(name for name in kinds if list(kinds.values()).count(kinds[name]) * 2 <= len(kinds))
-        found.append(
-            f"Not all classes draw their initial weights alike ({', '.join(sorted(set(kinds.values())))}): "
-            f"{names(odd)} may be told by the kind of beginning, which the control on initial weights then shows."
-        )
-    if people.copied:
-        found.append(
-            f"{people.copied:,} networks are copies of others, up to the numbering of their hidden units. Copies are "
-            "kept in one fold, so no classifier meets one of them in both training and testing."
-        )
-    return found
-
-
-def names(classes: list[str], most: int = 6) -> str:
-    listed = ", ".join(classes[:most]) + (f" and {len(classes) - most} more" if len(classes) > most else "")
-    return f"class {listed}" if len(classes) == 1 else f"classes {listed}"
-
-
-def shared_starts(people: Population) -> str:
-    """For comparisons of an original with a modified class: do networks of one seed begin alike?"""
-    if people.starts.shared_by_seed:
-        return "Networks of one seed begin from the same weights in all classes."
-    return (
-        "Networks of one seed do not share their initial weights across classes, since every random stream is keyed by "
-        "the whole recipe's digest: what is seen here is seen in spite of different beginnings."
-    )
 
 
 def known(recipe: Recipe) -> bool:

@@ -1,20 +1,25 @@
-"""What a section of the page is, and how its numbers are written.
+"""What a study is, and how its numbers are written.
 
-A method is a function from a Population to Findings, with a title and a question (`method`); the page shows each as
-sentence, picture, numbers with intervals, control, and the call that gives the numbers again. A method that cannot be
-used raises UsageError: the page then says why, in that sentence.
+A study asks one question: `compute` runs the call that the page shows and gives a result that is never changed again;
+`words`, `table` and `figure` each make one thing of that result. A study that cannot be made of some networks raises
+UsageError: the page then says why, in that sentence.
 """
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
+
+from analysis.report.snippet import run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from analysis.report.population import Population
+    from analysis.report.selection import Selection
+
+Result = TypeVar("Result")
 
 
 class Cell(NamedTuple):
@@ -24,35 +29,65 @@ class Cell(NamedTuple):
     numbers: tuple[float, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
-class Findings:
-    """What a method says of a population."""
+class Table(NamedTuple):
+    """Names of the columns, and a row of as many cells each."""
 
-    verdict: list[str]  # sentences, a paragraph each
     head: list[str]
     rows: list[list[Cell]]
-    figure: "Figure | None"
-    caption: str = ""
+
+
+class Notes(NamedTuple):
+    """What stands around a table."""
+
     control: str  # what could have fooled the method, and where the table shows that it did not
-    note: str = ""  # how it was done
-    code: str  # gives every number again
+    caption: str = ""  # of the figure
+    method: str = ""  # how it was done
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
+class Study(ABC, Generic[Result]):
     """One question to the weights."""
 
-    key: str
-    title: str
-    intro: str
-    classes: int  # how many it needs, each with two seeds at least
-    compares: bool  # does it tell classes apart, so that initial weights may give them away?
-    find: "Callable[[Population], Findings]"
+    key: ClassVar[str]
+    title: ClassVar[str]
+    intro: ClassVar[str]
+    classes: ClassVar[int] = 1  # how many it needs, each with two seeds at least
+    compares: ClassVar[bool] = False  # does it tell classes apart, so that initial weights may give them away?
+
+    @abstractmethod
+    def snippet(self, selection: "Selection") -> str:
+        """The call, as text: Python over the names of `selection.prelude`, its last line being the result.
+
+        Raises UsageError: this cannot be asked of these networks, for the reason given.
+        """
+
+    def opening(self, selection: "Selection") -> str:
+        """Text before the snippet that defines a name which is dear, and which the selection therefore keeps."""
+        return ""
+
+    def compute(self, selection: "Selection") -> Result:
+        """Run the snippet. Raises UsageError: too few networks of a kind, or layers that a method does not know."""
+        return run(self.snippet(selection), selection)
+
+    @abstractmethod
+    def words(self, result: Result) -> list[str]:
+        """The answer in sentences, a paragraph each; they may not claim more than the intervals carry."""
+
+    @abstractmethod
+    def table(self, result: Result) -> Table:
+        """Every number with its interval, beside those of the control."""
+
+    @abstractmethod
+    def figure(self, result: Result) -> "Figure":
+        """The same as a picture."""
+
+    @abstractmethod
+    def notes(self, result: Result, selection: "Selection") -> Notes:
+        """Control, caption, and how it was done."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Section:
-    """A method's findings as text; what is kept in the cache and shown by report.html. `missing` says why not."""
+    """A study as text; what is kept in the cache and shown by report.html. `missing` says why not."""
 
     key: str
     title: str
@@ -85,15 +120,8 @@ def section_from(value: Mapping[str, Any]) -> Section:
     return Section(**{**value, "rows": rows})
 
 
-def method(
-    key: str, title: str, intro: str, classes: int = 1, compares: bool = False
-) -> "Callable[[Callable[[Population], Findings]], Method]":
-    """Make a Method of a function."""
-    return lambda find: Method(key=key, title=title, intro=intro, classes=classes, compares=compares, find=find)
-
-
-def words(text: str) -> Cell:
-    return Cell(text)
+def text(value: str) -> Cell:
+    return Cell(value)
 
 
 def number(value: float, digits: int = 3) -> Cell:
@@ -117,12 +145,9 @@ def span(value: float, low: float, high: float, form: str = ".3f") -> Cell:
     return Cell(f"{value:{form}} ({low:{form}} to {high:{form}})", (float(value), float(low), float(high)))
 
 
-def middle(values: np.ndarray, form: str) -> Cell:
-    """From the 5% to the 95% quantile."""
-    if not len(values):
-        return Cell("–")
-    low, high = np.quantile(values, (0.05, 0.95))
-    return Cell(f"{low:{form}} to {high:{form}}", (float(low), float(high)))
+def reach(low: float, high: float, form: str) -> Cell:
+    """From one number to another."""
+    return Cell("–") if np.isnan([low, high]).any() else Cell(f"{low:{form}} to {high:{form}}", (low, high))
 
 
 def small(p: float) -> Cell:

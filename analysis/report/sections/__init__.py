@@ -1,1 +1,0 @@
-"""The report's questions, one theme a file, in the page's order: `training`, `classes`, `maps`, `changes`, `paths`."""

@@ -1,0 +1,1 @@
+"""The fifteen studies of the page, one theme a file: `maps`, `classes`, `changes`, `training`, `paths`."""
