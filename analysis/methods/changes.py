@@ -48,7 +48,7 @@ def pair_separations(
     initial_NF: np.ndarray,
     loss_N: np.ndarray,
     labels: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     pairs: Sequence[tuple[str, str]],
     shuffles: int = 1000,
 ) -> list[PairSeparation]:
@@ -79,7 +79,7 @@ def modification_pairs(labels: Sequence[str]) -> list[tuple[str, str]]:
 def separation(
     features_NF: np.ndarray,
     labels: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     first: str,
     second: str,
     initial_NF: np.ndarray | None = None,
@@ -166,7 +166,7 @@ class DoseResponse(NamedTuple):
 def dose_response(
     features_NF: np.ndarray,
     labels: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     doses: dict[str, float],
     base: str,
     bootstraps: int = 200,

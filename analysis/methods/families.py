@@ -115,7 +115,9 @@ class Starts:
         return bool(self.fixed) and not self.one
 
 
-def starts(initial_NP: np.ndarray, labels: Sequence[str], recipes: Sequence[str], seeds: Sequence[int]) -> Starts:
+def starts(
+    initial_NP: np.ndarray, labels: Sequence[str], recipes: Sequence[str], seeds: Sequence[int] | np.ndarray
+) -> Starts:
     """Compare initial weights within recipes, within seeds, and over all. `recipes` are digests, one a network."""
     same_N = np.array(same_rows(initial_NP), int)
     label_N, recipe_N, seed_N = np.array(labels, str), np.array(recipes, str), np.asarray(seeds)
@@ -137,7 +139,7 @@ def trojan_rows(
     weights_NP: np.ndarray,
     initial_NP: np.ndarray | None,
     labels: Sequence[str] | np.ndarray,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     clean: str,
     poisoned: str,
 ) -> dict[str, Auc]:
@@ -178,7 +180,7 @@ def trojan_columns(
     weights_NP: np.ndarray,
     initial_NP: np.ndarray,
     labels: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     clean: str,
     poisoned: Sequence[str],
     seed: int = 0,

@@ -36,7 +36,11 @@ class Grouped:
 
 
 def grouped(
-    recipe: Recipe, weights_NP: np.ndarray, labels: Sequence[str], seeds: Sequence[int], permutations: int = 1000
+    recipe: Recipe,
+    weights_NP: np.ndarray,
+    labels: Sequence[str],
+    seeds: Sequence[int] | np.ndarray,
+    permutations: int = 1000,
 ) -> dict[str, Grouped]:
     """Method -> answer. Raises UsageError with fewer than two classes or too few networks of them.
 

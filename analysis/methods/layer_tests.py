@@ -56,7 +56,7 @@ def layer_features(recipe: Recipe, weights_NP: np.ndarray) -> dict[str, np.ndarr
 def tested_layers(
     features: dict[str, np.ndarray],
     labels: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> dict[str, Tested]:
@@ -91,7 +91,7 @@ def tested_layers(
     }
 
 
-def split_by_seed(seeds: Sequence[int], seed: int = 0, train: float = 0.6) -> np.ndarray:
+def split_by_seed(seeds: Sequence[int] | np.ndarray, seed: int = 0, train: float = 0.6) -> np.ndarray:
     """(N,) bool, true for training: all networks of a seed are on one side, whatever their class."""
     seed_N = np.asarray(seeds)
     unique = np.random.default_rng(seed).permutation(np.unique(seed_N))

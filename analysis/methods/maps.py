@@ -99,7 +99,11 @@ class ClassMap:
 
 
 def class_maps(
-    recipe: Recipe, weights_NP: np.ndarray, labels: Sequence[str], seeds: Sequence[int], permutations: int = 1000
+    recipe: Recipe,
+    weights_NP: np.ndarray,
+    labels: Sequence[str],
+    seeds: Sequence[int] | np.ndarray,
+    permutations: int = 1000,
 ) -> dict[str, ClassMap]:
     """Name -> map, for every map of `network_maps`. Raises UsageError with a single network."""
     group_N = groups(seeds)

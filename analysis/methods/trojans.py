@@ -104,7 +104,7 @@ def trojan_table(
     recipe: Recipe,
     weights_NP: np.ndarray,
     trojan_N: np.ndarray,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | np.ndarray,
     initial_NP: np.ndarray | None = None,
     grid: Sequence[Steps] = GRID,
     seed: int = 0,
