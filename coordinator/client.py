@@ -17,11 +17,11 @@ from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import CHUNK_BYTES, GRPC_OPTIONS, refusal, to_wire
 from protocol.trust.envelope import Envelope, Message, seal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import ControlCampaign, SeedCampaign, UploadData
+from protocol.trust.messages import CampaignAction, CampaignState, ControlCampaign, SeedCampaign, UploadData
 
 CALL_SECONDS = 15.0
 DATA_SECONDS = 300.0  # the coordinator cuts a transfer off then
-STATES_SETTLED = ("complete", "cancelled")
+STATES_SETTLED = (CampaignState.COMPLETE, CampaignState.CANCELLED)
 
 
 class Organizer:
@@ -60,7 +60,9 @@ class Organizer:
             names = ", ".join(f"{c.name} ({c.digest[:8]})" for c in matching or campaigns) or "none"
             raise UsageError(f"{which!r}: {'more than one' if matching else 'no'} such campaign; there are: {names}")
         digest = matching[0].digest
-        state = self._call(self.stub.ControlCampaign, ControlCampaign(campaign=digest, action=action)).state
+        state = self._call(
+            self.stub.ControlCampaign, ControlCampaign(campaign=digest, action=CampaignAction(action))
+        ).state
         return matching[0].name, state
 
     def _call(self, method: Any, message: Message) -> pb.CampaignReply:

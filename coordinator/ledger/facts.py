@@ -11,7 +11,7 @@ from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.settle import Bundle, FalseAccusation
 from protocol.recipes.campaign import Assignment
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import Result
+from protocol.trust.messages import CampaignState, Result
 
 COLUMNS = (
     results.c.digest,
@@ -98,7 +98,7 @@ def read_bundle(connection: Connection, campaign: str, assignment: Assignment, a
         registered=frozenset(connection.execute(have).scalars()),
         admitted=row.admitted,
         assignments=assignments,
-        campaign_state=row.state,
+        campaign_state=CampaignState(row.state),
     )
 
 

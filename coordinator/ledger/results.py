@@ -20,7 +20,7 @@ from coordinator.policy.receive import Received, ReceiveFacts, Reception, Stored
 from protocol.errors import Refused
 from protocol.recipes.campaign import Policy
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import Receipt, Result
+from protocol.trust.messages import CampaignAction, CampaignState, Receipt, Result
 
 
 class Reply(NamedTuple):
@@ -38,17 +38,19 @@ def add_campaign(connection: Connection, digest: str, exact: bytes, manifest: by
     if connection.execute(select(campaigns.c.digest).where(campaigns.c.digest == digest)).first():
         return False
     connection.execute(
-        insert(campaigns).values(digest=digest, exact=exact, manifest=manifest, state="running", seeded_at=now)
+        insert(campaigns).values(
+            digest=digest, exact=exact, manifest=manifest, state=CampaignState.RUNNING, seeded_at=now
+        )
     )
     return True
 
 
-def control_campaign(connection: Connection, digest: str, action: str) -> str:
+def control_campaign(connection: Connection, digest: str, action: CampaignAction) -> CampaignState:
     """The new state. Raises Refused."""
     state = connection.execute(select(campaigns.c.state).where(campaigns.c.digest == digest)).scalar()
     if state is None:
         raise Refused("unknown-campaign", digest)
-    after = control(state, action)
+    after = control(CampaignState(state), action)
     connection.execute(update(campaigns).where(campaigns.c.digest == digest).values(state=after))
     return after
 

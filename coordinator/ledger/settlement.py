@@ -16,6 +16,7 @@ from coordinator.policy.settle import Admit, Outcome, Settlement, settle
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign
 from protocol.trust.envelope import Message
+from protocol.trust.messages import CampaignState
 
 Sign = Callable[[Message], bytes]  # a message -> our signed envelope's bytes
 REFUSAL_ROWS_MAX = 10_000  # fresh identities cost nothing; beyond this they share one row a reason
@@ -88,7 +89,7 @@ def _store_admit(connection: Connection, admit: Admit, digest: bytes) -> None:
         connection.execute(insert(networks), rows)
     changes: dict = {"admitted": campaigns.c.admitted + 1}
     if admit.completes:
-        changes["state"] = "complete"
+        changes["state"] = CampaignState.COMPLETE
     connection.execute(update(campaigns).where(campaigns.c.digest == admit.campaign).values(changes))
 
 

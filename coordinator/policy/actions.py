@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from protocol.trust.messages import Part
+
 
 class NewsKind(enum.StrEnum):
     """What a line of the log is about, in the words that a person reads."""
@@ -44,7 +46,7 @@ class DeleteBlobs:
     """Nobody needs these parts of a result any more: all of them, when none is named."""
 
     result: bytes
-    parts: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from coordinator.policy.facts import HostRecord, StoredResult
 from coordinator.policy.phases import HELD, LIVE, MAY_RETURN, Event, Phase
 from coordinator.policy.settle import Settlement, equivocate, settle
 from protocol.recipes.campaign import Policy
-from protocol.trust.messages import Admission, Receipt
+from protocol.trust.messages import Admission, AdmissionOutcome, Receipt
 
 PENDING_PER_HOST_MAX = 64  # unsettled results of one host; a heartbeat cannot name more
 
@@ -115,7 +115,7 @@ def _may_return(result: StoredResult) -> bool:
 
 
 def _duplicate(facts: ReceiveFacts, reason: str) -> Reception:
-    reply = Admission(result=facts.result.digest, outcome="duplicate", reason=reason, credit=0)
+    reply = Admission(result=facts.result.digest, outcome=AdmissionOutcome.DUPLICATE, reason=reason, credit=0)
     return Reception(
         what=Received.DUPLICATE,
         settlement=Settlement(worker=facts.worker),

@@ -11,7 +11,7 @@ from coordinator.policy.actions import Action, DeleteBlobs, News, NewsKind, Repo
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import FAULTS, PROVEN_FRAUD, Event, Phase, next_phase
 from protocol.recipes.campaign import Policy
-from protocol.trust.messages import Admission
+from protocol.trust.messages import Admission, AdmissionOutcome, CampaignState, Part
 
 REASON_CHARS_MAX = 300  # what an Admission may carry
 
@@ -25,7 +25,7 @@ class Bundle:
     registered: frozenset[int]  # seeds of this recipe that another campaign has brought in already
     admitted: int  # the campaign's admitted assignments before this one
     assignments: int  # of the whole campaign
-    campaign_state: str
+    campaign_state: CampaignState
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,9 @@ class Outcome:
     def admission(self) -> Admission:
         """What the organizer signs and the worker is told."""
         reason = self.reason[:REASON_CHARS_MAX]
-        return Admission(result=self.result.digest, outcome=self.phase.value, reason=reason, credit=self.credit)
+        return Admission(
+            result=self.result.digest, outcome=AdmissionOutcome(self.phase), reason=reason, credit=self.credit
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ def _follows(outcome: Outcome) -> tuple[Action, ...]:
     if outcome.phase is Phase.VOID:
         actions.append(DeleteBlobs(result.digest))
     elif outcome.phase is Phase.ADMITTED:
-        actions.append(DeleteBlobs(result.digest, ("states",)))
+        actions.append(DeleteBlobs(result.digest, (Part.STATES,)))
     admitted = outcome.phase is Phase.ADMITTED
     news = News(
         kind=NewsKind.ADMITTED if admitted else NewsKind.REJECTED,
@@ -190,7 +192,7 @@ def _rejection(outcome: Outcome) -> str:
 
 def _admit(outcome: Outcome, worker: HostRecord, bundle: Bundle) -> Settlement:
     result = outcome.result
-    completes = bundle.admitted + 1 == bundle.assignments and bundle.campaign_state != "complete"
+    completes = bundle.admitted + 1 == bundle.assignments and bundle.campaign_state != CampaignState.COMPLETE
     admit = Admit(
         host=result.worker,
         credit=outcome.credit,

@@ -14,7 +14,9 @@ from coordinator.checking.cases import CampaignBook
 from coordinator.ledger.database import Ledger, LedgerUnavailable
 from coordinator.ledger.tables import hosts
 from coordinator.policy.actions import News
+from coordinator.policy.campaigns import OVER
 from coordinator.server.status import CampaignStatus, Status
+from protocol.trust.messages import CampaignState
 
 
 class Console:
@@ -96,11 +98,11 @@ class Console:
 
     def summary(self, status: Status) -> None:
         for campaign in status.campaigns:
-            if campaign.state in ("complete", "cancelled") and campaign.digest not in self._bars:
+            if campaign.state in OVER and campaign.digest not in self._bars:
                 continue
             note = note_of(campaign, status)
             if self._progress is None:
-                if campaign.state == "running":
+                if campaign.state == CampaignState.RUNNING:
                     done = f"{campaign.networks_admitted}/{campaign.networks} networks"
                     self.say(f"{time.strftime('%H:%M:%S')} [{campaign.name}] {done}, {note}")
                 continue
@@ -121,7 +123,7 @@ def note_of(campaign: CampaignStatus, status: Status) -> str:
     parts = [f"{present} host{'s' if present != 1 else ''}"]
     counts = {"committed": campaign.committed, "checking": campaign.checking, "rejected": campaign.rejected}
     parts += [f"{number} {name}" for name, number in counts.items() if number]
-    if campaign.state != "running":
+    if campaign.state != CampaignState.RUNNING:
         parts.append(campaign.state)
     if campaign.eta_seconds is not None:
         parts.append(f"{duration(campaign.eta_seconds)} left")

@@ -14,6 +14,7 @@ from coordinator.ledger.database import Ledger, get_meta
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import campaigns, hosts, refusals, results
 from coordinator.policy.phases import LIVE, Phase
+from protocol.trust.messages import CampaignState
 
 HOSTS_MAX = 1000  # in one status; those seen last
 REFUSALS_MAX = 1000
@@ -117,7 +118,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) 
     admitted, live = count.get(Phase.ADMITTED, 0), sum(count.get(phase, 0) for phase in LIVE)
     total = len(campaign.assignments)
     published = _published(connection, row.digest)
-    whole = row.state != "complete" or published == campaign.network_count
+    whole = row.state != CampaignState.COMPLETE or published == campaign.network_count
     return CampaignStatus(
         digest=row.digest,
         name=campaign.name,
@@ -133,7 +134,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) 
         networks_admitted=networks.get(Phase.ADMITTED, 0),
         networks_published=published,
         networks_by_class=_by_class(connection, book, row.digest),
-        eta_seconds=_eta(connection, row.digest, total - admitted, now) if row.state == "running" else None,
+        eta_seconds=_eta(connection, row.digest, total - admitted, now) if row.state == CampaignState.RUNNING else None,
     )
 
 

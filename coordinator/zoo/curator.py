@@ -25,6 +25,7 @@ from protocol.errors import Refused, UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.evidence import Evidence, verify_evidence
+from protocol.trust.messages import CampaignState, Part
 from protocol.zoo.store import NetworkRow, Store, latest_manifest, network_id
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Curator:
                 .where(results.c.published == 1)
             )
             lost = {row.result for row in rows if network_id(row.recipe, row.seed) not in have}
-        missing = [digest for digest in lost if not self.stores.blobs.has(digest, "weights")]
+        missing = [digest for digest in lost if not self.stores.blobs.has(digest, Part.WEIGHTS)]
         if missing:
             log.error("%s: %d published bundles are not in this zoo any more; put it back", self.path, len(missing))
         to_publish = sorted(lost - set(missing))
@@ -108,7 +109,9 @@ class Curator:
         )
         with self.stores.ledger.read() as connection:
             rows = connection.execute(admitted).all()
-        return [AdmittedBundle(r.digest, r.state == "complete") for r in rows if r.digest not in self._unusable]
+        return [
+            AdmittedBundle(r.digest, r.state == CampaignState.COMPLETE) for r in rows if r.digest not in self._unusable
+        ]
 
     def _publish(self, digests: tuple[bytes, ...]) -> int:
         rows: list[tuple[NetworkRow, np.ndarray]] = []

@@ -12,7 +12,7 @@ from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import GRPC_OPTIONS, chunks, collect, from_wire, refusal, to_wire
 from protocol.trust.envelope import Envelope, Message, seal, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, Answer, Heartbeat, Inbox, Receipt, Upload
+from protocol.trust.messages import Admission, Answer, Heartbeat, Inbox, Part, Receipt, Upload
 
 CALL_SECONDS = 15.0
 BLOB_SECONDS = 120.0
@@ -88,7 +88,7 @@ class Client:
         self._call(self.stub.SubmitAnswer, to_wire(self._seal(answer)))
 
     def put(self, result: bytes, part: str, data: bytes) -> None:
-        upload = self._seal(Upload(result=result, part=part, size=len(data)))
+        upload = self._seal(Upload(result=result, part=Part(part), size=len(data)))
         self._call(self.stub.PutBlob, chunks(data, upload), BLOB_SECONDS)
 
     def get(self, result: bytes, part: str, slot: int, size: int) -> bytes:

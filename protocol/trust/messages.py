@@ -2,6 +2,7 @@
 (receipts), chance (the beacon, the draw) and outcomes. Parse with `envelope.unseal`, never by hand.
 """
 
+import enum
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -15,6 +16,36 @@ Host = Annotated[str, Meta(min_length=52, max_length=52)]
 Index = Annotated[int, Meta(ge=0, lt=2**31)]
 Text = Annotated[str, Meta(max_length=300)]
 Label = Annotated[str, Meta(max_length=64)]
+
+
+class CampaignState(enum.StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    COMPLETE = "complete"  # all its assignments are admitted
+
+
+class CampaignAction(enum.StrEnum):
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+class Part(enum.StrEnum):
+    """What a worker uploads of a result, each part as one blob."""
+
+    TRACE = "trace"  # all leaves of all networks
+    WEIGHTS = "weights"  # the final parameters
+    STATES = "states"  # the start states that the challenge asks for
+
+
+class AdmissionOutcome(enum.StrEnum):
+    """What became of a result."""
+
+    ADMITTED = "admitted"
+    VOID = "void"
+    INVALID = "convicted"
+    DUPLICATE = "duplicate"  # somebody else's is there already
 
 
 class SeedCampaign(Message, frozen=True, kw_only=True):
@@ -38,7 +69,7 @@ class ControlCampaign(Message, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "control-campaign"
     campaign: Hex
-    action: Annotated[str, Meta(pattern="^(pause|resume|cancel)$")]
+    action: CampaignAction
 
 
 class CampaignManifest(Message, frozen=True, kw_only=True):
@@ -128,7 +159,7 @@ class Admission(Message, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "admission"
     result: Digest
-    outcome: Annotated[str, Meta(pattern="^(admitted|void|convicted|duplicate)$")]
+    outcome: AdmissionOutcome
     reason: Text
     credit: Annotated[int, Meta(ge=0)]  # network-segments
 
@@ -138,7 +169,7 @@ class Upload(Message, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "upload"
     result: Digest
-    part: Annotated[str, Meta(pattern="^(trace|weights|states)$")]
+    part: Part
     size: Annotated[int, Meta(ge=0, le=1 << 31)]
 
 

@@ -9,7 +9,7 @@ from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import FAULTS, LIVE, PROVEN_FRAUD, TRANSITIONS, Event, Phase
 from coordinator.policy.settle import Bundle, FalseAccusation, ban, deserves_ban, settle
 from protocol.recipes.campaign import Policy
-from protocol.trust.messages import Admission
+from protocol.trust.messages import Admission, CampaignState
 
 POLICY = Policy(faults_before_ban=3)
 RESULT = StoredResult(
@@ -17,7 +17,12 @@ RESULT = StoredResult(
 )
 ALICE = HostRecord(host="alice", unsettled=(RESULT,))
 BUNDLE = Bundle(
-    recipe="recipe", seeds=(6, 7), registered=frozenset(), admitted=0, assignments=4, campaign_state="running"
+    recipe="recipe",
+    seeds=(6, 7),
+    registered=frozenset(),
+    admitted=0,
+    assignments=4,
+    campaign_state=CampaignState.RUNNING,
 )
 
 
@@ -50,7 +55,7 @@ def test_the_last_admission_completes_the_campaign_once():
     settlement = settle(RESULT, Event.AGREED, "", ALICE, POLICY, bundle=last)
     assert settlement.admit is not None and settlement.admit.completes
     assert kinds(settlement) == [NewsKind.ADMITTED, NewsKind.COMPLETE]
-    again = settle(RESULT, Event.AGREED, "", ALICE, POLICY, bundle=replace(last, campaign_state="complete"))
+    again = settle(RESULT, Event.AGREED, "", ALICE, POLICY, bundle=replace(last, campaign_state=CampaignState.COMPLETE))
     assert again.admit is not None and not again.admit.completes and kinds(again) == [NewsKind.ADMITTED]
 
 
