@@ -1,6 +1,7 @@
 """Whatever hosts hand in, in whatever order: the ledger stores exactly what the policy decided, and its sums hold."""
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -137,4 +138,4 @@ class Organizer(RuleBasedStateMachine):
 
 
 Organizer.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
-test_the_ledger_and_the_policy_agree = Organizer.TestCase
+test_the_ledger_and_the_policy_agree = pytest.mark.slow(Organizer.TestCase)
