@@ -16,7 +16,7 @@ from protocol.recipes.recipe import Recipe
 from simulation.engine import Truth
 
 
-class Kind(str, enum.Enum):
+class Kind(enum.StrEnum):
     """What is wrong with a host; honest hosts have none of it."""
 
     LAZY = "lazy"  # trains nothing but the last segment, from an invented state
