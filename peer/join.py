@@ -190,16 +190,14 @@ def find_coordinator(
 
 
 def start_node(home: Home, cache: JoinCache, options: JoinOptions, view: View) -> "SwarmNode":
+    from protocol.swarm.addresses import NodeOptions
     from protocol.swarm.node import SwarmNode  # takes seconds to import: hivemind brings torch
 
     view.say("joining the swarm's DHT ...")
     node = SwarmNode(
         home.identity_path,
+        NodeOptions(bootstrap=cache.bootstrap, known=cache.peers, listen=options.listen, port=options.port),
         organizer=cache.organizer,
-        bootstrap=cache.bootstrap,
-        known=cache.peers,
-        listen=options.listen,
-        port=options.port,
         on_progress=view.say,
         log_path=home.path / "swarm.log",
     ).start()

@@ -189,6 +189,7 @@ def refuse_taken(listen: str, name: str, port: int) -> None:
 
 
 def _node(path: Path, ip: str, port: int, announce: str | None):
+    from protocol.swarm.addresses import NodeOptions
     from protocol.swarm.node import SwarmNode
 
     if not _bindable(ip, port):
@@ -200,7 +201,8 @@ def _node(path: Path, ip: str, port: int, announce: str | None):
         except ValueError:
             kind = "dns"
         shown = [f"/{kind}/{announce}/tcp/{port}"]
-    node = SwarmNode(path / "identity", listen=ip, port=port, announce=shown, log_path=path / "swarm.log")
+    options = NodeOptions(listen=ip, port=port, announce=shown)
+    node = SwarmNode(path / "identity", options, log_path=path / "swarm.log")
     return node.start(), port
 
 

@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from protocol.errors import Refused, UsageError
@@ -15,15 +15,15 @@ EXAMPLE = "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW..."
 ADDRESS = re.compile(r"(/(?:ip4|ip6|dns|dns4|dns6)/[^/,\s]+/(?:tcp/\d+|udp/\d+/quic(?:-v1)?))/p2p/(\w+)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
     """How a node listens and whom it knows. Raises UsageError for what is not an address."""
 
-    bootstrap: tuple[str, ...] = ()  # multiaddresses with /p2p/PeerID
-    known: tuple[str, ...] = ()  # peers of last time, tried beside the bootstrap addresses
+    bootstrap: Sequence[str] = ()  # multiaddresses with /p2p/PeerID
+    known: Sequence[str] = ()  # peers of last time, tried beside the bootstrap addresses
     listen: str = "127.0.0.1"  # 0.0.0.0 for the world
     port: int = 0  # 0: any
-    announce: tuple[str, ...] = ()  # multiaddresses for others, without /p2p
+    announce: Sequence[str] = ()  # multiaddresses for others, without /p2p
     client_mode: bool = False  # keep nothing for others, be in nobody's routing table
     keepalive_seconds: float = 15.0
 

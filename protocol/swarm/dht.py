@@ -18,6 +18,7 @@ import msgspec
 
 from protocol.swarm.addresses import NodeOptions, check_port_free, peer_of
 from protocol.swarm.claimer import Put
+from protocol.swarm.clock import SwarmClock
 from protocol.swarm.p2p import Link, limited
 from protocol.swarm.records import KeySpace, SwarmManifest, Value, hash_key, make_subkey, manifest_key
 from protocol.swarm.validator import RecordValidator
@@ -43,7 +44,7 @@ class Dht:
         space: KeySpace,
         options: NodeOptions,
         say: Callable[[str], None],
-        clock: Callable[[], float] | None = None,
+        clock: SwarmClock,
     ):
         self.host, self.space, self.options, self.say = identity.host, space, options, say
         self.bootstrap = [a for a in options.bootstrap if peer_of(a) != self.host]
@@ -51,10 +52,8 @@ class Dht:
         self.guard = RecordValidator(identity, space, self.dht_time)
         self.joined = asyncio.Event()  # set once any address answered
         self.restarts = 0
-        self.offset = 0.0  # seconds: the swarm's clock minus ours
-        self._clock = clock or time.time
-        self._own_clock = clock is not None  # then the process's other nodes must not follow ours
-        self.link = Link(identity_path, options, self.guard, self._clock)
+        self.clock = clock
+        self.link = Link(identity_path, options, self.guard, clock)
         self._last: dict[tuple[str, str], float] = {}  # (key, kind) -> the latest expiration that we used
         self._kept: dict[tuple[str, str], tuple[Value, float, float]] = {}  # -> value, ttl, due (monotonic)
         self._tasks: list[asyncio.Task] = []
@@ -160,7 +159,7 @@ class Dht:
 
     def dht_time(self) -> float:
         """Seconds since 1970 on the swarm's clock."""
-        return self._clock() + self.offset
+        return self.clock()
 
     def connected(self) -> bool:
         """Is anybody there? A node without addresses to dial is a swarm of its own."""
@@ -267,20 +266,16 @@ class Dht:
 
     def _correct_clock(self) -> None:
         """Follow the organizer's clock, or the median of the nodes we dial; the organizer follows nobody."""
-        from protocol.swarm import hivemind_patches as patches
-
         if self.host == self.space.organizer:
             return
         offset = clock_offset(self.link.clock_samples, self.space.organizer)
-        if abs(offset - self.offset) > CLOCK_TOLERANCE_SECONDS and abs(offset) > CLOCK_TOLERANCE_SECONDS:
+        if abs(offset - self.clock.offset) > CLOCK_TOLERANCE_SECONDS and abs(offset) > CLOCK_TOLERANCE_SECONDS:
             way = "behind" if offset > 0 else "ahead of"
             self.say(
                 f"this computer's clock is {abs(offset):.0f} s {way} the swarm's; corrected for the swarm, "
                 "please switch on its time synchronisation (after sleep on WSL: sudo hwclock -s)"
             )
-        self.offset = offset
-        if not self._own_clock:
-            patches.offset_seconds = offset
+        self.clock.offset = offset
 
 
 def clock_offset(samples: dict[str, float], organizer: str) -> float:

@@ -11,7 +11,6 @@ import asyncio
 import math
 import os
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -42,12 +41,6 @@ FIND_KEYS_MAX = 16  # of one request; our own nodes ask for 8
 # hivemind says of a store what the last replica said, be it the only one that refused. Whoever sets a counter here
 # before storing finds in it how many other nodes took each (hashed key, subkey).
 accepted: ContextVar[Counter | None] = ContextVar("accepted", default=None)
-offset_seconds = 0.0  # the swarm's clock minus this computer's; one for the process, like the computer's clock
-
-
-def swarm_time() -> float:
-    """Seconds since 1970 on the swarm's clock."""
-    return time.time() + offset_seconds
 
 
 class NoCache(DHTLocalStorage):
@@ -83,12 +76,12 @@ def node_id_of(peer_id: PeerID) -> DHTID:
     return DHTID.generate(source=peer_id.to_bytes())
 
 
-def apply() -> None:
-    """Patch hivemind once; again is harmless."""
+def apply(clock: Callable[[], float]) -> None:
+    """Patch hivemind once a process; again is harmless. `clock`: seconds since 1970 by which its records expire."""
     if getattr(TimedStorage, "zooswarm_patched", False):
         return
     for module in (timed_storage, dht_node, dht_protocol, dht_routing):
-        module.get_dht_time = swarm_time  # type: ignore[attr-defined]
+        module.get_dht_time = clock  # type: ignore[attr-defined]
     patch_storage()
     patch_dictionaries()
     patch_protocol()

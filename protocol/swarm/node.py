@@ -1,6 +1,6 @@
 """A host's node in the swarm, for code that is not asynchronous: `SwarmNode` runs a `Dht` on a thread of its own.
 
-    with SwarmNode(home / "identity", bootstrap=["/ip4/.../p2p/12D3..."], organizer=...) as node:
+    with SwarmNode(home / "identity", NodeOptions(bootstrap=["/ip4/.../p2p/12D3..."])) as node:
         claims = Claims(node.dht, campaign, assignments, node.organizer)
         mine = node.run(claims.claim(4))
 
@@ -13,11 +13,12 @@ import logging
 import logging.handlers
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from protocol.swarm.addresses import NodeOptions, peer_of
+from protocol.swarm.clock import THIS_COMPUTERS, SwarmClock
 from protocol.swarm.dht import Dht
 from protocol.swarm.records import (
     BARE,
@@ -46,30 +47,15 @@ class SwarmNode:
     def __init__(
         self,
         identity_path: Path,
+        options: NodeOptions,
         *,
-        bootstrap: Iterable[str] = (),
-        known: Iterable[str] = (),
         organizer: str | None = None,  # default: the host of the first bootstrap address, or this one
-        listen: str = "127.0.0.1",
-        port: int = 0,
-        announce: Iterable[str] = (),
-        client_mode: bool = False,
-        keepalive_seconds: float = 15.0,
         on_progress: Callable[[str], None] | None = None,
         log_path: Path | None = None,
-        clock: Callable[[], float] | None = None,
+        clock: SwarmClock = THIS_COMPUTERS,
     ):
         self.identity = Identity.load_or_create(identity_path)
         self.host = self.identity.host
-        options = NodeOptions(
-            bootstrap=tuple(bootstrap),
-            known=tuple(known),
-            listen=listen,
-            port=port,
-            announce=tuple(announce),
-            client_mode=client_mode,
-            keepalive_seconds=keepalive_seconds,
-        )
         if organizer is None:
             organizer = peer_of(options.bootstrap[0]) if options.bootstrap else self.host
         self.organizer, self.space = organizer, KeySpace(organizer)

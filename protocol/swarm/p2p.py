@@ -7,7 +7,7 @@ hivemind's own forked `DHT` process is not used: it dies on messages over 16 KiB
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from protocol.swarm.addresses import (
     startup_message,
     tcp_answers,
 )
+from protocol.swarm.clock import SwarmClock
 from protocol.swarm.validator import RecordValidator
 
 T = TypeVar("T")
@@ -37,12 +38,12 @@ LOOPBACK = ("127.0.0.1", "::1")
 class Link:
     """What changes when a daemon dies is in here; `p2p` and `node` are hivemind's objects of the current one."""
 
-    def __init__(self, identity_path: Path, options: NodeOptions, guard: RecordValidator, clock: Callable[[], float]):
+    def __init__(self, identity_path: Path, options: NodeOptions, guard: RecordValidator, clock: SwarmClock):
         self.options, self.guard = options, guard
         self.p2p: Any = None
         self.node: Any = None
         self.clock_samples: dict[str, float] = {}  # host -> its clock minus ours, seconds, when last greeted
-        self._identity_path, self._port, self._clock = identity_path, options.port, clock
+        self.clock, self._identity_path, self._port = clock, identity_path, options.port
 
     async def up(self) -> None:
         """Start the daemon and a DHT node over it. Raises UsageError in one line."""
@@ -50,7 +51,7 @@ class Link:
 
         from protocol.swarm import hivemind_patches as patches
 
-        patches.apply()
+        patches.apply(self.clock)
         public = self.options.listen not in LOOPBACK  # on loopback: no UPnP, no relays, no AutoNAT
         relayed = public and bool(self.options.bootstrap)
         family = "ip6" if ":" in self.options.listen else "ip4"
@@ -165,7 +166,7 @@ class Link:
         from hivemind.dht import DHTID
         from hivemind.proto import dht_pb2
 
-        protocol, before = self.node.protocol, self._clock()
+        protocol, before = self.node.protocol, self.clock.own()
         try:
             request = dht_pb2.PingRequest(peer=protocol.node_info)  # type: ignore[attr-defined]
             answer = await limited(protocol.get_stub(peer).rpc_ping(request), 4)
@@ -175,7 +176,7 @@ class Link:
             return False
         await protocol.update_routing_table(DHTID.from_bytes(answer.peer.node_id), peer, responded=True)
         if answer.dht_time:
-            self.clock_samples[peer.to_base58()] = answer.dht_time - (before + self._clock()) / 2
+            self.clock_samples[peer.to_base58()] = answer.dht_time - (before + self.clock.own()) / 2
         return True
 
     async def met(self) -> dict[str, str]:

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.swarm  # imports hivemind: seconds
 def patches():
     from protocol.swarm import hivemind_patches
 
-    hivemind_patches.apply()
-    hivemind_patches.apply()
+    hivemind_patches.apply(time.time)
+    hivemind_patches.apply(time.time)
     return hivemind_patches
 
 

@@ -15,7 +15,9 @@ from support.done_board import DoneBoard
 from support.fake_swarm import CAMPAIGN
 
 from protocol.errors import UsageError
+from protocol.swarm.addresses import NodeOptions
 from protocol.swarm.claimer import Claims
+from protocol.swarm.clock import SwarmClock
 from protocol.swarm.node import SwarmNode
 from protocol.swarm.records import (
     BARE,
@@ -53,10 +55,10 @@ def nodes(tmp_path_factory):
     """An organizer and three hosts that joined through it."""
     home = tmp_path_factory.mktemp("swarm")
     with contextlib.ExitStack() as stack:
-        organizer = stack.enter_context(SwarmNode(home / "organizer"))
+        organizer = stack.enter_context(SwarmNode(home / "organizer", NodeOptions()))
         bootstrap = organizer.visible_addresses()
         hosts = [
-            stack.enter_context(SwarmNode(home / f"host{i}", bootstrap=bootstrap, keepalive_seconds=1.0))
+            stack.enter_context(SwarmNode(home / f"host{i}", NodeOptions(bootstrap=bootstrap, keepalive_seconds=1.0)))
             for i in range(3)
         ]
         eventually(lambda: all(node.peer_count() == 3 for node in (organizer, *hosts)))
@@ -244,16 +246,18 @@ def test_a_node_joins_when_its_bootstrap_comes_up_late_and_finds_it_again(tmp_pa
     port, said = free_port(), []
     late = Identity.load_or_create(tmp_path / "late")
     address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{late.host}"
-    with SwarmNode(tmp_path / "early", bootstrap=[address], on_progress=said.append, keepalive_seconds=0.5) as early:
+    with SwarmNode(
+        tmp_path / "early", NodeOptions(bootstrap=[address], keepalive_seconds=0.5), on_progress=said.append
+    ) as early:
         assert not early.wait_joined(0.2) and not early.connected()
         eventually(lambda: any("none of 1 known addresses answers" in line for line in said))
-        with SwarmNode(tmp_path / "late", port=port) as bootstrap:
+        with SwarmNode(tmp_path / "late", NodeOptions(port=port)) as bootstrap:
             assert early.wait_joined(30)
             eventually(lambda: bootstrap.peer_count() == 1 and early.connected())
             key = presence_key(presence_bucket(early.host))
             assert early.keep(key, BARE, PRESENCE, 60)
         eventually(lambda: not early.connected())
-        with SwarmNode(tmp_path / "late", port=port) as bootstrap:  # it restarted and knows nobody
+        with SwarmNode(tmp_path / "late", NodeOptions(port=port)) as bootstrap:  # it restarted and knows nobody
             eventually(lambda: bootstrap.peer_count() == 1, 60)
             assert eventually(lambda: bootstrap.read([key])[key])[early.host, BARE] == PRESENCE
 
@@ -262,9 +266,9 @@ def test_a_wrong_clock_is_measured_and_corrected(nodes, tmp_path):
     said = []
     with SwarmNode(
         tmp_path / "slow",
-        bootstrap=nodes[0].visible_addresses(),
+        NodeOptions(bootstrap=nodes[0].visible_addresses()),
         on_progress=said.append,
-        clock=lambda: time.time() - 400,
+        clock=SwarmClock(lambda: time.time() - 400),
     ) as slow:
         assert abs(slow.dht_time() - nodes[0].dht_time()) < 1
         assert "clock is 400 s behind" in said[0]
@@ -275,20 +279,22 @@ def test_a_wrong_clock_is_measured_and_corrected(nodes, tmp_path):
 
 def test_what_a_person_got_wrong_is_said_in_one_line(nodes, tmp_path):
     with pytest.raises(UsageError, match="not a swarm address"):
-        SwarmNode(tmp_path / "a", bootstrap=["example.org:4001"])
+        NodeOptions(bootstrap=["example.org:4001"])
     with pytest.raises(UsageError, match="not an IP address"):
-        SwarmNode(tmp_path / "a", listen="example.org")
+        NodeOptions(listen="example.org")
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         with pytest.raises(UsageError, match="choose another port"):
-            SwarmNode(tmp_path / "a", port=busy.getsockname()[1]).start()
+            SwarmNode(tmp_path / "a", NodeOptions(port=busy.getsockname()[1])).start()
 
 
 def test_a_node_in_client_mode_works_but_is_in_nobodys_table(nodes, tmp_path):
     from hivemind.p2p import PeerID
 
-    with SwarmNode(tmp_path / "client", bootstrap=nodes[0].visible_addresses(), client_mode=True) as client:
+    with SwarmNode(
+        tmp_path / "client", NodeOptions(bootstrap=nodes[0].visible_addresses(), client_mode=True)
+    ) as client:
         assert client.wait_joined(10) and client.connected()
         key = presence_key(presence_bucket(client.host))
         assert client.put(key, BARE, PRESENCE, 60)
@@ -301,7 +307,7 @@ def test_peers_of_last_time_help_when_every_bootstrap_address_is_dead(nodes, tmp
     eventually(lambda: nodes[2].host in " ".join(nodes[1].known_addresses()))
     dead = f"/ip4/127.0.0.1/tcp/{free_port()}/p2p/{nodes[0].host}"
     known = nodes[2].visible_addresses()
-    with SwarmNode(tmp_path / "again", bootstrap=[dead], known=known) as node:
+    with SwarmNode(tmp_path / "again", NodeOptions(bootstrap=[dead], known=known)) as node:
         assert node.wait_joined(10) and node.connected()
         assert node.organizer == nodes[0].host
 
