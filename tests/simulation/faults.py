@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 DEATHS_SHARE_MAX = 0.3  # of the hosts: somebody has to be left to finish the campaign
-JOIN_SECONDS = 60.0  # hosts come one after another
 
 
 def times(rng: random.Random, per_hour: float, until: float) -> list[float]:
@@ -30,7 +29,7 @@ class Faults:
     def __init__(self, world: "World"):
         self.world, self.options, self.kernel = world, world.options, world.kernel
         self._deaths_left = int(DEATHS_SHARE_MAX * len(world.hosts))
-        self.longest = 1800.0 if self.options.limit_seconds > DAY / 2 else 300.0  # seconds of one fault
+        self.longest = 1800.0 if self.options.limit_seconds > DAY else 300.0  # seconds of one fault
         self._split_until = self._out_until = 0.0
 
     def arrange(self) -> None:
@@ -38,7 +37,7 @@ class Faults:
         options = self.options
         for host in self.world.hosts:
             rng = branch(options.seed, "faults", host.name)
-            self.kernel.at(rng.uniform(0, JOIN_SECONDS), host.start)
+            self.kernel.at(rng.uniform(0, options.join_seconds), host.start)
             for at in times(rng, options.crashes_per_hour, options.fault_seconds):
                 fault = rng.choices((self.crash, self.stop, self.kill_trainer), (5, 2, 2))[0]
                 self.kernel.at(at, fault, host, rng.uniform(1, self.longest), rng.random())

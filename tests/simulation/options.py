@@ -30,6 +30,7 @@ class Options:
     segment_seconds: float  # one network-segment on a host of speed 1
     poll_seconds: float
     tick_seconds: float  # a host's program wakes at multiples of this
+    join_seconds: float  # hosts come within this time
     fault_seconds: float  # faults happen until then
     limit_seconds: float  # and by then the campaign must be complete
     latency_seconds: float
@@ -55,7 +56,7 @@ def draw(seed: int, hosts: int | None = None, day: bool = False) -> Options:
     hours = 22.0 if day else rng.uniform(0.2, 0.6)
     harm = 0.0 if calm else rng.choice((0.3, 1.0, 3.0)) * (0.1 if day else 1.0)
     segment_seconds = 100.0 if day else rng.choice((5.0, 10.0, 20.0))
-    per_host = 20 if day else rng.randint(1, 4)
+    per_host = 12 if day else rng.randint(1, 4)
     return Options(
         seed=seed,
         hosts=count,
@@ -65,6 +66,7 @@ def draw(seed: int, hosts: int | None = None, day: bool = False) -> Options:
         segment_seconds=segment_seconds,
         poll_seconds=150.0 if day else rng.choice((5.0, 10.0, 20.0)),
         tick_seconds=75.0 if day else 0.0,
+        join_seconds=16 * HOUR if day else 60.0,
         fault_seconds=hours * HOUR,
         limit_seconds=hours * HOUR + (12 if day else 8) * HOUR,
         latency_seconds=rng.choice((0.01, 0.05, 0.2, 0.8)),
