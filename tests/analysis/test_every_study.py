@@ -1,0 +1,61 @@
+"""Every study is on the page, and everything that it calls is in docs/analyses.md, with its source."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import analysis.methods
+import analysis.report.studies
+from analysis.report.page import STUDIES
+from analysis.report.study import Study
+
+TEXT = (Path(__file__).parents[2] / "docs" / "analyses.md").read_text()
+IMPORTS = re.compile(r"from (analysis\.\w+\.\w+) import ([\w, ]+)")
+
+
+def documented() -> dict[str, str]:
+    """Function -> its source, and what is ours, of the table of methods."""
+    table = TEXT.split("## Methods\n")[1].split("\n## ")[0]
+    found = {}
+    for line in table.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 6:
+            origin = "".join(cells[2:4]).replace("–", "").strip()
+            found |= {name.split(".")[-1]: origin for name in re.findall(r"`([\w.]+)`", cells[1])}
+    return found
+
+
+def written() -> list[type[Study]]:
+    """Every study in analysis/report/studies/, in no order."""
+    modules = [
+        importlib.import_module(f"analysis.report.studies.{each.name}")
+        for each in pkgutil.iter_modules(analysis.report.studies.__path__)
+    ]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Study) and value.__module__ == module.__name__
+        if not inspect.isabstract(value)
+    ]
+
+
+def test_every_study_is_on_the_page_once():
+    assert sorted(type(study).__name__ for study in STUDIES) == sorted(kind.__name__ for kind in written())
+    assert len({study.key for study in STUDIES}) == len(STUDIES)
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.key)
+def test_what_it_calls_is_documented_with_its_source(study):
+    called = [name for _, names in IMPORTS.findall(inspect.getsource(type(study))) for name in names.split(", ")]
+    known = documented()
+    assert any(known.get(name) for name in called), f"docs/analyses.md, table of methods, has none of {called}"
+
+
+@pytest.mark.parametrize("module", [each.name for each in pkgutil.iter_modules(analysis.methods.__path__)])
+def test_every_method_is_documented(module):
+    assert re.search(rf"`{module}\b", TEXT), f"docs/analyses.md does not name {module}"
