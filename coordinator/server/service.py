@@ -141,7 +141,7 @@ class Service(CoordinatorServicer):
             yield from self.stores.datasets.serve(request.digest, request.offset)
 
     def GetZooFile(self, request: pb.ZooFileRequest, context: Context) -> Iterator[pb.BlobChunk]:
-        """NOT_FOUND, counted against nobody: nothing is published, or the newest manifest does not name the file."""
+        """Refuses with NOT_FOUND, counted against nobody: nothing is published, or no such file in the newest manifest."""
         with self.calls.answering("GetZooFile", context), self.zoo_transfers.take(context):
             try:
                 chunks = self.coordinator.zoo_files.serve(request.name, request.offset)
@@ -150,7 +150,7 @@ class Service(CoordinatorServicer):
             yield from chunks
 
     def WatchStatus(self, request: pb.StatusRequest, context: Context) -> Iterator[pb.StatusReply]:
-        """The status as JSON, once or every second. Too many watchers: later."""
+        """The status as JSON, once or every second. Refuses nobody; too many watchers: later."""
         with self.calls.answering("WatchStatus", context), self.watchers.take(context):
             yield pb.StatusReply(json=self.coordinator.status_json())
             while request.watch and context.is_active() and not self.stopping.wait(WATCH_SECONDS):
