@@ -141,7 +141,7 @@ class Service(CoordinatorServicer):
             yield from self.stores.datasets.serve(request.digest, request.offset)
 
     def GetZooFile(self, request: pb.ZooFileRequest, context: Context) -> Iterator[pb.BlobChunk]:
-        """Refuses with NOT_FOUND, counted against nobody: nothing is published, or no such file in the newest manifest."""
+        """Refuses with NOT_FOUND, counted against nobody: nothing published, or no such file in the newest manifest."""
         with self.calls.answering("GetZooFile", context), self.zoo_transfers.take(context):
             try:
                 chunks = self.coordinator.zoo_files.serve(request.name, request.offset)

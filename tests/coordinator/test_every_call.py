@@ -17,7 +17,9 @@ CLIENTS = ("peer/session/client.py", "coordinator/client.py", "analysis/pull/sou
 def test_it_is_answered_and_says_what_it_refuses(call):
     handler = vars(Service).get(call)
     assert handler is not None, f"coordinator/server/service.py does not answer {call}"
-    assert re.search("[Rr]efuse", handler.__doc__ or ""), f"the docstring of Service.{call} does not say what it refuses"
+    assert re.search("[Rr]efuse", handler.__doc__ or ""), (
+        f"the docstring of Service.{call} does not say what it refuses"
+    )
 
 
 @pytest.mark.parametrize("call", CALLS)
