@@ -87,11 +87,11 @@ class Client:
     def submit_answer(self, answer: Answer) -> None:
         self._call(self.stub.SubmitAnswer, to_wire(self._seal(answer)))
 
-    def put(self, result: bytes, part: str, data: bytes) -> None:
+    def put(self, result: bytes, part: Part, data: bytes) -> None:
         upload = self._seal(Upload(result=result, part=Part(part), size=len(data)))
         self._call(self.stub.PutBlob, chunks(data, upload), BLOB_SECONDS)
 
-    def get(self, result: bytes, part: str, slot: int, size: int) -> bytes:
+    def get(self, result: bytes, part: Part, slot: int, size: int) -> bytes:
         """Exactly `size` bytes of a blob, or Refused."""
         stream = self._call(self.stub.GetBlob, pb.BlobRequest(result=result, part=part, slot=slot), BLOB_SECONDS)
         try:

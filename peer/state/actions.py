@@ -7,7 +7,7 @@ that take long (calls, claims, fetches) only have to be begun in that order.
 import msgspec
 
 from peer.state.ids import AssignmentId, CheckId
-from protocol.trust.messages import Answer, CheckRequest, OpeningRequest
+from protocol.trust.messages import Answer, CheckRequest, OpeningRequest, Part
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -195,7 +195,7 @@ class UploadPart(CoordinatorCall, frozen=True):
 
     assignment: AssignmentId
     result: bytes
-    part: str  # trace or weights
+    part: Part  # trace or weights
 
 
 class OpenStates(CoordinatorCall, frozen=True):

@@ -9,8 +9,9 @@ from peer.state.facts import PeerFacts
 from peer.state.held import CheckHappened, CheckPhase, Happened, HeldAssignment, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import CheckId
 from peer.state.reactions import CHECKS_MAX, REFUSALS_MAX, put_off_check
-from protocol.trust.messages import Admission
+from protocol.trust.messages import Admission, AdmissionOutcome, CampaignState, Part
 
+UPLOADED = (Part.TRACE, Part.WEIGHTS)  # of every result; states are opened when a challenge asks for them
 CHECKS_NAMED = 4  # a coordinator names no fewer, the oldest first, while it waits for that many
 
 
@@ -63,8 +64,8 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
         facts.banned_hosts = event.banned_hosts
         facts.do(act.IgnoreHosts(event.banned_hosts))
     facts.campaign_states = dict(event.campaigns)
-    running = [digest for digest, state in event.campaigns if state == "running" and digest not in facts.campaigns]
-    facts.unknown_campaigns = dict.fromkeys(running)
+    running = [digest for digest, state in event.campaigns if state == CampaignState.RUNNING]
+    facts.unknown_campaigns = dict.fromkeys(digest for digest in running if digest not in facts.campaigns)
     for admission in event.outcomes:
         outcome(facts, admission, now)
     for result in event.unknown:
@@ -80,11 +81,11 @@ def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
     """Uploads, openings and checks that the coordinator waits for. It names them again until it has them."""
     for result, part in event.missing:
         held = facts.held.results.get(result)
-        if held is not None and facts.retries.ready((result, part), now):
-            facts.uploads[result, part] = act.UploadPart(held.id, result, part)
+        if held is not None and part in UPLOADED and facts.retries.ready((result, part), now):
+            facts.uploads[result, part] = act.UploadPart(held.id, result, Part(part))
     for request in event.openings:
         held = facts.held.results.get(request.result)
-        if held is not None and facts.retries.ready((request.result, "states"), now):
+        if held is not None and facts.retries.ready((request.result, Part.STATES), now):
             facts.openings[request.result] = act.OpenStates(held.id, request)
     named = {requested.check for requested in event.checks}
     if len(event.checks) < CHECKS_NAMED:
@@ -94,7 +95,7 @@ def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
             continue  # it is being fetched, and the next inbox names this check again; or nobody knows it
         if requested.check not in facts.checks.items and facts.retries.ready(requested.check, now):
             facts.checks.items[requested.check] = HeldCheck(requested.check, requested.campaign, requested.request)
-    opened = [(request.result, "states") for request in event.openings]
+    opened = [(request.result, Part.STATES) for request in event.openings]
     facts.retries.keep_only([*named, *event.missing, *opened, *facts.unknown_campaigns])
 
 
@@ -110,7 +111,7 @@ def outcome(facts: PeerFacts, admission: Admission, now: float) -> None:
     held = facts.held.results.get(admission.result)
     if held is None:
         return
-    if admission.outcome == "admitted":
+    if admission.outcome == AdmissionOutcome.ADMITTED:
         facts.figures.admitted += 1
         facts.say(f"{held.name}: admitted, credit {admission.credit:,}")
     else:
@@ -157,7 +158,7 @@ def result_accepted(facts: PeerFacts, event: on.ResultAccepted, now: float) -> N
     facts.refusals = 0
     facts.take(held, Happened.RECEIPT, now)
     assert held.result is not None
-    for part in ("trace", "weights"):
+    for part in UPLOADED:
         facts.uploads[held.result, part] = act.UploadPart(held.id, held.result, part)
     facts.poll_at = now
 
@@ -200,7 +201,7 @@ def opening_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None
     assert isinstance(event.call, act.OpenStates)
     result = event.call.request.result
     states_opened(facts, event, now)
-    facts.retries.put_off((result, "states"), now)
+    facts.retries.put_off((result, Part.STATES), now)
     facts.say_once(f"{named(facts, result)}: opening refused: {event.detail}")
 
 
@@ -214,7 +215,7 @@ def campaign_fetched(facts: PeerFacts, event: on.CampaignFetched, now: float) ->
     facts.unknown_campaigns.pop(campaign.digest, None)
     facts.retries.forget(campaign.digest)
     facts.campaigns[campaign.digest] = campaign
-    facts.campaign_states.setdefault(campaign.digest, "running")
+    facts.campaign_states.setdefault(campaign.digest, CampaignState.RUNNING)
     facts.missing_datasets.update(dict.fromkeys(d for d in campaign.data_sets if d not in facts.datasets))
     facts.do(act.FollowCampaign(campaign.digest))
     facts.say(f"campaign {campaign.name}: {campaign.network_count:,} networks of {len(campaign.recipes)} recipes")

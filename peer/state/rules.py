@@ -24,7 +24,9 @@ from peer.state.actions import (
 )
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckPhase, Happened, HeldAssignments, Phase
+from protocol.trust.messages import CampaignState
 
+OVER = (CampaignState.COMPLETE, CampaignState.CANCELLED)
 HELD_NAMED_MAX = 64  # results in one heartbeat, the message's own limit
 RENEWALS_A_LEASE = 4  # two may fail, and the lease still stands
 CLAIM_AHEAD_SECONDS = 600.0
@@ -40,7 +42,7 @@ def leave_when_done(facts: PeerFacts, now: float) -> None:
     """--until-done: every campaign is over, we hold nothing, and no check is in hand."""
     if not facts.settings.until_done or facts.held.items or facts.checks.items or not facts.campaign_states:
         return
-    if all(state in ("complete", "cancelled") for state in facts.campaign_states.values()):
+    if all(state in OVER for state in facts.campaign_states.values()):
         facts.leave(now)
 
 
@@ -196,7 +198,7 @@ def claim_work(facts: PeerFacts, now: float) -> None:
     wanted = claims_wanted(
         facts.held, facts.settings.threads, facts.width, facts.figures.steps_per_second, facts.free_bytes
     )
-    running = [digest for digest in facts.campaigns if facts.campaign_states.get(digest) == "running"]
+    running = [digest for digest in facts.campaigns if facts.campaign_states.get(digest) == CampaignState.RUNNING]
     if not wanted or not running:
         return
     ready = [digest for digest in running if facts.has_datasets(digest)]

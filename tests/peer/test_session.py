@@ -13,7 +13,7 @@ from peer.state import events as on
 from protocol.errors import Refused
 from protocol.trust.envelope import seal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, Inbox
+from protocol.trust.messages import Admission, AdmissionOutcome, Inbox, Part
 
 TURNS_MAX = 400
 
@@ -113,7 +113,7 @@ def test_a_coordinator_that_is_away_is_waited_for(swarm):
 
 def test_an_inbox_with_a_forged_outcome_is_refused_as_a_whole():
     organizer, mallory = Identity.generate(), Identity.generate()
-    admission = Admission(result=b"r" * 32, outcome="admitted", reason="", credit=10**9)
+    admission = Admission(result=b"r" * 32, outcome=AdmissionOutcome.ADMITTED, reason="", credit=10**9)
     call = act.Poll((), "cpu", 0.0, 0, 0)
 
     def inbox(signer: Identity) -> Inbox:
@@ -133,5 +133,5 @@ def test_files_that_are_gone_refuse_one_call_and_no_more(swarm):
     assert held is not None and held.result is not None
     for path in alice.workspace.bundle(held.id).path.glob("*.states"):
         path.unlink()
-    refused = alice.session.perform(act.UploadPart(held.id, held.result, "weights"))
+    refused = alice.session.perform(act.UploadPart(held.id, held.result, Part.WEIGHTS))
     assert isinstance(refused, on.CallRefused) and refused.reason == "file-gone"

@@ -10,7 +10,7 @@ from protocol.recipes.layers import Flatten, Gru, Linear
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import DatasetTask, MachineTask
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import Admission, Answer, Cell, CheckRequest, OpeningRequest
+from protocol.trust.messages import Admission, AdmissionOutcome, Answer, Cell, CheckRequest, OpeningRequest
 
 PLENTY = 1 << 40  # bytes on the disk
 DATA = "d" * 64
@@ -65,7 +65,7 @@ def opening_of(index: int) -> OpeningRequest:
 
 
 def admission_of(index: int, outcome: str = "admitted", reason: str = "") -> Admission:
-    return Admission(result=result_of(index), outcome=outcome, reason=reason, credit=6)
+    return Admission(result=result_of(index), outcome=AdmissionOutcome(outcome), reason=reason, credit=6)
 
 
 class Volunteer:
