@@ -88,7 +88,7 @@ class Client:
         self._call(self.stub.SubmitAnswer, to_wire(self._seal(answer)))
 
     def put(self, result: bytes, part: Part, data: bytes) -> None:
-        upload = self._seal(Upload(result=result, part=Part(part), size=len(data)))
+        upload = self._seal(Upload(result=result, part=part, size=len(data)))
         self._call(self.stub.PutBlob, chunks(data, upload), BLOB_SECONDS)
 
     def get(self, result: bytes, part: Part, slot: int, size: int) -> bytes:
