@@ -36,7 +36,10 @@ class Agreement:
 def agreement(
     features_NF: np.ndarray, labels: Sequence[str], permutations: int = 199, seed: int = 0
 ) -> list[Agreement]:
-    """k-means (with as many clusters as classes) and HDBSCAN on the first principal axes, against the labels."""
+    """k-means (with as many clusters as classes) and HDBSCAN on the first principal axes, against the labels.
+
+    Raises UsageError with fewer than two classes, or fewer than two networks a class on average.
+    """
     from sklearn.cluster import HDBSCAN, KMeans
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
 

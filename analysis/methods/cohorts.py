@@ -112,5 +112,6 @@ def read(zoo: Zoo, where: str | None = None) -> Cohort:
 
 
 def one_shape(parameters: list[int]) -> None:
+    """Raises UsageError unless all networks have equally many parameters."""
     if len(set(parameters)) > 1:
         raise UsageError("these networks do not have one shape: narrow `where`, or the campaign")

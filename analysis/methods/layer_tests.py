@@ -38,11 +38,12 @@ class Tested:
 
     @property
     def accuracy(self) -> float:
+        """Share of unseen networks that are told right, 0 to 1."""
         return self.correct / self.total
 
 
 def layer_features(recipe: Recipe, weights_NP: np.ndarray) -> dict[str, np.ndarray]:
-    """Chain features up to each layer, by name: what the procedure tests."""
+    """Name -> chain features (N, F) up to each layer: what the procedure tests. Raises UsageError: unknown layers."""
     names = [
         f"{layer.__struct_config__.tag} {layer.channels if isinstance(layer, Conv2d) else layer.width}"
         for _, layer in weighted_layers(recipe)

@@ -85,6 +85,7 @@ class Prober(nn.Module):
         return found.sign() * found.abs().log1p()
 
     def forward(self, weights_BP: torch.Tensor) -> torch.Tensor:
+        """(B, outputs) read from the answers."""
         return self.reader(self.answers(weights_BP))
 
 

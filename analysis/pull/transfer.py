@@ -42,7 +42,9 @@ class Source(Protocol):
 
     target: str
 
-    def file(self, name: str, offset: int) -> Iterator[bytes]: ...
+    def file(self, name: str, offset: int) -> Iterator[bytes]:
+        """A file's bytes from `offset` on; without a name, the newest manifest's. Raises Away, Refused, UsageError."""
+        ...
 
 
 class Tally(msgspec.Struct):
@@ -209,6 +211,7 @@ class Puller:
                 self.sleep(min(2.0 ** (tries - 1), 8.0))
 
     def kept(self) -> str:
+        """What this pull leaves when it ends here."""
         return kept(self.tally, self.out)
 
     def _finish(self, manifest: ZooManifest, exact: bytes) -> None:

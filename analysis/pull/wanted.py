@@ -68,6 +68,7 @@ def check_manifest(manifest: ZooManifest) -> None:
 
 
 def wanted_parts(manifest: ZooManifest) -> list[Wanted]:
+    """The catalogue, which says what evidence there is."""
     return [
         Wanted(part_path(Path(), part.digest).as_posix(), part.digest, part.bytes, part.bytes)
         for part in manifest.catalogue
@@ -95,6 +96,7 @@ def wanted_evidence(out: Path, manifest: ZooManifest) -> list[Wanted]:
 
 
 def evidence_of(path: Path, part: Part) -> set[str]:
+    """Digests of the evidence that a part's rows name. Raises UsageError: not the part that the manifest names."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -37,10 +37,12 @@ class Accuracy:
 
     @property
     def accuracy(self) -> float:
+        """Share of networks that are told right, 0 to 1."""
         return self.correct / self.total
 
     @property
     def shuffled_mean(self) -> float:
+        """Mean accuracy with shuffled labels, 0 to 1; NaN without shuffles."""
         return float(np.mean(self.shuffled))
 
     @property
@@ -107,7 +109,7 @@ def class_folds(code_N: np.ndarray, group_N: np.ndarray, classes: Sequence[str],
 
 
 def shuffled_within(code_N: np.ndarray, fold_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Labels shuffled within each fold: else a class that is rare in testing is common in training, below chance."""
+    """(N,) labels shuffled within each fold; else what is rare in testing is common in training: below chance."""
     shuffled_N = code_N.copy()
     for fold in np.unique(fold_N):
         shuffled_N[fold_N == fold] = rng.permutation(code_N[fold_N == fold])

@@ -90,6 +90,7 @@ def shuffled_centres(weights_NP: np.ndarray, labels: Sequence[str], shuffles: in
 
 
 def pooled(mean_squares: np.ndarray, pairs: np.ndarray) -> float:
+    """Root of the mean square over all pairs, from mean squares and how many pairs each is of; NaN without pairs."""
     if not pairs.sum():
         return float("nan")
     return float(np.sqrt(np.nansum(mean_squares * pairs) / pairs.sum()))

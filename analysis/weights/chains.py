@@ -44,6 +44,7 @@ def chains(
     depth counts layers with weights; default: all but the last, whose few outputs would squeeze the chain. A chain of
     more than `inputs_max` inputs (kernels multiply: 9, 81, 729) goes through one fixed random projection; None: never.
     With `biases` each is an input more; by default where the task has one input, whose chain would be one number.
+    Raises UsageError for layers without known symmetries, ValueError for an unknown `kind`.
     """
     if kind not in CHAINS:
         raise ValueError(f"kind is one of {CHAINS}, not {kind!r}")
@@ -81,7 +82,7 @@ def chain_features(
     return np.concatenate(found, axis=1)
 
 
-class Link(NamedTuple):
+class ChainLink(NamedTuple):
     """A chain up to one layer with weights."""
 
     place: int
@@ -89,7 +90,7 @@ class Link(NamedTuple):
     through: np.ndarray | None  # the signed gate, through the norms that follow; None: there are none
 
 
-def _linked(recipe: Recipe, arrays: dict, inputs_max: int | None, biases: bool) -> list[Link]:
+def _linked(recipe: Recipe, arrays: dict, inputs_max: int | None, biases: bool) -> list[ChainLink]:
     """The canonical chain, layer by layer; `arrays` are balanced."""
     carried, found = None, []
     for i, layer in weighted_layers(recipe):
@@ -100,7 +101,7 @@ def _linked(recipe: Recipe, arrays: dict, inputs_max: int | None, biases: bool) 
         gates = np.split(reached, GATES.get(type(layer), 1), axis=1)
         carried = gates[_signed(layer) if isinstance(layer, Recurrent) else 0]
         through = _through_norms(recipe, arrays, i, carried, biases)
-        found.append(Link(i, gates, through))
+        found.append(ChainLink(i, gates, through))
         carried = carried if through is None else through
     return found
 

@@ -43,7 +43,7 @@ def dask_weights(zoo: Zoo, where: str | None = None, rows: int = BLOCK_ROWS) -> 
 
 
 def read_rows(path: str, shards: list[str], row_N: np.ndarray) -> np.ndarray:
-    """Run by a worker: these rows of these shards of the zoo at `path`."""
+    """(rows, P) float32, run by a worker: these rows of these shards of the zoo at `path`. Raises UsageError."""
     return open_store(path).gather(shards, row_N)
 
 
@@ -70,6 +70,7 @@ def neighbours(
 
 
 def as_they_come(jobs: list[Any], pairs: list[Pair]) -> Iterator[tuple[Pair, Both]]:
+    """Each pair of blocks with its nearest, in the order in which workers finish."""
     from dask.distributed import as_completed  # pyright: ignore[reportMissingImports]
 
     of_job = {job.key: pair for job, pair in zip(jobs, pairs, strict=True)}

@@ -29,7 +29,8 @@ class Map:
 def pca(weights_NP: np.ndarray, directions: int = 2, seed: int = 0) -> Map:
     """Principal components by block subspace iteration (Halko, Martinsson, Tropp 2011, algorithm 4.4).
 
-    Signs are fixed: the score of largest size on each axis is positive. Fewer than two networks score zero.
+    Signs are fixed: the score of largest size on each axis is positive. Fewer than two networks score zero. Scores are
+    in the unit of the weights.
     """
     n, p = weights_NP.shape
     if n < 2:
@@ -78,7 +79,7 @@ def squared_distances(features_NF: np.ndarray, others_MF: np.ndarray | None = No
 
 
 def blocks(weights_NP: np.ndarray, center_P: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Centred rows as float64, a block at a time."""
+    """(slice of rows, those rows (B, P) centred, as float64), BLOCK_ROWS at a time."""
     for begin in range(0, len(weights_NP), BLOCK_ROWS):
         rows = slice(begin, begin + BLOCK_ROWS)
         yield rows, weights_NP[rows].astype(np.float64) - center_P

@@ -33,7 +33,10 @@ class Match:
 def match(
     recipe: Recipe, a_P: np.ndarray, b_P: np.ndarray, signed: bool = True, restarts: int = 0, seed: int = 0
 ) -> Match:
-    """The best of a settled-first start and `restarts` random ones; `signed=False` leaves signs alone."""
+    """The best of a settled-first start and `restarts` random ones, of weights (P,); without `signed` no sign changes.
+
+    Raises UsageError for layers without known symmetries.
+    """
     spec, rng = symmetry_spec(recipe), np.random.default_rng(seed)
     a, b = (split_layers(recipe, np.asarray(w_P, np.float64)[None]) for w_P in (a_P, b_P))
     starts = [None, *(random_change(spec, 1, rng, scales=False) for _ in range(restarts))]

@@ -85,11 +85,12 @@ class Barrier:
 
     @property
     def naive_J(self) -> np.ndarray:
-        """Highest rise above the straight line between the two losses."""
+        """(J,) highest rise above the straight line between the two losses, in the unit of the loss."""
         return rise(self.at_L, self.naive_JL)
 
     @property
     def matched_J(self) -> np.ndarray:
+        """(J,) the same after matching."""
         return rise(self.at_L, self.matched_JL)
 
 
@@ -104,7 +105,8 @@ def barriers(
 ) -> Barrier:
     """Barriers of the recipe's loss, pairs (J, 2, P), naive and after signed matching; on the first held-out samples.
 
-    Matching leaves positive scales as they are: `symmetry.balanced` both first where they should not count.
+    Matching leaves positive scales as they are: `symmetry.balanced` both first where they should not count. Raises
+    UsageError for layers without known symmetries.
     """
     at_L = np.linspace(0, 1, points)
     inputs, targets = data.held_out_inputs[:samples], data.held_out_targets[:samples]

@@ -42,7 +42,7 @@ def rows_of(array_N: np.ndarray, use: Use) -> np.ndarray:
 
 
 def apply_change(spec: Spec, weights_NP: np.ndarray, change: Change) -> np.ndarray:
-    """(N, P) float64: the same N functions with other weights."""
+    """(N, P) float64: the same N functions with other weights, (N, P) of any float type."""
     arrays = split_layers(spec.recipe, np.asarray(weights_NP, np.float64))
     for use in spec.uses:
         arrays[use.array] = moved(arrays[use.array], use, change.order_NH[use.group], change.factor_NH[use.group])
@@ -55,6 +55,7 @@ def joined(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def identity(spec: Spec, n: int) -> Change:
+    """The change of n networks that leaves all as it is."""
     return Change(
         [np.tile(np.arange(group.size), (n, 1)) for group in spec.groups],
         [np.ones((n, group.size)) for group in spec.groups],
@@ -82,7 +83,8 @@ def canonical(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
     Scales first (each unit's incoming weights get length 1), then the order (units by the sum of squares of all
     weights that touch them, largest first; by that of fourth powers where squares agree to six digits, as they do in
     orthogonal matrices), then signs (a fixed random projection of the incoming weights is positive). Two units that
-    agree in both keep their order, so copies of a network with such a tie may still differ.
+    agree in both keep their order, so copies of a network with such a tie may still differ. Raises UsageError for
+    layers without known symmetries.
     """
     spec = symmetry_spec(recipe)
     weights_NP = balanced(spec, weights_NP)

@@ -95,9 +95,11 @@ class Spec:
     uses: tuple[Use, ...]
 
     def uses_of(self, group: int) -> list[Use]:
+        """All places where a group's units are produced or read."""
         return [use for use in self.uses if use.group == group]
 
     def uses_in(self, array: str) -> list[Use]:
+        """The groups on an array's axes."""
         return [use for use in self.uses if use.array == array]
 
 
@@ -113,6 +115,7 @@ class _Open:
     made: list[tuple[str, int, tuple[bool, ...], int]] = field(default_factory=list)  # array, axis, carries, positions
 
     def normalize(self, i: int, layer: LayerNorm | GroupNorm, flow: Flow) -> None:
+        """Pass through a norm, layer `i`: earlier factors end, those of its gain and bias begin."""
         positions = flow.shape[0] // self.size
         if isinstance(layer, GroupNorm) and layer.groups % self.size:  # else: whole units are normalized alone
             self.cells = finer(self.cells, layer.groups, self.size)
