@@ -56,7 +56,7 @@ def draw(seed: int, hosts: int | None = None, day: bool = False) -> Options:
     hours = 22.0 if day else rng.uniform(0.2, 0.6)
     harm = 0.0 if calm else rng.choice((0.3, 1.0, 3.0)) * (0.1 if day else 1.0)
     segment_seconds = 100.0 if day else rng.choice((5.0, 10.0, 20.0))
-    per_host = 12 if day else rng.randint(1, 4)
+    per_host = 9 if day else rng.randint(1, 4)
     return Options(
         seed=seed,
         hosts=count,
