@@ -5,10 +5,11 @@ from pathlib import Path
 
 from coordinator.client import Organizer
 from coordinator.datasets.importers import read_data
+from protocol.canonical import DIGEST
 from protocol.errors import Refused, UsageError
 from protocol.files import write_atomic
 from protocol.recipes.campaign import Campaign
-from protocol.tasks.dataset_names import BUILT_IN, DIGEST
+from protocol.tasks.dataset_names import BUILT_IN
 from protocol.tasks.datasets import HEADER, Header, Shelf, own_folder, read_header
 
 NAMES_MAX = 10_000

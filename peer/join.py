@@ -34,7 +34,7 @@ from protocol.trust.identity import Identity
 if TYPE_CHECKING:
     from protocol.swarm.node import SwarmNode
 
-CAMPAIGNS_MAX = 64
+CACHED_CAMPAIGNS_MAX = 64
 BOOTSTRAP_MAX = 16
 PEERS_MAX = 32  # addresses kept for the next start
 
@@ -170,7 +170,7 @@ def find_coordinator(
                 address=address,
                 organizer=reply.organizer,
                 bootstrap=list(reply.bootstrap)[:BOOTSTRAP_MAX],
-                campaigns=list(reply.campaigns)[:CAMPAIGNS_MAX],
+                campaigns=list(reply.campaigns)[:CACHED_CAMPAIGNS_MAX],
             )
             home.remember(cache)
             return cache

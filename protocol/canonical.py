@@ -1,6 +1,7 @@
 """Exact bytes: digests and canonical encodings."""
 
 import hashlib
+import re
 import tomllib
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import msgspec
 from protocol.errors import UsageError
 
 T = TypeVar("T")
+DIGEST = re.compile(r"[0-9a-f]{64}")  # a SHA-256 as files and recipes spell it; use fullmatch
 
 
 def sha256(*parts: bytes) -> bytes:

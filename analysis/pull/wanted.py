@@ -1,19 +1,18 @@
 """What a zoo's manifest from another host asks for: names that follow from digests, each with a limit in bytes."""
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from protocol.canonical import readable
+from protocol.canonical import DIGEST, readable
 from protocol.errors import Refused, UsageError
 from protocol.recipes.recipe import RECIPE_BYTES_MAX
 from protocol.trust.evidence import EVIDENCE_BYTES_MAX
 from protocol.zoo.catalogue import read_part
 from protocol.zoo.store import (
-    CAMPAIGN_BYTES_MAX,
     MANIFEST_BYTES_MAX,
+    STORED_CAMPAIGN_BYTES_MAX,
     Part,
     ZooManifest,
     campaign_path,
@@ -26,7 +25,6 @@ from protocol.zoo.store import (
 
 ROW_BYTES_MIN = 32  # a catalogue row holds a digest of its own, which does not compress: no part has rows without end
 NUMBER_MAX = 99_999_999  # of a manifest: eight digits
-DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Wanted(NamedTuple):
@@ -79,7 +77,7 @@ def wanted_files(manifest: ZooManifest) -> list[Wanted]:
     """All but catalogue and evidence, small ones first."""
     here = Path()
     files = [Wanted(recipe_path(here, d).as_posix(), d, RECIPE_BYTES_MAX, 0) for d in manifest.recipes]
-    files += [Wanted(campaign_path(here, d).as_posix(), d, CAMPAIGN_BYTES_MAX, 0) for d in manifest.campaigns]
+    files += [Wanted(campaign_path(here, d).as_posix(), d, STORED_CAMPAIGN_BYTES_MAX, 0) for d in manifest.campaigns]
     files += [Wanted(data_path(here, r.digest).as_posix(), r.digest, r.bytes, r.bytes) for r in manifest.data]
     for ref in manifest.shards:
         files.append(Wanted(shard_path(here, ref.recipe, ref.digest).as_posix(), ref.digest, ref.bytes, ref.bytes))

@@ -24,7 +24,7 @@ from protocol.recipes.campaign import Assignment, Campaign, campaign_from_bytes
 from protocol.trust.challenge import SlotTask, challenge, rank_checkers
 from protocol.trust.commitment import LEAF_BYTES, Trace, context
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import CampaignState, Cell, CheckRequest, Draw, Part, Result
+from protocol.trust.messages import BlobPart, CampaignState, Cell, CheckRequest, Draw, Result
 from protocol.trust.openings import check_opened, make_openings, slot_tasks
 from protocol.trust.spot_check import open_states, open_weights
 from protocol.trust.verdict import open_traces, segments_of
@@ -59,18 +59,18 @@ class ResultCase:
     def context(self) -> bytes:
         return context(self.campaign.digest, self.assignment.index, self.worker)
 
-    def legal_sizes(self) -> dict[Part, int]:
+    def legal_sizes(self) -> dict[BlobPart, int]:
         """The one length in bytes of every part that this result has to show; states are known once it is drawn."""
         recipe = self.assignment.recipe
         sizes = {
-            Part.TRACE: LEAF_BYTES * sum(count + 1 for count in self.segments),
-            Part.WEIGHTS: 4 * recipe.parameter_count * len(self.segments),
+            BlobPart.TRACE: LEAF_BYTES * sum(count + 1 for count in self.segments),
+            BlobPart.WEIGHTS: 4 * recipe.parameter_count * len(self.segments),
         }
         if self.opened:
-            sizes[Part.STATES] = state_bytes_length(recipe) * len(self.opened)
+            sizes[BlobPart.STATES] = state_bytes_length(recipe) * len(self.opened)
         return sizes
 
-    def parts(self) -> frozenset[Part]:
+    def parts(self) -> frozenset[BlobPart]:
         """What has to be uploaded."""
         return frozenset(self.legal_sizes())
 
@@ -155,11 +155,11 @@ class ResultCases:
         return self._cached(self._traces, case.digest, lambda: self._read_traces(case))
 
     def _read_traces(self, case: ResultCase) -> list[Trace]:
-        data = self._blob(case, Part.TRACE)
+        data = self._blob(case, BlobPart.TRACE)
         try:  # proved again: a flipped bit on our disk must never convict an honest worker
             return open_traces(data, case.result, case.assignment, case.worker)
         except Refused as error:
-            raise OSError(f"{self._blobs.place(case.digest, Part.TRACE)}: damaged: {error}") from None
+            raise OSError(f"{self._blobs.place(case.digest, BlobPart.TRACE)}: damaged: {error}") from None
 
     def forget(self, digest: bytes) -> None:
         """Its blobs are gone."""
@@ -171,7 +171,7 @@ class ResultCases:
         opened = case.tasks[slot].opened
         if not opened:
             return b""
-        data, length = self._blob(case, Part.STATES), state_bytes_length(case.assignment.recipe)
+        data, length = self._blob(case, BlobPart.STATES), state_bytes_length(case.assignment.recipe)
         place = {cell: i * length for i, cell in enumerate(case.opened)}
         return b"".join(data[place[cell] : place[cell] + length] for cell in opened)
 
@@ -183,11 +183,11 @@ class ResultCases:
             check_opened(self.traces(case), cells, states)
             return states, self.weights(case)
         except Refused as error:
-            raise OSError(f"{self._blobs.place(case.digest, Part.STATES)}: damaged: {error}") from None
+            raise OSError(f"{self._blobs.place(case.digest, BlobPart.STATES)}: damaged: {error}") from None
 
     def weights(self, case: ResultCase) -> list[np.ndarray]:
         """The bundle's final parameters, (P,) float32 each. Raises OSError, Refused."""
-        return committed_weights(case, self._blob(case, Part.WEIGHTS))
+        return committed_weights(case, self._blob(case, BlobPart.WEIGHTS))
 
     def check_request(self, case: ResultCase, slot: int) -> CheckRequest:
         """What a checker gets; it shows no end state. Raises OSError when the trace's blob is gone."""
@@ -214,7 +214,7 @@ class ResultCases:
                 cache[key] = value
         return value
 
-    def _blob(self, case: ResultCase, part: Part) -> bytes:
+    def _blob(self, case: ResultCase, part: BlobPart) -> bytes:
         data = self._blobs.get(case.digest, part)
         if data is None or len(data) != case.legal_sizes().get(part):
             raise OSError(f"{self._blobs.place(case.digest, part)}: missing or damaged")

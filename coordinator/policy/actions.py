@@ -3,7 +3,7 @@
 import enum
 from dataclasses import dataclass
 
-from protocol.trust.messages import Part
+from protocol.trust.messages import BlobPart
 
 
 class NewsKind(enum.StrEnum):
@@ -46,7 +46,7 @@ class DeleteBlobs:
     """Nobody needs these parts of a result any more: all of them, when none is named."""
 
     result: bytes
-    parts: tuple[Part, ...] = ()
+    parts: tuple[BlobPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

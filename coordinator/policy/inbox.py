@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from coordinator.policy.phases import Phase
-from protocol.trust.messages import Cell, OpeningRequest, Part
+from protocol.trust.messages import BlobPart, Cell, OpeningRequest
 
 CHECKS_MAX = 4  # at a time; the rest come when these are answered
 CHECKS_BYTES_MAX = 5 * 1024 * 1024  # stays under Inbox.BYTES_MAX with the rest
@@ -29,8 +29,10 @@ def uploads_wanted(results: Iterable[OwnResult]) -> Wanted:
     for result in results:
         if result.phase not in (Phase.COMMITTED, Phase.OPENING):
             continue
-        missing += [(result.digest, part) for part in (Part.TRACE, Part.WEIGHTS) if part not in result.parts]
-        opening = result.phase is Phase.OPENING and Part.TRACE in result.parts and Part.STATES not in result.parts
+        missing += [(result.digest, part) for part in (BlobPart.TRACE, BlobPart.WEIGHTS) if part not in result.parts]
+        opening = (
+            result.phase is Phase.OPENING and BlobPart.TRACE in result.parts and BlobPart.STATES not in result.parts
+        )
         if opening and result.opened:
             openings.append(OpeningRequest(result=result.digest, cells=result.opened))
     return tuple(openings), tuple(missing)

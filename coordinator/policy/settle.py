@@ -11,7 +11,7 @@ from coordinator.policy.actions import Action, DeleteBlobs, News, NewsKind, Repo
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import FAULTS, PROVEN_FRAUD, Event, Phase, next_phase
 from protocol.recipes.campaign import Policy
-from protocol.trust.messages import Admission, AdmissionOutcome, CampaignState, Part
+from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
 REASON_CHARS_MAX = 300  # what an Admission may carry
 
@@ -174,7 +174,7 @@ def _follows(outcome: Outcome) -> tuple[Action, ...]:
     if outcome.phase is Phase.VOID:
         actions.append(DeleteBlobs(result.digest))
     elif outcome.phase is Phase.ADMITTED:
-        actions.append(DeleteBlobs(result.digest, (Part.STATES,)))
+        actions.append(DeleteBlobs(result.digest, (BlobPart.STATES,)))
     admitted = outcome.phase is Phase.ADMITTED
     news = News(
         kind=NewsKind.ADMITTED if admitted else NewsKind.REJECTED,

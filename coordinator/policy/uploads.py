@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from coordinator.policy.phases import LIVE, Phase
 from protocol.errors import Refused
-from protocol.trust.messages import Part
+from protocol.trust.messages import BlobPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,11 +14,11 @@ class UploadFacts:
 
     signer: str
     worker: str
-    part: Part
+    part: BlobPart
     size: int  # bytes, as announced
     phase: Phase
     parts: Collection[str]  # that are here already
-    legal_sizes: Mapping[Part, int]  # bytes of every part that has been asked for
+    legal_sizes: Mapping[BlobPart, int]  # bytes of every part that has been asked for
 
 
 def is_here(facts: UploadFacts) -> bool:
@@ -30,7 +30,7 @@ def is_here(facts: UploadFacts) -> bool:
         return True
     if facts.phase not in LIVE:
         raise Refused("upload-late", f"this result is {facts.phase}")
-    if part == Part.STATES and Part.TRACE not in facts.parts:
+    if part == BlobPart.STATES and BlobPart.TRACE not in facts.parts:
         raise Refused("upload-order", "the trace comes before the states")
     if part not in facts.legal_sizes:
         raise Refused("upload-order", f"no {part} have been asked for")
@@ -41,6 +41,6 @@ def is_here(facts: UploadFacts) -> bool:
 
 def may_fetch(part: str, phase: Phase, parts: Collection[str], slot: int, slots: int) -> bool:
     """Whether anybody may download it now. A trace never before the outcome: checkers must not see end states."""
-    if part == Part.STATES:
-        return slot < slots and Part.STATES in parts and phase is Phase.CHECKING
-    return part == Part.WEIGHTS or (part == Part.TRACE and phase not in LIVE)
+    if part == BlobPart.STATES:
+        return slot < slots and BlobPart.STATES in parts and phase is Phase.CHECKING
+    return part == BlobPart.WEIGHTS or (part == BlobPart.TRACE and phase not in LIVE)

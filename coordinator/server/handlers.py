@@ -26,7 +26,7 @@ from protocol.engine import ENGINE
 from protocol.errors import Refused
 from protocol.recipes.campaign import campaign_from_bytes
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import Answer, CampaignManifest, ControlCampaign, Part, Result, SeedCampaign, Upload
+from protocol.trust.messages import Answer, BlobPart, CampaignManifest, ControlCampaign, Result, SeedCampaign, Upload
 from protocol.trust.openings import check_opened
 from protocol.trust.spot_check import open_states
 from protocol.trust.verdict import open_result, open_traces, segments_of
@@ -140,9 +140,9 @@ class Handlers:
 
     def _verify_part(self, case: ResultCase, part: str, data: bytes) -> None:
         recipe = case.assignment.recipe
-        if part == Part.TRACE:
+        if part == BlobPart.TRACE:
             open_traces(data, case.result, case.assignment, case.worker)
-        elif part == Part.WEIGHTS:
+        elif part == BlobPart.WEIGHTS:
             committed_weights(case, data)
         else:
             check_opened(self.stores.cases.traces(case), case.opened, open_states(recipe, data, case.opened))
@@ -152,7 +152,7 @@ class Handlers:
         case = self.stores.cases.get(digest)
         phase, parts = self._state(digest)
         if may_fetch(part, phase, parts, slot, len(case.tasks)):
-            if part == Part.STATES:
+            if part == BlobPart.STATES:
                 return self.stores.cases.slot_states(case, slot)
             data = self.stores.blobs.get(digest, part)
             if data is not None:

@@ -12,9 +12,9 @@ from coordinator.policy.campaigns import in_order_of_urgency
 from coordinator.server.coordinator import Coordinator
 from protocol.engine import ENGINE
 from protocol.swarm.records import (
-    CAMPAIGNS_MAX,
     DONE,
     DONE_TTL,
+    SWARM_CAMPAIGNS_MAX,
     CampaignEntry,
     Done,
     SwarmManifest,
@@ -64,7 +64,7 @@ class SwarmPublisher:
         """The campaigns that fit one manifest: those with work to do first, by priority, then by age."""
         states = self.core.stores.campaigns.states()
         priorities = {digest: self.core.stores.campaigns.get(digest)[0].priority for digest in states}
-        return in_order_of_urgency(states, priorities)[:CAMPAIGNS_MAX]
+        return in_order_of_urgency(states, priorities)[:SWARM_CAMPAIGNS_MAX]
 
     def _assignments(self, digest: str) -> int:
         return len(self.core.stores.campaigns.get(digest)[0].assignments)

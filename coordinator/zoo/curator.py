@@ -25,7 +25,7 @@ from protocol.errors import Refused, UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.evidence import Evidence, verify_evidence
-from protocol.trust.messages import CampaignState, Part
+from protocol.trust.messages import BlobPart, CampaignState
 from protocol.zoo.store import NetworkRow, Store, latest_manifest, network_id
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Curator:
                 .where(results.c.published == 1)
             )
             lost = {row.result for row in rows if network_id(row.recipe, row.seed) not in have}
-        missing = [digest for digest in lost if not self.stores.blobs.has(digest, Part.WEIGHTS)]
+        missing = [digest for digest in lost if not self.stores.blobs.has(digest, BlobPart.WEIGHTS)]
         if missing:
             log.error("%s: %d published bundles are not in this zoo any more; put it back", self.path, len(missing))
         to_publish = sorted(lost - set(missing))

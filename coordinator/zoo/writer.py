@@ -8,7 +8,6 @@ starts over from the winner's manifest. Axes: N networks, P parameters.
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ import numpy as np
 
 from coordinator.zoo.files import copy_data, put, sync_folders, weights_digest, write_part, write_shard
 from coordinator.zoo.merge import Pieces, compact, is_scattered
-from protocol.canonical import canonical_json, hexdigest
+from protocol.canonical import DIGEST, canonical_json, hexdigest
 from protocol.errors import UsageError
 from protocol.files import create_once
 from protocol.recipes.recipe import Recipe
@@ -46,7 +45,6 @@ from protocol.zoo.store import (
 
 CREATE_ATTEMPTS_MAX = 8  # lost races against another writer before giving up
 GRACE_SECONDS = 24 * 3600.0  # a reader may hold an old manifest for a day
-DIGEST = re.compile(r"[0-9a-f]{64}")
 
 log = logging.getLogger(__name__)
 Published = Sequence[tuple[NetworkRow, np.ndarray]]

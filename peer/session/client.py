@@ -12,7 +12,7 @@ from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import GRPC_OPTIONS, chunks, collect, from_wire, refusal, to_wire
 from protocol.trust.envelope import Envelope, Message, seal, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, Answer, Heartbeat, Inbox, Part, Receipt, Upload
+from protocol.trust.messages import Admission, Answer, BlobPart, Heartbeat, Inbox, Receipt, Upload
 
 CALL_SECONDS = 15.0
 BLOB_SECONDS = 120.0
@@ -87,11 +87,11 @@ class Client:
     def submit_answer(self, answer: Answer) -> None:
         self._call(self.stub.SubmitAnswer, to_wire(self._seal(answer)))
 
-    def put(self, result: bytes, part: Part, data: bytes) -> None:
+    def put(self, result: bytes, part: BlobPart, data: bytes) -> None:
         upload = self._seal(Upload(result=result, part=part, size=len(data)))
         self._call(self.stub.PutBlob, chunks(data, upload), BLOB_SECONDS)
 
-    def get(self, result: bytes, part: Part, slot: int, size: int) -> bytes:
+    def get(self, result: bytes, part: BlobPart, slot: int, size: int) -> bytes:
         """Exactly `size` bytes of a blob, or Refused."""
         stream = self._call(self.stub.GetBlob, pb.BlobRequest(result=result, part=part, slot=slot), BLOB_SECONDS)
         try:

@@ -8,7 +8,7 @@ from peer.storage.check_job import CheckJob
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign
-from protocol.trust.messages import CampaignManifest, CheckRequest, OpeningRequest, Part
+from protocol.trust.messages import BlobPart, CampaignManifest, CheckRequest, OpeningRequest
 from protocol.trust.openings import match_states, open_check_request
 from protocol.trust.spot_check import open_states, open_weights
 
@@ -21,9 +21,9 @@ def fetch_check(
     check = open_check_request(request, campaign, manifest, client.organizer, me)
     recipe, count = check.assignment.recipe, len(check.assignment.seeds)
     size = state_bytes_length(recipe) * len(check.task.opened)
-    states = client.get(check.result_digest, Part.STATES, check.slot, size) if size else b""
+    states = client.get(check.result_digest, BlobPart.STATES, check.slot, size) if size else b""
     match_states(check, open_states(recipe, states, check.task.opened))
-    weights = client.get(check.result_digest, Part.WEIGHTS, check.slot, 4 * recipe.parameter_count * count)
+    weights = client.get(check.result_digest, BlobPart.WEIGHTS, check.slot, 4 * recipe.parameter_count * count)
     open_weights(recipe, weights, count)
     return CheckJob(
         campaign=campaign.digest,
@@ -41,12 +41,12 @@ def open_cells(request: OpeningRequest, bundle: Bundle, client: Client) -> None:
     for cell in request.cells:
         if cell.network >= len(bundle.assignment.seeds):
             raise Refused("opening-request", f"there is no network {cell.network}")
-    client.put(request.result, Part.STATES, bundle.states(request.cells))
+    client.put(request.result, BlobPart.STATES, bundle.states(request.cells))
 
 
-def hand_in_part(part: Part, result: bytes, bundle: Bundle, client: Client) -> None:
+def hand_in_part(part: BlobPart, result: bytes, bundle: Bundle, client: Client) -> None:
     """Upload one of the blobs that belong to a committed result. Raises Refused or Away."""
-    if part == Part.TRACE:
+    if part == BlobPart.TRACE:
         client.put(result, part, b"".join(leaf.to_bytes() for trace in bundle.traces() for leaf in trace))
-    elif part == Part.WEIGHTS:
+    elif part == BlobPart.WEIGHTS:
         client.put(result, part, bundle.weights())

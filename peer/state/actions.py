@@ -7,7 +7,7 @@ that take long (calls, claims, fetches) only have to be begun in that order.
 import msgspec
 
 from peer.state.ids import AssignmentId, CheckId
-from protocol.trust.messages import Answer, CheckRequest, OpeningRequest, Part
+from protocol.trust.messages import Answer, BlobPart, CheckRequest, OpeningRequest
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -195,7 +195,7 @@ class UploadPart(CoordinatorCall, frozen=True):
 
     assignment: AssignmentId
     result: bytes
-    part: Part  # trace or weights
+    part: BlobPart  # trace or weights
 
 
 class OpenStates(CoordinatorCall, frozen=True):

@@ -9,9 +9,9 @@ from peer.state.facts import PeerFacts
 from peer.state.held import CheckHappened, CheckPhase, Happened, HeldAssignment, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import CheckId
 from peer.state.reactions import CHECKS_MAX, REFUSALS_MAX, put_off_check
-from protocol.trust.messages import Admission, AdmissionOutcome, CampaignState, Part
+from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
-UPLOADED = (Part.TRACE, Part.WEIGHTS)  # of every result; states are opened when a challenge asks for them
+UPLOADED = (BlobPart.TRACE, BlobPart.WEIGHTS)  # of every result; states are opened when a challenge asks for them
 CHECKS_NAMED = 4  # a coordinator names no fewer, the oldest first, while it waits for that many
 
 
@@ -82,10 +82,10 @@ def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
     for result, part in event.missing:
         held = facts.held.results.get(result)
         if held is not None and part in UPLOADED and facts.retries.ready((result, part), now):
-            facts.uploads[result, part] = act.UploadPart(held.id, result, Part(part))
+            facts.uploads[result, part] = act.UploadPart(held.id, result, BlobPart(part))
     for request in event.openings:
         held = facts.held.results.get(request.result)
-        if held is not None and facts.retries.ready((request.result, Part.STATES), now):
+        if held is not None and facts.retries.ready((request.result, BlobPart.STATES), now):
             facts.openings[request.result] = act.OpenStates(held.id, request)
     named = {requested.check for requested in event.checks}
     if len(event.checks) < CHECKS_NAMED:
@@ -95,7 +95,7 @@ def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
             continue  # it is being fetched, and the next inbox names this check again; or nobody knows it
         if requested.check not in facts.checks.items and facts.retries.ready(requested.check, now):
             facts.checks.items[requested.check] = HeldCheck(requested.check, requested.campaign, requested.request)
-    opened = [(request.result, Part.STATES) for request in event.openings]
+    opened = [(request.result, BlobPart.STATES) for request in event.openings]
     facts.retries.keep_only([*named, *event.missing, *opened, *facts.unknown_campaigns])
 
 
@@ -201,7 +201,7 @@ def opening_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None
     assert isinstance(event.call, act.OpenStates)
     result = event.call.request.result
     states_opened(facts, event, now)
-    facts.retries.put_off((result, Part.STATES), now)
+    facts.retries.put_off((result, BlobPart.STATES), now)
     facts.say_once(f"{named(facts, result)}: opening refused: {event.detail}")
 
 

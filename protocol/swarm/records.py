@@ -25,8 +25,8 @@ SUBKEY_BYTES_MAX = HOST_LENGTH + 16
 SKEW_SECONDS = 10.0  # how far our clocks may differ after correction
 SHARD_SIZE = 64  # assignments a key: one bitmap is one msgpack integer
 PRESENCE_BUCKETS = 16
-ASSIGNMENTS_MAX = 4_000_000  # a campaign's keys are listed in memory: 62,500 entries
-CAMPAIGNS_MAX = 8  # of one manifest
+KEYED_ASSIGNMENTS_MAX = 4_000_000  # of a campaign in a record, more than campaigns have: 62,500 keys in memory
+SWARM_CAMPAIGNS_MAX = 8  # of one manifest
 
 CLAIM, DONE, BARE = "c", "d", ""
 PRESENCE_TTL, CLAIM_TTL_MAX, DONE_TTL, MANIFEST_TTL = 90.0, 300.0, 3600.0, 7200.0  # seconds
@@ -42,13 +42,13 @@ class CampaignEntry(Value, frozen=True, array_like=True):
     """One campaign of the swarm: enough to know its keys."""
 
     digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
-    assignments: Annotated[int, Meta(ge=1, le=ASSIGNMENTS_MAX)]
+    assignments: Annotated[int, Meta(ge=1, le=KEYED_ASSIGNMENTS_MAX)]
 
 
 class SwarmManifest(Value, frozen=True, array_like=True):
     """What the organizer says about the swarm."""
 
-    campaigns: Annotated[tuple[CampaignEntry, ...], Meta(max_length=CAMPAIGNS_MAX)]
+    campaigns: Annotated[tuple[CampaignEntry, ...], Meta(max_length=SWARM_CAMPAIGNS_MAX)]
     beacon_epoch: Annotated[int, Meta(ge=0)]
     coordinator: Annotated[str, Meta(max_length=128)]  # gRPC host:port, or "" for none
     protocol: Annotated[int, Meta(ge=1, le=65535)]
@@ -241,7 +241,7 @@ class KeySpace:
 
     def allow_campaign(self, digest: str, assignments: int) -> None:
         """Open the claim keys of a campaign; again with the same count is harmless. Raises ValueError (our bug)."""
-        if len(digest) != 64 or not 1 <= assignments <= ASSIGNMENTS_MAX:
+        if len(digest) != 64 or not 1 <= assignments <= KEYED_ASSIGNMENTS_MAX:
             raise ValueError(f"not a campaign: {digest!r} with {assignments} assignments")
         if self.campaigns.get(digest) == assignments:
             return

@@ -1,10 +1,7 @@
 """How a recipe names a data set: the SHA-256 of its bytes, or the name of one that every computer can make."""
 
-import re
-
+from protocol.canonical import DIGEST
 from protocol.errors import UsageError
-
-DIGEST = re.compile(r"[0-9a-f]{64}")
 
 # Pinned: a library that changes its copy is noticed, and then the data set is fetched like any other.
 BUILT_IN = {"digits8x8": "63d01b63caa53b1e33b3ab57c220bfb97284db0a091331e7f6fa402f5ad9e74c"}

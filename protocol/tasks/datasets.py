@@ -21,10 +21,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from protocol.canonical import hexdigest
+from protocol.canonical import DIGEST, hexdigest
 from protocol.errors import Refused, UsageError
 from protocol.files import home_directory, move_into_place, write_atomic
-from protocol.tasks.dataset_names import BUILT_IN, DIGEST, digest_of
+from protocol.tasks.dataset_names import BUILT_IN, digest_of
 
 MAGIC = b"ZOODATA1"
 HEADER = struct.Struct("<8sBBBBIQ4I24s")

@@ -31,7 +31,7 @@ class CampaignAction(enum.StrEnum):
     CANCEL = "cancel"
 
 
-class Part(enum.StrEnum):
+class BlobPart(enum.StrEnum):
     """What a worker uploads of a result, each part as one blob."""
 
     TRACE = "trace"  # all leaves of all networks
@@ -169,7 +169,7 @@ class Upload(Message, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "upload"
     result: Digest
-    part: Part
+    part: BlobPart
     size: Annotated[int, Meta(ge=0, le=1 << 31)]
 
 

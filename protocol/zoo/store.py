@@ -38,7 +38,8 @@ FORMAT = "zooswarm-zoo/1"
 SHARD_ROWS_MAX = 1000  # networks in a shard: 17 MB of the 4,364-parameter GRU, one digest, one mapping
 MANIFEST_BYTES_MAX = 64 * 1024 * 1024  # 150 bytes a shard: four hundred million networks
 SHARD_HEADER_BYTES_MAX = 1024 * 1024  # names, shapes and a thousand seeds
-CAMPAIGN_BYTES_MAX = 16 * 1024 * 1024
+STORED_CAMPAIGN_BYTES_MAX = 16 * 1024 * 1024  # a zoo is read also when later versions allow longer campaigns
+STORED_EVIDENCE_BYTES_MAX = 256 * 1024 * 1024  # likewise; what this version verifies is shorter
 MANIFEST_NAME = re.compile(r"^\d{8}\.json$")
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -211,14 +212,14 @@ class Store:
 
     def campaign(self, digest: str) -> bytes:
         path = campaign_path(self.path, digest)
-        data = read_limited(path, CAMPAIGN_BYTES_MAX, "campaign")
+        data = read_limited(path, STORED_CAMPAIGN_BYTES_MAX, "campaign")
         check_digest(path, data, digest)
         return data
 
     def evidence(self, digest: str) -> bytes:
         """The signed evidence of one bundle. Raises UsageError naming the file."""
         path = evidence_path(self.path, digest)
-        data = read_limited(path, 256 * 1024 * 1024, "evidence file")
+        data = read_limited(path, STORED_EVIDENCE_BYTES_MAX, "evidence file")
         check_digest(path, data, digest)
         return data
 

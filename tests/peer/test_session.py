@@ -13,7 +13,7 @@ from peer.state import events as on
 from protocol.errors import Refused
 from protocol.trust.envelope import seal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, AdmissionOutcome, Inbox, Part
+from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, Inbox
 
 TURNS_MAX = 400
 
@@ -133,5 +133,5 @@ def test_files_that_are_gone_refuse_one_call_and_no_more(swarm):
     assert held is not None and held.result is not None
     for path in alice.workspace.bundle(held.id).path.glob("*.states"):
         path.unlink()
-    refused = alice.session.perform(act.UploadPart(held.id, held.result, Part.WEIGHTS))
+    refused = alice.session.perform(act.UploadPart(held.id, held.result, BlobPart.WEIGHTS))
     assert isinstance(refused, on.CallRefused) and refused.reason == "file-gone"

@@ -21,7 +21,7 @@ from peer.state import actions as act
 from peer.state import events as on
 from peer.state.held import TRANSITIONS, Happened, HeldAssignments, hold
 from peer.state.rules import HOLDINGS_MAX, RULES, claims_wanted
-from protocol.trust.messages import Part
+from protocol.trust.messages import BlobPart
 
 
 @pytest.fixture
@@ -260,8 +260,8 @@ def test_parts_that_are_missing_are_uploaded_once_a_naming(alice):
     alice.claimed(0)
     alice.trains(0)
     alice.hands_in(0)
-    alice.inbox(missing=((result_of(0), Part.TRACE),))
-    assert alice.state.call == act.UploadPart(id_of(0), result_of(0), Part.TRACE)
+    alice.inbox(missing=((result_of(0), BlobPart.TRACE),))
+    assert alice.state.call == act.UploadPart(id_of(0), result_of(0), BlobPart.TRACE)
     alice.ends(on.PartUploaded)
     assert alice.state.call is None and not alice.state.uploads
 
@@ -438,7 +438,7 @@ def test_an_assignment_moves_along_the_table_and_nowhere_else(phase, happened):
 @pytest.mark.parametrize(
     "event",
     [
-        on.PartUploaded(act.UploadPart(id_of(0), result_of(0), Part.TRACE)),  # another call is in flight
+        on.PartUploaded(act.UploadPart(id_of(0), result_of(0), BlobPart.TRACE)),  # another call is in flight
         on.Claimed(act.Claim(CAMPAIGN.digest, 99), (1,)),  # another claim is
         on.ClaimsRenewed(act.RenewClaims(("x",)), ()),
         on.ClaimsFailed(act.ReleaseClaims(CAMPAIGN.digest, (1,)), "?"),
