@@ -109,8 +109,9 @@ def select_engine(
 
 def cuda_or(otherwise: Callable[[], Engine], device: str, memory: float, say: Callable[[str], None]) -> Engine:
     """The cards' engine, each card after the self-test; or `otherwise`, with one line that says why."""
+    from protocol.engine.cuda.card_queue import CardError
     from protocol.engine.cuda.driver import NoCard, open_cards
-    from protocol.engine.cuda.engine import CardError, CudaEngine, CudaOrElse
+    from protocol.engine.cuda.engine import CudaEngine, CudaOrElse
 
     try:
         cards = open_cards(device, memory)

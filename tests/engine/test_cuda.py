@@ -11,8 +11,9 @@ from support.emulated_gpu import EmulatedCard
 from support.engine_recipes import Made, made
 from support.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
 
+from protocol.engine.cuda.card_queue import CardError
 from protocol.engine.cuda.driver import NoCard
-from protocol.engine.cuda.engine import CardError, CudaEngine, CudaOrElse
+from protocol.engine.cuda.engine import CudaEngine, CudaOrElse
 from protocol.engine.cuda.nvrtc import find_compiler, kernels, libraries
 from protocol.engine.initial import initial_state
 from protocol.engine.reference.engine import NumpyEngine
@@ -83,7 +84,7 @@ def test_turns_cards_and_blocks_change_no_bit():
 def test_long_work_is_cut_into_short_launches(monkeypatch):
     m, card = a_recipe(), EmulatedCard()
     expected = story(NumpyEngine(), m, 5)
-    monkeypatch.setattr("protocol.engine.cuda.engine.LAUNCH_SECONDS", 1e-9)
+    monkeypatch.setattr("protocol.engine.cuda.card_queue.LAUNCH_SECONDS", 1e-9)
     assert story(CudaEngine([card]), m, 5) == expected
     assert card.launches >= 5
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from protocol.canonical import hexdigest
-from protocol.engine.cuda.engine import CardError, CJob
+from protocol.engine.cuda.card_queue import CardError, CJob
 from protocol.engine.native.build import SOURCE, STRICT, cache_folder, compile_once, find_compiler
 
 RUNNING = threading.Lock()  # the emulator has one block at a time

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from protocol.engine.cuda.engine import CardError, CJob
+from protocol.engine.cuda.card_queue import CardError, CJob
 from protocol.engine.cuda.nvrtc import kernels
 
 THREADS = 128  # of a block: exact.cu's launch bounds

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from protocol.canonical import hexdigest
-from protocol.engine.cuda.engine import CardError
+from protocol.engine.cuda.card_queue import CardError
 from protocol.engine.native.build import COMPILE_SECONDS_MAX, cache_folder
 from protocol.files import make_once
 
