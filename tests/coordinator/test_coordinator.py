@@ -13,7 +13,7 @@ from protocol.rpc.wire import chunks, refusal, to_wire
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, Answer, ControlCampaign, Receipt, Result, SeedCampaign, Upload
+from protocol.trust.messages import Admission, Answer, BlobPart, ControlCampaign, Receipt, Result, SeedCampaign, Upload
 from protocol.zoo.store import Store, latest_manifest
 
 grpc = pytest.importorskip("grpc")
@@ -233,7 +233,7 @@ def test_bad_uploads_cost_one_counted_refusal_and_nothing_else(stage):
     }
     for reason, call in tries.items():
         assert refused(call) == reason
-    too_long = seal(alice.identity, Upload(result=digest, part="weights", size=len(good)))
+    too_long = seal(alice.identity, Upload(result=digest, part=BlobPart.WEIGHTS, size=len(good)))
     assert refused(lambda: alice.stub.PutBlob(chunks(good + b"x", too_long))) == "blob-size"
     counted = stage.refused()
     assert counted[("blob-size", alice.host)] == 2 and sum(counted.values()) == 7

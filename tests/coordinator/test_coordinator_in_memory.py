@@ -15,7 +15,7 @@ from protocol.errors import Refused
 from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.envelope import seal, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, Heartbeat, Inbox, Result, SeedCampaign, Upload
+from protocol.trust.messages import Admission, BlobPart, Heartbeat, Inbox, Result, SeedCampaign, Upload
 
 
 class Room:
@@ -46,7 +46,7 @@ class Room:
             self.core.tick()
 
     def put(self, host: ScriptedHost, digest: bytes, part: str, data: bytes) -> None:
-        announced = seal(host.identity, Upload(result=digest, part=part, size=len(data)))
+        announced = seal(host.identity, Upload(result=digest, part=BlobPart(part), size=len(data)))
         case, upload, have = self.core.handlers.open_upload(announced)
         assert not have
         self.core.handlers.store_upload(case, upload.part, data)

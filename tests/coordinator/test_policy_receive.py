@@ -9,7 +9,7 @@ from coordinator.policy.facts import HostRecord, StoredResult
 from coordinator.policy.phases import HELD, LIVE, Event, Phase
 from coordinator.policy.receive import PENDING_PER_HOST_MAX, Received, ReceiveFacts, StoredReply, receive
 from protocol.recipes.campaign import Policy
-from protocol.trust.messages import Admission, Receipt
+from protocol.trust.messages import Admission, AdmissionOutcome, Receipt
 
 NOW = 1_800_000_000.0
 NEW = StoredResult(
@@ -83,7 +83,9 @@ def test_an_assignment_that_another_host_holds_is_a_duplicate(phase):
     decision = receive(facts(replace(BOBS, phase=phase)))
     assert decision.what is Received.DUPLICATE and decision.store is None
     word = "already admitted" if phase is Phase.ADMITTED else "already being checked"
-    expected = Admission(result=NEW.digest, outcome="duplicate", reason=f"this assignment is {word}", credit=0)
+    expected = Admission(
+        result=NEW.digest, outcome=AdmissionOutcome.DUPLICATE, reason=f"this assignment is {word}", credit=0
+    )
     assert decision.reply == expected and kinds(decision) == [NewsKind.DUPLICATE]
 
 

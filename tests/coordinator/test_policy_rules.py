@@ -13,16 +13,18 @@ from coordinator.policy.presence import check_heartbeat, is_present, resumed
 from coordinator.policy.publishing import BUNDLES_MAX, AdmittedBundle, batches_due, tidying_due
 from coordinator.policy.uploads import UploadFacts, is_here, may_fetch
 from protocol.errors import Refused
-from protocol.trust.messages import Cell, Heartbeat, OpeningRequest
+from protocol.trust.messages import BlobPart, CampaignAction, CampaignState, Cell, Heartbeat, OpeningRequest
 
+RUNNING, PAUSED = CampaignState.RUNNING, CampaignState.PAUSED
+CANCELLED, COMPLETE = CampaignState.CANCELLED, CampaignState.COMPLETE
 UPLOAD = UploadFacts(
     signer="alice",
     worker="alice",
-    part="weights",
+    part=BlobPart.WEIGHTS,
     size=100,
     phase=Phase.COMMITTED,
-    parts=("trace",),
-    legal_sizes={"trace": 50, "weights": 100},
+    parts=(BlobPart.TRACE,),
+    legal_sizes={BlobPart.TRACE: 50, BlobPart.WEIGHTS: 100},
 )
 CELLS = (Cell(network=0, segment=1),)
 
@@ -105,17 +107,21 @@ def test_time_stands_still_while_the_coordinator_is_away():
 
 
 def test_a_campaign_is_controlled_by_a_table():
-    assert control("running", "pause") == "paused" == control("paused", "pause")
-    assert control("cancelled", "resume") == "running"
-    for state, action in (("complete", "pause"), ("complete", "cancel"), ("cancelled", "pause")):
+    assert control(RUNNING, CampaignAction.PAUSE) == PAUSED == control(PAUSED, CampaignAction.PAUSE)
+    assert control(CANCELLED, CampaignAction.RESUME) == RUNNING
+    for state, action in (
+        (COMPLETE, CampaignAction.PAUSE),
+        (COMPLETE, CampaignAction.CANCEL),
+        (CANCELLED, CampaignAction.PAUSE),
+    ):
         with pytest.raises(Refused) as refused:
             control(state, action)
         assert refused.value.reason == "campaign-state"
-    assert not is_over({}) and is_over({"a": "complete", "b": "cancelled"}) and not is_over({"a": "paused"})
+    assert not is_over({}) and is_over({"a": COMPLETE, "b": CANCELLED}) and not is_over({"a": PAUSED})
 
 
 def test_campaigns_with_work_to_do_come_first_by_priority_then_by_age():
-    states = {"old": "running", "done": "complete", "urgent": "running", "paused": "paused", "young": "running"}
+    states = {"old": RUNNING, "done": COMPLETE, "urgent": RUNNING, "paused": PAUSED, "young": RUNNING}
     priorities = dict.fromkeys(states, 0) | {"urgent": 5, "done": 9}
     assert in_order_of_urgency(states, priorities) == ["urgent", "old", "young", "paused", "done"]
 

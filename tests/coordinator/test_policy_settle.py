@@ -9,7 +9,7 @@ from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import FAULTS, LIVE, PROVEN_FRAUD, TRANSITIONS, Event, Phase
 from coordinator.policy.settle import Bundle, FalseAccusation, ban, deserves_ban, settle
 from protocol.recipes.campaign import Policy
-from protocol.trust.messages import Admission, CampaignState
+from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
 POLICY = Policy(faults_before_ban=3)
 RESULT = StoredResult(
@@ -35,12 +35,12 @@ def test_an_admission_earns_credit_registers_networks_and_lets_the_states_go():
     (outcome,) = settlement.outcomes
     assert (outcome.phase, outcome.credit, outcome.fault) == (Phase.ADMITTED, 12, False)
     assert outcome.admission == Admission(
-        result=RESULT.digest, outcome="admitted", reason="2 checkers agree", credit=12
+        result=RESULT.digest, outcome=AdmissionOutcome.ADMITTED, reason="2 checkers agree", credit=12
     )
     admit = settlement.admit
     assert admit is not None and (admit.host, admit.credit, admit.seeds) == ("alice", 12, (6, 7))
     assert not admit.completes and settlement.ban is None and settlement.worker.unsettled == ()
-    assert settlement.actions[0] == DeleteBlobs(RESULT.digest, ("states",))
+    assert settlement.actions[0] == DeleteBlobs(RESULT.digest, (BlobPart.STATES,))
     assert kinds(settlement) == [NewsKind.ADMITTED]
 
 

@@ -18,7 +18,7 @@ from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign
 from protocol.swarm.records import DONE, DONE_TTL, SHARD_SIZE, Done, claims_key, shard_count, shard_size
 from protocol.trust.envelope import Envelope, seal, unseal
-from protocol.trust.messages import Admission, Answer, CampaignManifest, CheckRequest, Receipt, Result
+from protocol.trust.messages import Admission, Answer, CampaignManifest, CampaignState, CheckRequest, Receipt, Result
 from protocol.trust.verdict import judge, open_result, segments_of
 from simulation import inbox, uploads
 from simulation.ledger import Ledger, Row
@@ -202,7 +202,7 @@ class Organizer:
             ),
             admitted=self.ledger.admitted,
             assignments=len(self.campaign.assignments),
-            campaign_state=self.ledger.state,
+            campaign_state=CampaignState(self.ledger.state),
         )
         worker = self.ledger.record(row.worker)
         policy = self.campaign.policy

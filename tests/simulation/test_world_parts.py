@@ -10,7 +10,7 @@ from protocol.errors import Refused
 from protocol.recipes.campaign import Policy
 from protocol.trust.challenge import challenge, draw_cells
 from protocol.trust.envelope import seal, unseal
-from protocol.trust.messages import Upload
+from protocol.trust.messages import BlobPart, Upload
 from simulation import chance
 from simulation.crypto import CheapIdentity, cheap_signatures
 from simulation.dht import Dht, Node
@@ -179,7 +179,7 @@ def test_liars_lie_where_they_say_they_do(kind):
 def test_cheap_signatures_bind_signer_purpose_and_bytes():
     alice, bob = CheapIdentity(branch(1, "alice")), CheapIdentity(branch(1, "bob"))
     with cheap_signatures():
-        envelope = seal(alice, Upload(result=bytes(32), part="trace", size=1))
+        envelope = seal(alice, Upload(result=bytes(32), part=BlobPart.TRACE, size=1))
         assert unseal(envelope, Upload, signer=alice.host).size == 1
         forged = msgspec.structs.replace(envelope, signer=bob.host)
         with pytest.raises(Refused, match="signature"):

@@ -9,6 +9,7 @@ from protocol.canonical import sha256
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.trust.commitment import LEAF_BYTES
+from protocol.trust.messages import BlobPart
 from protocol.trust.openings import check_opened
 from protocol.trust.spot_check import open_states, open_weights
 from protocol.trust.verdict import open_traces
@@ -40,11 +41,11 @@ def store(row: Row, host: str, part: str, data: bytes) -> None:
     facts = UploadFacts(
         signer=host,
         worker=row.worker,
-        part=part,
+        part=BlobPart(part),
         size=len(data),
         phase=row.phase,
         parts=row.blobs.keys(),
-        legal_sizes=legal_sizes(row),
+        legal_sizes={BlobPart(name): size for name, size in legal_sizes(row).items()},
     )
     if is_here(facts):
         return

@@ -26,6 +26,7 @@ from protocol.trust.identity import Identity
 from protocol.trust.messages import (
     Admission,
     Answer,
+    BlobPart,
     CampaignManifest,
     CheckRequest,
     Heartbeat,
@@ -200,7 +201,9 @@ class ScriptedHost:
         return unseal(reply, Receipt if reply.kind == Receipt.KIND else Admission)
 
     def put(self, result: bytes, part: str, data: bytes, size: int | None = None) -> None:
-        upload = seal(self.identity, Upload(result=result, part=part, size=len(data) if size is None else size))
+        upload = seal(
+            self.identity, Upload(result=result, part=BlobPart(part), size=len(data) if size is None else size)
+        )
         self.stub.PutBlob(chunks(data, upload))
 
     def poll(self, *holding: bytes, name: str | None = None) -> Inbox:

@@ -33,7 +33,16 @@ from protocol.trust.commitment import (
 from protocol.trust.envelope import envelope_from_bytes, seal, unseal
 from protocol.trust.evidence import Evidence, evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity, public_key
-from protocol.trust.messages import Admission, CampaignManifest, Cell, Draw, NetworkResult, Receipt, Result
+from protocol.trust.messages import (
+    Admission,
+    AdmissionOutcome,
+    CampaignManifest,
+    Cell,
+    Draw,
+    NetworkResult,
+    Receipt,
+    Result,
+)
 from protocol.trust.openings import make_openings, open_check_request
 from protocol.trust.spot_check import open_states, spot_check
 from protocol.trust.verdict import Verdict, judge, open_result, open_traces, segments_of
@@ -106,7 +115,7 @@ class Scene:
         answers = tuple(
             seal(by_host[seats[slot]], self.answer(envelope.digest, slot, task)) for slot, task in enumerate(tasks)
         )
-        admission = Admission(result=envelope.digest, outcome="admitted", reason="", credit=1)
+        admission = Admission(result=envelope.digest, outcome=AdmissionOutcome.ADMITTED, reason="", credit=1)
         manifest = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=self.anchor, engine=ENGINE, issued_at=0.0)
         return Evidence(
             manifest=seal(self.organizer, manifest),
@@ -303,7 +312,9 @@ def test_tampered_evidence_is_refused(scene):
         "receipt": seal(scene.worker, Receipt(result=digest, epoch=6, received_at=1.0)),
         "draw": seal(scene.organizer, msgspec.structs.replace(other_draw, link=link)),
         "manifest": seal(scene.worker, unseal(good.manifest, CampaignManifest)),
-        "admission": seal(scene.organizer, Admission(result=digest, outcome="void", reason="", credit=0)),
+        "admission": seal(
+            scene.organizer, Admission(result=digest, outcome=AdmissionOutcome.VOID, reason="", credit=0)
+        ),
     }
     for field, lie in lies.items():
         with pytest.raises(Refused):
