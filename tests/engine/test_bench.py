@@ -42,13 +42,21 @@ TINY = {
     ),
     "lstm": made(
         *(Lstm(width=5), Lstm(width=5), Last(), Linear(width=4)),
-        **{"length": 6, "target": "classes", "width": 4, "target_length": 1, "loss": "cross_entropy"},
+        length=6,
+        target="classes",
+        width=4,
+        target_length=1,
+        loss="cross_entropy",
     ),
     "rnn": made(Rnn(width=7), Linear(width=3), length=4, beta2=0.99),
     "conv": made(
         *(Conv2d(channels=3, kernel=3, padding=1), Relu(), MaxPool2d(kernel=2), Conv2d(channels=4, kernel=2, stride=2)),
         *(Tanh(), AvgPool2d(kernel=2), Flatten(), Linear(width=4)),
-        **{"inputs": (2, 9, 8), "as_bytes": True, "target": "classes", "width": 4, "loss": "cross_entropy"},
+        inputs=(2, 9, 8),
+        as_bytes=True,
+        target="classes",
+        width=4,
+        loss="cross_entropy",
     ),
     "mlp": made(Linear(width=9), Relu(), Linear(width=3)),
 }

@@ -174,7 +174,11 @@ def compiler():
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
 def test_nvrtc_compiles_the_kernels_and_fuses_nothing(compiler, architecture):
     text = compiler.compile(architecture, portable=True).decode()
-    used = {name for name in re.findall(r"^\s*(?:@\S+\s+)?([a-z]\w*(?:\.\w+)+)", text, re.M) if name.endswith(".f32")}
+    used = {
+        name
+        for name in re.findall(r"^\s*(?:@\S+\s+)?([a-z]\w*(?:\.\w+)+)", text, re.MULTILINE)
+        if name.endswith(".f32")
+    }
     assert {"mul.rn.f32", "add.rn.f32", "div.rn.f32", "sqrt.rn.f32"} <= used
     arithmetic = re.compile(r"(fma|mad|mul|add|sub|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos|tanh)\.")
     assert all(name.split(".")[1] == "rn" for name in used if arithmetic.match(name)), used

@@ -67,7 +67,7 @@ def bits(result) -> tuple:
 # ---- the same bits everywhere ----
 
 
-@pytest.mark.parametrize("isa, optimize", BUILDS)
+@pytest.mark.parametrize(("isa", "optimize"), BUILDS)
 def test_every_build_passes_the_self_test(isa, optimize):
     assert self_test(NativeEngine(1, isa, optimize)) == SELF_TEST_DIGEST
 

@@ -135,7 +135,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("value, message", REFUSED, ids=[message[:40] for _, message in REFUSED])
+@pytest.mark.parametrize(("value", "message"), REFUSED, ids=[message[:40] for _, message in REFUSED])
 def test_a_recipe_that_cannot_work_is_refused_with_the_fields_name(value, message):
     with pytest.raises(UsageError, match=message):
         parse_recipe(value, "r.toml")

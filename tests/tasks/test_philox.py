@@ -17,7 +17,7 @@ KNOWN_ANSWERS = [  # Random123's kat_vectors: counter, key, result
 ]
 
 
-@pytest.mark.parametrize("counter, key, expected", KNOWN_ANSWERS)
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
 def test_random123_known_answers(counter, key, expected):
     assert tuple(philox(np.array([counter], np.uint64), key)[0].tolist()) == expected
 
