@@ -43,7 +43,7 @@ class Accuracy:
     @property
     def shuffled_mean(self) -> float:
         """Mean accuracy with shuffled labels, 0 to 1; NaN without shuffles."""
-        return float(np.mean(self.shuffled))
+        return float(np.mean(self.shuffled)) if self.shuffled else float("nan")
 
     @property
     def p(self) -> float:
