@@ -1,1 +1,3 @@
-"""The one command: `main` (verbs come from each package's entry point, so that no package imports another)."""
+"""The one command: `main` (verbs come from each package's entry point, so that no package imports another), `console`
+(the one way to show progress).
+"""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.engine_recipes import made
+from support.engines.engine_recipes import made
 
 from analysis.methods import layer_tests, trojans
 from analysis.statistics import splits

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.stage import CAMPAIGN, Stage
+from support.swarms.stage import CAMPAIGN, Stage
 
 from analysis.audit import audit_zoo
 from analysis.methods.changes import modification_pairs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.engine_recipes import Made, made
+from support.engines.engine_recipes import Made, made
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "bench"))
 

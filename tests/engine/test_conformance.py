@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from support.engine_recipes import Made, made
+from support.engines.engine_recipes import Made, made
 
 from analysis.modules import network_module
 from analysis.weights import chains, features, forward, symmetry

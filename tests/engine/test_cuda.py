@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.emulated_gpu import EmulatedCard
-from support.engine_recipes import Made, made
-from support.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
+from support.engines.emulated_gpu import EmulatedCard
+from support.engines.engine_recipes import Made, made
+from support.engines.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
 
 from protocol.engine.cuda.card_queue import CardError
 from protocol.engine.cuda.driver import NoCard

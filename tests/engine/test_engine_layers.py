@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from support.engine_recipes import Made, made
-from support.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
+from support.engines.engine_recipes import Made, made
+from support.engines.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
 
 from analysis.modules import network_module
 from protocol.canonical import sha256

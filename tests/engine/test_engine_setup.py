@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.engine_recipes import made
+from support.engines.engine_recipes import made
 
 from protocol.engine.initial import initial_state, normals, orthonormal
 from protocol.engine.schedule import half_turn_cosine, learning_rates, step_sizes

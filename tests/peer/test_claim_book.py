@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from support.fake_swarm import FakeSwarm, run_virtual
+from support.swarms.fake_swarm import FakeSwarm, run_virtual
 from support.volunteer import campaign_of
 
 from peer.session.claim_book import SwarmClaimBook

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.engine_strategies import ANY, images, sequences
+from support.engines.engine_strategies import ANY, images, sequences
 
 from protocol.engine.initial import initial_state
 

@@ -3,9 +3,8 @@
 What is real: `peer.state`, `protocol.swarm.claimer` and its rules, `coordinator.policy`, and all of `protocol.trust`
 but the mathematics of signatures. What is simulated: time, network, DHT, disks, training, and people who lie.
 
-Reading order: `kernel` (time, coroutines, the trace), `network`, `dht`, `disk`; `engine` (training that is a hash),
-`liars`, `grinding`, `crypto`; `options` (what a seed decides), `rules` (what may be replaced, and three broken rules);
-the volunteer: `trainer`, `calls`, `host`; the organizer: `ledger`, `uploads`, `inbox`, `organizer`; `faults` (what goes
-wrong), `chance` and `checkers` (what must never be, and what must come to pass), `world` (all of it, and `simulate`),
-`table` (what happened).
+Reading order: `environment` (time, network, DHT, disks, training), `actors` (volunteers, liars, the organizer),
+`options` (what a seed decides), `rules` (what may be replaced, and three broken rules), `faults` (what goes wrong),
+`chance` and `checkers` (what must never be, and what must come to pass), `world` (all of it, and `simulate`), `table`
+(what happened).
 """

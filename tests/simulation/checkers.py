@@ -16,8 +16,8 @@ from protocol.swarm.claim_rules import indices_of
 from protocol.swarm.records import CLAIM
 from protocol.trust.evidence import Evidence, verify_evidence
 from simulation import chance
-from simulation.ledger import Row
-from simulation.liars import FAKERS, Kind, bad_cells
+from simulation.actors.ledger import Row
+from simulation.actors.liars import FAKERS, Kind, bad_cells
 
 if TYPE_CHECKING:
     from simulation.world import World

@@ -4,11 +4,11 @@ import random
 from typing import TYPE_CHECKING
 
 from peer.state import events
-from simulation.kernel import branch
+from simulation.environment.kernel import branch
 from simulation.options import DAY, HOUR
 
 if TYPE_CHECKING:
-    from simulation.host import Host
+    from simulation.actors.host import Host
     from simulation.world import World
 
 DEATHS_SHARE_MAX = 0.3  # of the hosts: somebody has to be left to finish the campaign

@@ -11,8 +11,8 @@ from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.recipes.layers import Linear
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import FunctionTask
-from simulation.kernel import branch
-from simulation.liars import Kind
+from simulation.actors.liars import Kind
+from simulation.environment.kernel import branch
 
 HOUR = 3600.0
 DAY = 24 * HOUR

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from coordinator.policy.phases import Phase
-from simulation.liars import FAKERS
+from simulation.actors.liars import FAKERS
 from simulation.world import Report
 
 FAULTS = (

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from simulation import table
-from simulation.liars import FAKERS, Kind
+from simulation.actors.liars import FAKERS, Kind
 from simulation.options import Options, draw
 from simulation.rules import BROKEN, Rules
 from simulation.world import Report, simulate

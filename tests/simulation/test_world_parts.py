@@ -12,14 +12,14 @@ from protocol.trust.challenge import challenge, draw_cells
 from protocol.trust.envelope import seal, unseal
 from protocol.trust.messages import BlobPart, Upload
 from simulation import chance
-from simulation.crypto import CheapIdentity, cheap_signatures
-from simulation.dht import Dht, Node
-from simulation.disk import Disk, DiskFull
-from simulation.engine import HashEngine, Truth
+from simulation.actors.liars import LIES, Kind, bad_cells
+from simulation.environment.crypto import CheapIdentity, cheap_signatures
+from simulation.environment.dht import Dht, Node
+from simulation.environment.disk import Disk, DiskFull
+from simulation.environment.engine import HashEngine, Truth
+from simulation.environment.kernel import Crashed, Kernel, Task, branch
+from simulation.environment.network import CALL_SECONDS, Away, Network
 from simulation.faults import times
-from simulation.kernel import Crashed, Kernel, Task, branch
-from simulation.liars import LIES, Kind, bad_cells
-from simulation.network import CALL_SECONDS, Away, Network
 from simulation.options import draw, recipe
 
 

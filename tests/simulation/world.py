@@ -12,20 +12,20 @@ from peer.state import AssignmentId, PeerSettings
 from protocol.recipes.campaign import Assignment
 from protocol.trust.commitment import commitment, context
 from protocol.trust.messages import Result
+from simulation.actors.grinding import grind
+from simulation.actors.host import Host
+from simulation.actors.ledger import Ledger
+from simulation.actors.liars import Kind, bad_cells
+from simulation.actors.organizer import Organizer
 from simulation.checkers import Checkers, Violation
-from simulation.crypto import CheapIdentity, cheap_signatures
-from simulation.dht import Dht
-from simulation.disk import StoredBundle
-from simulation.engine import Truth
+from simulation.environment.crypto import CheapIdentity, cheap_signatures
+from simulation.environment.dht import Dht
+from simulation.environment.disk import StoredBundle
+from simulation.environment.engine import Truth
+from simulation.environment.kernel import Kernel, branch
+from simulation.environment.network import Network
 from simulation.faults import Faults
-from simulation.grinding import grind
-from simulation.host import Host
-from simulation.kernel import Kernel, branch
-from simulation.ledger import Ledger
-from simulation.liars import Kind, bad_cells
-from simulation.network import Network
 from simulation.options import Options
-from simulation.organizer import Organizer
 from simulation.rules import Rules
 
 LOOKS = 100  # of the checkers, over the time in which faults happen

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from support.claim_stories import STORIES, names, work_all
-from support.fake_swarm import CAMPAIGN, FakeSwarm, run_virtual
+from support.swarms.claim_stories import STORIES, names, work_all
+from support.swarms.fake_swarm import CAMPAIGN, FakeSwarm, run_virtual
 
 from protocol.swarm import claim_rules as rules
 from protocol.swarm.claim_rules import Held, View

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.claim_stories import STORIES
-from support.done_board import DoneBoard
-from support.fake_swarm import CAMPAIGN
+from support.swarms.claim_stories import STORIES
+from support.swarms.done_board import DoneBoard
+from support.swarms.fake_swarm import CAMPAIGN
 
 from protocol.errors import UsageError
 from protocol.swarm.addresses import NodeOptions

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.homes import moved_home
 from support.images import RECIPE, blobs
-from support.stage import CAMPAIGN, Stage
+from support.swarms.stage import CAMPAIGN, Stage
 
 from analysis.audit import audit_zoo
 from analysis.zoo import open_zoo

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.stage import Stage
+from support.swarms.stage import Stage
 
 from analysis.audit import audit_zoo
 from protocol.engine.select import select_engine

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from peer.state import AssignmentId, CheckId, PeerState, actions, events
 from protocol.swarm.claimer import Claims
 from protocol.trust.envelope import seal
-from simulation import calls
-from simulation.dht import Node
-from simulation.disk import Disk, DiskFull
-from simulation.kernel import Task, Timer, branch
-from simulation.liars import Kind, Networks
-from simulation.trainer import CheckJob, Trainer
+from simulation.actors import calls
+from simulation.actors.liars import Kind, Networks
+from simulation.actors.trainer import CheckJob, Trainer
+from simulation.environment.dht import Node
+from simulation.environment.disk import Disk, DiskFull
+from simulation.environment.kernel import Task, Timer, branch
 
 if TYPE_CHECKING:
     from simulation.world import World

@@ -9,13 +9,13 @@ from protocol.trust.envelope import seal, unseal
 from protocol.trust.messages import Admission, CampaignManifest, Receipt
 from protocol.trust.openings import CheckTask, match_states, open_check_request
 from protocol.trust.spot_check import open_states
-from simulation.disk import DiskFull
-from simulation.network import Away
-from simulation.organizer import Refusal
-from simulation.trainer import CheckJob
+from simulation.actors.organizer import Refusal
+from simulation.actors.trainer import CheckJob
+from simulation.environment.disk import DiskFull
+from simulation.environment.network import Away
 
 if TYPE_CHECKING:
-    from simulation.host import Host
+    from simulation.actors.host import Host
 
 
 def begin(host: "Host", call: actions.CoordinatorCall) -> None:

@@ -6,7 +6,7 @@ import selectors
 from dataclasses import dataclass, field
 from typing import Any
 
-from support.done_board import DoneBoard
+from support.swarms.done_board import DoneBoard
 
 from protocol.swarm.claimer import Claims
 

@@ -15,13 +15,13 @@ from protocol.recipes.campaign import Assignment
 from protocol.trust.messages import Answer, Cell
 from protocol.trust.openings import CheckTask
 from protocol.trust.spot_check import open_weights, spot_check
-from simulation.disk import DiskFull
-from simulation.engine import HashEngine
-from simulation.kernel import Timer, branch
-from simulation.liars import LIES, Kind, Networks
+from simulation.actors.liars import LIES, Kind, Networks
+from simulation.environment.disk import DiskFull
+from simulation.environment.engine import HashEngine
+from simulation.environment.kernel import Timer, branch
 
 if TYPE_CHECKING:
-    from simulation.host import Host
+    from simulation.actors.host import Host
 
 START_SECONDS = 2.0  # from starting the process to its first words
 CHEAP = 0.01  # of a segment's time: what inventing one takes

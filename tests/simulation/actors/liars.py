@@ -13,7 +13,7 @@ import numpy as np
 from protocol.engine import State
 from protocol.engine.training import Boundary, is_final
 from protocol.recipes.recipe import Recipe
-from simulation.engine import Truth
+from simulation.environment.engine import Truth
 
 
 class Kind(enum.StrEnum):

@@ -13,7 +13,7 @@ from protocol.trust.messages import BlobPart
 from protocol.trust.openings import check_opened
 from protocol.trust.spot_check import open_states, open_weights
 from protocol.trust.verdict import open_traces
-from simulation.ledger import Row
+from simulation.actors.ledger import Row
 
 
 class Mismatch(Exception):

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, assume
 from hypothesis import strategies as st
-from support.engine_recipes import Made, made
+from support.engines.engine_recipes import Made, made
 
 from protocol.recipes.layers import (
     AvgPool2d,

@@ -10,12 +10,12 @@ from protocol.trust.challenge import challenge, rank_checkers
 from protocol.trust.messages import Draw
 from protocol.trust.openings import slot_tasks
 from protocol.trust.spot_check import open_states, open_weights, spot_check
-from simulation import uploads
-from simulation.engine import HashEngine
-from simulation.ledger import Row
+from simulation.actors import uploads
+from simulation.actors.ledger import Row
+from simulation.environment.engine import HashEngine
 
 if TYPE_CHECKING:
-    from simulation.organizer import Organizer
+    from simulation.actors.organizer import Organizer
 
 WAKE_SECONDS = 0.2  # from a change to the look
 

@@ -16,7 +16,7 @@ from protocol.recipes.campaign import Assignment
 from protocol.trust.commitment import Trace, commitment, context, trace_root, traces_to_bytes
 from protocol.trust.envelope import Envelope
 from protocol.trust.messages import Cell, NetworkResult, Result
-from simulation.engine import Truth
+from simulation.environment.engine import Truth
 
 
 @dataclass(eq=False)

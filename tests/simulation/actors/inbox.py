@@ -10,10 +10,10 @@ from protocol.trust.commitment import context
 from protocol.trust.envelope import unseal
 from protocol.trust.messages import Admission, CheckRequest, OpeningRequest
 from protocol.trust.openings import make_openings
-from simulation.ledger import Row
+from simulation.actors.ledger import Row
 
 if TYPE_CHECKING:
-    from simulation.organizer import Organizer
+    from simulation.actors.organizer import Organizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Any
 
-from simulation.kernel import Kernel
+from simulation.environment.kernel import Kernel
 
 CALL_SECONDS = 15.0  # as `peer.session.client` waits
 

@@ -20,10 +20,10 @@ from protocol.swarm.records import DONE, DONE_TTL, SHARD_SIZE, Done, claims_key,
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.messages import Admission, Answer, CampaignManifest, CampaignState, CheckRequest, Receipt, Result
 from protocol.trust.verdict import judge, open_result, segments_of
-from simulation import inbox, uploads
-from simulation.ledger import Ledger, Row
-from simulation.network import Away
-from simulation.refereeing import Refereeing
+from simulation.actors import inbox, uploads
+from simulation.actors.ledger import Ledger, Row
+from simulation.actors.refereeing import Refereeing
+from simulation.environment.network import Away
 
 if TYPE_CHECKING:
     from simulation.world import World

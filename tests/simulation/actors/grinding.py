@@ -13,7 +13,7 @@ from protocol.trust.messages import Result
 from protocol.trust.verdict import segments_of
 
 if TYPE_CHECKING:
-    from simulation.host import Host
+    from simulation.actors.host import Host
 
 TRIES = 1000
 

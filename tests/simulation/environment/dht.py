@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.swarm.claimer import Put
-from simulation.kernel import Crashed, Kernel, Later
-from simulation.network import Network
+from simulation.environment.kernel import Crashed, Kernel, Later
+from simulation.environment.network import Network
 
 Owner = tuple[str, str]  # host, kind
 READ_SECONDS = 10.0  # a read that nobody answers
