@@ -2,5 +2,5 @@
 
 Reading order: `labels` (classes as numbers), `splits` (folds that do not leak), `permutation` (p-values by shuffling),
 `proportions` and `intervals` (95%), `classify` (class from features), `auc` (one of two classes), `distances` (within
-and between classes).
+and between classes), `controls` (the same measure on what must show nothing).
 """

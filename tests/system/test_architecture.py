@@ -44,7 +44,9 @@ def test_the_picture_is_that_of_the_code():
     assert rooms.BEGIN + rooms.picture() + rooms.END in PAGE.read_text(), "run: python scripts/rooms.py --write"
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+)
 def test_every_file_that_a_page_names_is_there(page):
     named = set(FILE.findall(page.read_text()))
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
