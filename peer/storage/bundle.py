@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from protocol.engine import ENGINE, State, state_bytes_length, state_from_bytes
+from protocol.engine import State, state_bytes_length, state_from_bytes
 from protocol.engine.training import Boundary, is_final
 from protocol.errors import Refused
 from protocol.files import write_atomic
 from protocol.recipes.campaign import Assignment
-from protocol.trust.commitment import LEAF_BYTES, Leaf, Trace, commitment, context, leaf_from_bytes, leaf_of, trace_root
+from protocol.trust.commitment import LEAF_BYTES, Leaf, Trace, leaf_from_bytes, leaf_of
 from protocol.trust.envelope import Envelope, envelope_from_bytes
-from protocol.trust.messages import Cell, NetworkResult, Result
+from protocol.trust.messages import Cell, Result
+from protocol.trust.verdict import make_result
 
 
 class Bundle:
@@ -121,25 +122,7 @@ class Bundle:
 
     def result(self, host: str, backend: str) -> Result:
         """The claim about this bundle, for the host to sign."""
-        ctx = context(self.assignment.campaign, self.assignment.index, host)
-        pairs = list(zip(self.assignment.seeds, self.traces(), strict=True))
-        return Result(
-            campaign=self.assignment.campaign,
-            assignment=self.assignment.index,
-            engine=ENGINE,
-            backend=backend,
-            commitment=commitment(ctx, pairs),
-            networks=tuple(
-                NetworkResult(
-                    seed=seed,
-                    steps=trace[-1].step,
-                    trace_root=trace_root(ctx, seed, trace),
-                    weights_digest=trace[-1].params_digest,
-                    held_out_loss=trace[-1].held_out_loss,
-                )
-                for seed, trace in pairs
-            ),
-        )
+        return make_result(self.assignment, self.traces(), host, backend)
 
     def keep(self, name: str, envelope: Envelope) -> None:
         """Write a signed message (`result` or `receipt`) whole or not at all."""

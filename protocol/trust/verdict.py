@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Sequence
 
 import msgspec
 
@@ -13,7 +14,7 @@ from protocol.recipes.recipe import Recipe
 from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import Leaf, Trace, commitment, context, trace_root, traces_from_bytes
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import Answer, Cell, Result
+from protocol.trust.messages import Answer, Cell, NetworkResult, Result
 
 
 def boundaries_of(recipe: Recipe, steps: int) -> int:
@@ -22,6 +23,29 @@ def boundaries_of(recipe: Recipe, steps: int) -> int:
     if steps > training.max_steps or (steps % training.segment_steps and steps != training.max_steps):
         raise Refused("result-steps", f"no network of this recipe stops at step {steps}")
     return 1 + -(-steps // training.segment_steps)
+
+
+def make_result(assignment: Assignment, traces: Sequence[Trace], host: str, backend: str) -> Result:
+    """The worker's claim about a finished bundle, for it to sign: what `open_result` and `open_traces` check."""
+    ctx = context(assignment.campaign, assignment.index, host)
+    pairs = list(zip(assignment.seeds, traces, strict=True))
+    return Result(
+        campaign=assignment.campaign,
+        assignment=assignment.index,
+        engine=ENGINE,
+        backend=backend,
+        commitment=commitment(ctx, pairs),
+        networks=tuple(
+            NetworkResult(
+                seed=seed,
+                steps=trace[-1].step,
+                trace_root=trace_root(ctx, seed, trace),
+                weights_digest=trace[-1].params_digest,
+                held_out_loss=trace[-1].held_out_loss,
+            )
+            for seed, trace in pairs
+        ),
+    )
 
 
 def open_result(envelope: Envelope, campaign: Campaign) -> tuple[Result, Assignment]:

@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable, Iterator
 
 import grpc
+import msgspec
 import numpy as np
 
 from coordinator.policy.actions import NewsKind
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop
-from protocol.engine import ENGINE, Engine, state_bytes_length
+from protocol.engine import Engine, state_bytes_length
 from protocol.engine.select import select_engine
 from protocol.engine.training import Boundary, train_networks
 from protocol.recipes.campaign import Assignment, Campaign, Policy, Population
@@ -20,7 +21,7 @@ from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import GRPC_OPTIONS, chunks, collect, from_wire, to_wire
 from protocol.tasks.kinds import MachineTask
-from protocol.trust.commitment import Trace, commitment, context, leaf_of, trace_root, traces_to_bytes
+from protocol.trust.commitment import Trace, leaf_of, traces_to_bytes
 from protocol.trust.envelope import Envelope, Message, seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import (
@@ -31,14 +32,13 @@ from protocol.trust.messages import (
     CheckRequest,
     Heartbeat,
     Inbox,
-    NetworkResult,
     Receipt,
-    Result,
     SeedCampaign,
     Upload,
 )
 from protocol.trust.openings import match_states, open_check_request
 from protocol.trust.spot_check import open_states, open_weights, spot_check
+from protocol.trust.verdict import make_result
 
 RECIPE = Recipe(
     name="tiny",
@@ -169,26 +169,8 @@ class ScriptedHost:
     def result(self, index: int, traces: list[Trace] | None = None, **changes) -> Envelope:
         assignment = CAMPAIGN.assignments[index]
         traces = traces or self.traces(assignment)
-        ctx = context(CAMPAIGN.digest, index, self.host)
-        pairs = list(zip(assignment.seeds, traces, strict=True))
-        fields = {
-            "campaign": CAMPAIGN.digest,
-            "assignment": index,
-            "engine": ENGINE,
-            "backend": "test",
-            "commitment": commitment(ctx, pairs),
-            "networks": tuple(
-                NetworkResult(
-                    seed=seed,
-                    steps=trace[-1].step,
-                    trace_root=trace_root(ctx, seed, trace),
-                    weights_digest=trace[-1].params_digest,
-                    held_out_loss=trace[-1].held_out_loss,
-                )
-                for seed, trace in pairs
-            ),
-        }
-        return seal(self.identity, Result(**(fields | changes)))
+        result = make_result(assignment, traces, self.host, "test")
+        return seal(self.identity, msgspec.structs.replace(result, **changes))
 
     def weights(self, index: int) -> bytes:
         kept = trained(CAMPAIGN.assignments[index]).values()

@@ -26,7 +26,6 @@ from protocol.trust.commitment import (
     merkle_root,
     prove,
     root_from_path,
-    trace_root,
     traces_from_bytes,
     traces_to_bytes,
 )
@@ -39,13 +38,12 @@ from protocol.trust.messages import (
     CampaignManifest,
     Cell,
     Draw,
-    NetworkResult,
     Receipt,
     Result,
 )
 from protocol.trust.openings import make_openings, open_check_request
 from protocol.trust.spot_check import open_states, spot_check
-from protocol.trust.verdict import Verdict, judge, open_result, open_traces, segments_of
+from protocol.trust.verdict import Verdict, judge, make_result, open_result, open_traces, segments_of
 
 RECIPE = Recipe(
     name="tiny",
@@ -79,26 +77,8 @@ class Scene:
 
     def result(self, traces=None, worker: Identity | None = None, **changes) -> Result:
         traces = traces or self.traces
-        ctx = context(CAMPAIGN.digest, 0, (worker or self.worker).host)
-        networks = tuple(
-            NetworkResult(
-                seed=seed,
-                steps=trace[-1].step,
-                trace_root=trace_root(ctx, seed, trace),
-                weights_digest=trace[-1].params_digest,
-                held_out_loss=trace[-1].held_out_loss,
-            )
-            for seed, trace in zip(self.assignment.seeds, traces, strict=True)
-        )
-        fields = {
-            "campaign": CAMPAIGN.digest,
-            "assignment": 0,
-            "engine": ENGINE,
-            "backend": "numpy",
-            "commitment": commitment(ctx, list(zip(self.assignment.seeds, traces, strict=True))),
-            "networks": networks,
-        }
-        return Result(**(fields | changes))
+        result = make_result(self.assignment, traces, (worker or self.worker).host, "numpy")
+        return msgspec.structs.replace(result, **changes)
 
     def evidence(self, traces=None) -> Evidence:
         """What the coordinator would file, checked by whoever the draw seats."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from protocol.engine import ENGINE
 from protocol.engine.training import Boundary
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment
-from protocol.trust.commitment import Trace, commitment, context, trace_root, traces_to_bytes
+from protocol.trust.commitment import Trace, traces_to_bytes
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import Cell, NetworkResult, Result
+from protocol.trust.messages import Cell, Result
+from protocol.trust.verdict import make_result
 from simulation.environment.engine import Truth
 
 
@@ -37,25 +37,7 @@ class StoredBundle:
 
     def make_result(self, host: str, backend: str) -> Result:
         """The claim about this bundle, under the name of `host`."""
-        ctx = context(self.assignment.campaign, self.assignment.index, host)
-        pairs = list(zip(self.assignment.seeds, self.traces(), strict=True))
-        return Result(
-            campaign=self.assignment.campaign,
-            assignment=self.assignment.index,
-            engine=ENGINE,
-            backend=backend,
-            commitment=commitment(ctx, pairs),
-            networks=tuple(
-                NetworkResult(
-                    seed=seed,
-                    steps=trace[-1].step,
-                    trace_root=trace_root(ctx, seed, trace),
-                    weights_digest=trace[-1].params_digest,
-                    held_out_loss=trace[-1].held_out_loss,
-                )
-                for seed, trace in pairs
-            ),
-        )
+        return make_result(self.assignment, self.traces(), host, backend)
 
     def part(self, part: str) -> bytes:
         """The blob of the trace, or of the weights."""
