@@ -162,6 +162,7 @@ class OfOneClass(StepsToStop):
         return super().snippet(selection) + "[:1]"
 
 
+@pytest.mark.slow
 def test_the_page_runs_the_very_call_that_it_shows(pages, monkeypatch):
     path, values = pages["machines"]
     whole = next(one for group in values["groups"] for one in group["sections"] if one.key == "steps")
@@ -183,6 +184,7 @@ def test_a_snippet_sees_what_its_networks_give_and_nothing_that_it_does_not_name
         run("limit = 1", Start())
 
 
+@pytest.mark.slow
 def test_every_section_says_what_it_must_and_every_method_was_tried(pages):
     told: dict[str, Section] = {}
     for _, values in pages.values():
