@@ -30,7 +30,6 @@ from protocol.tasks.philox import random_words, stream_key
 RECIPES_MAX = 1000  # what a campaign may hold
 RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
 FIELD = re.compile(r"\{([a-z0-9_.]+)\}")
-DRAWS = ("uniform", "log_uniform", "integer", "choice")
 TABLES = ("grid", "sample", "name", "class")
 Values = dict[str, Any]
 

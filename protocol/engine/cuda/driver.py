@@ -1,7 +1,6 @@
 """NVIDIA cards behind the driver's own library: memory, kernels, and why a card cannot be used."""
 
 import ctypes
-import sys
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class Driver:
 
     def __init__(self) -> None:
         try:
-            self.c = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+            self.c = ctypes.CDLL("libcuda.so.1")
         except OSError:
             raise NoCard("no NVIDIA driver") from None
         code = self.c.cuInit(0)

@@ -9,7 +9,6 @@ import ctypes.util
 import functools
 import importlib.util
 import re
-import sys
 from pathlib import Path
 
 from protocol.canonical import hexdigest
@@ -112,7 +111,7 @@ def find_compiler(driver_major: int = 99) -> Compiler:
 def libraries() -> list[tuple[int, str]]:
     """(major version, path) of the libraries in Python's packages, or of the system's own."""
     spec = importlib.util.find_spec("nvidia")
-    pattern = "*/bin/nvrtc64_*.dll" if sys.platform == "win32" else "*/lib/libnvrtc.so.*"
+    pattern = "*/lib/libnvrtc.so.*"
     found = []
     for folder in spec.submodule_search_locations or [] if spec else []:
         for path in Path(folder).glob(pattern):
