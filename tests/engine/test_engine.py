@@ -412,3 +412,13 @@ def test_arrays_that_c_would_misread_are_refused(engine):
     wrong = State(step=0, params=state.params.astype(np.float64), moments=state.moments)
     with pytest.raises(ValueError, match="float32"):
         engine.train(SMALL, task_data(SMALL), [0], [wrong], 1)
+
+
+def test_structs_that_differ_from_the_kernels_stop_the_engine(monkeypatch):
+    class Longer(ctypes.Structure):
+        _fields_ = (("more", ctypes.c_int64 * 99),)
+
+    NativeEngine(1)  # as they are, they fit
+    monkeypatch.setattr("protocol.engine.native.structs.MIRRORED", (Longer,))
+    with pytest.raises(RuntimeError, match="Longer: 792 bytes here"):
+        NativeEngine(1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from protocol.engine import Evaluation, State
 from protocol.engine.native.build import library
-from protocol.engine.native.structs import CProgram, CSamples, dropout_keys, optimizer_of, program_of
+from protocol.engine.native.structs import CProgram, CSamples, check_sizes, dropout_keys, optimizer_of, program_of
 from protocol.engine.schedule import step_sizes
 from protocol.engine.streams import batch_order
 from protocol.errors import UsageError
@@ -35,6 +35,7 @@ class NativeEngine:
                 "or set ZOOSWARM_HOME or XDG_CACHE_HOME to a folder from which programs may run"
             ) from None
         self._c.exact_scratch_floats.restype = ctypes.c_int64
+        check_sizes(self._c.exact_struct_bytes)
         self._environment_bytes = self._c.exact_environment_bytes()
         self._c.exact_train.restype = self._c.exact_evaluate.restype = self._c.exact_gradient.restype = None
         self._c.exact_enter.restype = self._c.exact_leave.restype = None

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -94,6 +95,17 @@ class COptimizer(ctypes.Structure):
             for name in ("beta1", "rest1", "beta2", "rest2", "epsilon", "momentum", "decay", "clip")
         ),
     ]
+
+
+MIRRORED = (CLayer, CProgram, CSamples, COptimizer)  # in the order of exact_struct_bytes
+
+
+def check_sizes(struct_bytes: Callable[[int], int]) -> None:
+    """Compare our structs with the compiled ones. Raises RuntimeError where they differ: a mistake in this program."""
+    for index, struct in enumerate(MIRRORED):
+        ours, compiled = ctypes.sizeof(struct), struct_bytes(index)
+        if ours != compiled:
+            raise RuntimeError(f"{struct.__name__}: {ours} bytes here, {compiled} in the kernels: mend the fields")
 
 
 def program_of(recipe: Recipe, input_dtype: np.dtype, samples: int) -> CProgram:
