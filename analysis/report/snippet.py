@@ -11,7 +11,8 @@ NAMES = ("zoo", "table", "recipe", "weights_NP", "initial_NP", "classes", "seeds
 def run(code: str, start: object) -> Any:
     """The value of the last line of `code`, an expression, with NAMES taken from the attributes of `start`.
 
-    Raises what the code raises; ValueError when its last line is no expression.
+    `code` is our own text; what a zoo says may stand in it only as a literal, by repr (a test looks). Raises what the
+    code raises; ValueError when its last line is no expression.
     """
     tree = ast.parse(code)
     if not tree.body or not isinstance(last := tree.body[-1], ast.Expr):

@@ -1,5 +1,6 @@
 """Every study is on the page, and everything that it calls is in docs/analyses.md, with its source."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -59,3 +60,21 @@ def test_what_it_calls_is_documented_with_its_source(study):
 @pytest.mark.parametrize("module", [each.name for each in pkgutil.iter_modules(analysis.methods.__path__)])
 def test_every_method_is_documented(module):
     assert re.search(rf"`{module}\b", TEXT), f"docs/analyses.md does not name {module}"
+
+
+def test_what_a_zoo_says_enters_a_snippet_only_as_a_literal():
+    """A snippet is run, and class names come from strangers: those are written by repr, all else is our own number."""
+    makers = ("snippet", "opening", "paths_code", "prelude")
+    ours = {"selection.permutations", "PAIRS_TOLD_MAX", "FAMILIES_MAX", "PAIRS_DRAWN + 1"}
+    report, inserted = Path(__file__).parents[2] / "analysis" / "report", []
+    for path in (*sorted((report / "studies").glob("*.py")), report / "selection.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef) and function.name in (
+                "snippet",
+                "opening",
+                "paths_code",
+                "prelude",
+            ):
+                inserted += [node for node in ast.walk(function) if isinstance(node, ast.FormattedValue)]
+    assert len(inserted) > 10
+    assert {ast.unparse(node.value) for node in inserted if node.conversion != ord("r")} <= ours
