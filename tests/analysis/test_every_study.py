@@ -69,12 +69,7 @@ def test_what_a_zoo_says_enters_a_snippet_only_as_a_literal():
     report, inserted = Path(__file__).parents[2] / "analysis" / "report", []
     for path in (*sorted((report / "studies").glob("*.py")), report / "selection.py"):
         for function in ast.walk(ast.parse(path.read_text())):
-            if isinstance(function, ast.FunctionDef) and function.name in (
-                "snippet",
-                "opening",
-                "paths_code",
-                "prelude",
-            ):
+            if isinstance(function, ast.FunctionDef) and function.name in makers:
                 inserted += [node for node in ast.walk(function) if isinstance(node, ast.FormattedValue)]
     assert len(inserted) > 10
     assert {ast.unparse(node.value) for node in inserted if node.conversion != ord("r")} <= ours
