@@ -25,6 +25,7 @@ ASSIGNMENTS_MAX = 1_000_000  # listed in memory by every host: 16,000 keys in th
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=0, le=10000)]
+HostName = Annotated[str, Meta(pattern="^[A-Za-z0-9]{52}$")]  # a PeerID, as `zooswarm` prints it
 
 
 class Policy(StrictStruct, frozen=True, kw_only=True):
@@ -43,6 +44,11 @@ class Policy(StrictStruct, frozen=True, kw_only=True):
     lease_seconds: Annotated[float, Meta(ge=5, le=300)] = 90.0
     settle_seconds: Annotated[float, Meta(ge=0.1, le=30)] = 1.0
     faults_before_ban: Annotated[int, Meta(ge=1, le=1000)] = 3
+    vesting_bundles: Count = 50  # later clean bundles until a bundle's credit vests; a tenth of the campaign at most
+    audit_share: Annotated[float, Meta(ge=0, le=1)] = 0.05  # admitted bundles of which the organizer trains one network
+    fresh_pending: Annotated[int, Meta(ge=1, le=64)] = 4  # unsettled results of a host without standing
+    named_checkers: Annotated[tuple[HostName, ...], Meta(max_length=64)] = ()  # may check in the organizer's place
+    tickets: bool = False  # only hosts with a ticket that the organizer signed may hand in results
 
 
 class Population(StrictStruct, frozen=True, kw_only=True):
