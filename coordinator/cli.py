@@ -45,7 +45,7 @@ def seed(campaign: Path, directory: Path | None) -> None:
         upload_all(organizer, loaded, path)
         digest = organizer.seed(SeedCampaign(campaign=loaded.exact))
     click.echo(
-        f"{loaded.name}: {loaded.network_count:,} networks in {len(loaded.assignments):,} assignments, "
+        f"{loaded.name}: {loaded.network_count:,} networks in {loaded.assignment_count:,} assignments, "
         f"campaign {digest[:16]}"
     )
 

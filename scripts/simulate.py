@@ -67,7 +67,7 @@ def main(
 def describe(report: Report) -> None:
     options = report.options
     click.echo(
-        f"{options.hosts} hosts ({len(options.liars)} of them lie), {len(options.campaign.assignments):,} assignments,"
+        f"{options.hosts} hosts ({len(options.liars)} of them lie), {options.campaign.assignment_count:,} assignments,"
         f" {'every' if options.exhaustive else 'no'} checker replays everything"
     )
     click.echo(f"{report.seconds:,.0f} s simulated, {report.events:,} events, trace {report.digest}")

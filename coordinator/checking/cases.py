@@ -130,7 +130,7 @@ class ResultCases:
         campaign, _ = self._book.get(row.campaign)
         envelope = decode_envelope(row.envelope)
         result = msgspec.msgpack.decode(envelope.payload, type=Result)
-        assignment = campaign.assignments[row.assignment]
+        assignment = campaign.assignment(row.assignment)
         draw_envelope = decode_envelope(row.draw) if row.draw else None
         draw = msgspec.msgpack.decode(draw_envelope.payload, type=Draw) if draw_envelope else None
         tasks = slot_tasks(campaign, assignment, result, digest, draw) if draw else []

@@ -44,7 +44,7 @@ def settle_result(
         return ()
     bundle = None
     if assignment is not None:
-        bundle = read_bundle(connection, result.campaign, assignment, len(campaign.assignments))
+        bundle = read_bundle(connection, result.campaign, assignment, campaign.assignment_count)
     accusers = read_accusers(connection, digest, false_accusers) if false_accusers else ()
     worker = read_host(connection, result.worker)
     settlement = settle(result, event, reason, worker, campaign.policy, bundle=bundle, accusers=accusers)

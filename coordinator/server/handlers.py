@@ -75,7 +75,7 @@ class Handlers:
         )
         signed = self.sign(manifest)
         if self.stores.ledger.write(lambda c: add_campaign(c, campaign.digest, exact, signed, now)):
-            text = f"{campaign.network_count:,} networks in {len(campaign.assignments):,} assignments"
+            text = f"{campaign.network_count:,} networks in {campaign.assignment_count:,} assignments"
             self.effects.report(NewsKind.STARTED, text, campaign=campaign.digest)
         return campaign.digest
 

@@ -116,7 +116,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) 
     count = {phase: number for phase, number, _ in grouped}
     networks = {phase: int(number) for phase, _, number in grouped}
     admitted, live = count.get(Phase.ADMITTED, 0), sum(count.get(phase, 0) for phase in LIVE)
-    total = len(campaign.assignments)
+    total = campaign.assignment_count
     published = _published(connection, row.digest)
     whole = row.state != CampaignState.COMPLETE or published == campaign.network_count
     return CampaignStatus(

@@ -67,7 +67,7 @@ class SwarmPublisher:
         return in_order_of_urgency(states, priorities)[:SWARM_CAMPAIGNS_MAX]
 
     def _assignments(self, digest: str) -> int:
-        return len(self.core.stores.campaigns.get(digest)[0].assignments)
+        return self.core.stores.campaigns.get(digest)[0].assignment_count
 
     def _publish_done(self, digest: str) -> bool:
         """Whether the DHT now has all bits of this campaign."""

@@ -58,7 +58,7 @@ class SwarmClaimBook:
     def _follow(self, digest: str) -> None:
         followed = self.workspace.campaign(digest)
         assert followed is not None, "a campaign is followed after it was fetched"
-        campaign, assignments = followed[0], len(followed[0].assignments)
+        campaign, assignments = followed[0], followed[0].assignment_count
         self.node.allow_campaign(digest, assignments)
         self.claims[digest] = Claims(
             self.node.dht,

@@ -157,7 +157,7 @@ def claimed(facts: PeerFacts, event: on.Claimed, now: float) -> None:
     for id in ids:
         if id.index not in unwanted:
             facts.do(act.CreateBundle(id))
-            facts.add(hold(facts.campaigns[campaign].assignments[id.index], Phase.WAITING), "claimed", now)
+            facts.add(hold(facts.campaigns[campaign].assignment(id.index), Phase.WAITING), "claimed", now)
 
 
 def claims_resumed(facts: PeerFacts, event: on.ClaimsResumed, now: float) -> None:

@@ -223,7 +223,7 @@ def campaign_fetched(facts: PeerFacts, event: on.CampaignFetched, now: float) ->
         phase = Phase.RESUMING
         if bundle.result is not None:
             phase = Phase.COMMITTED if bundle.receipt else Phase.TRAINED
-        held = hold(campaign.assignments[bundle.index], phase)
+        held = hold(campaign.assignment(bundle.index), phase)
         held.untrained, held.result = set(bundle.untrained), bundle.result
         facts.add(held, f"found on disk, {phase.value}", now)
 

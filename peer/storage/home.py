@@ -87,7 +87,7 @@ class Home:
             try:
                 about = json.loads((path / "assignment.json").read_bytes())
                 if about["campaign"] == campaign.digest:
-                    found.append(Bundle(path, campaign.assignments[about["index"]]))
+                    found.append(Bundle(path, campaign.assignment(about["index"])))
             except (OSError, ValueError, KeyError, IndexError, TypeError):
                 continue  # cut short before it began
         return found

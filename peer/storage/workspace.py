@@ -37,7 +37,7 @@ class Workspace:
 
     def bundle(self, id: AssignmentId) -> Bundle:
         campaign, _ = self._campaigns[id.campaign]
-        return Bundle(bundle_path(self.home.path, *id), campaign.assignments[id.index])
+        return Bundle(bundle_path(self.home.path, *id), campaign.assignment(id.index))
 
     def check_path(self, result: bytes, slot: int) -> Path:
         return check_path(self.home.path, result, slot)

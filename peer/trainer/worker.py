@@ -114,7 +114,7 @@ class Worker:
         return self._campaigns[digest]
 
     def _add_bundle(self, command: TrainBundle) -> None:
-        assignment = self._campaign(command.assignment.campaign).assignments[command.assignment.index]
+        assignment = self._campaign(command.assignment.campaign).assignment(command.assignment.index)
         bundle = Bundle(Path(command.path), assignment)
         if any(item[0].path == bundle.path for item in (*self.waiting, *self.active)):
             return
@@ -200,7 +200,7 @@ class Worker:
     def _check(self, command: CheckFile) -> None:
         try:
             job = read_check_job(Path(command.path))
-            assignment = self._campaign(job.campaign).assignments[job.assignment]
+            assignment = self._campaign(job.campaign).assignment(job.assignment)
             states = open_states(assignment.recipe, job.states, job.task.opened)
             weights = open_weights(assignment.recipe, job.weights, len(assignment.seeds))
             answer = spot_check(self.engine, assignment, job.result, job.slot, job.task, states, weights, self.shelf)

@@ -1,9 +1,11 @@
 """A campaign: recipes x seed ranges, the trust policy, licence and citation. TOML in, exact bytes and digest out.
 
-Expansion into assignments is a pure function: every host that holds the same bytes lists the same assignments.
+Assignment `i` is found by arithmetic, never by a list of all: every host that holds the same bytes finds the same.
 """
 
+from bisect import bisect_right
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +23,7 @@ CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mis
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024  # final weights of one bundle, as one upload
 DATA_SETS_MAX = 32  # a volunteer fetches them all
 SEED_MAX = 2**31
-ASSIGNMENTS_MAX = 1_000_000  # listed in memory by every host: 16,000 keys in the DHT
+ASSIGNMENTS_MAX = 1_000_000  # 16,000 keys in the DHT
 
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=0, le=10000)]
@@ -59,6 +61,15 @@ class Population(StrictStruct, frozen=True, kw_only=True):
     count: Annotated[int, Meta(ge=1, le=1_000_000)]
     bundle: Annotated[int, Meta(ge=1, le=256)] = 16
 
+    @property
+    def assignment_count(self) -> int:
+        return -(-self.count // self.bundle)
+
+    def seeds_of(self, index: int) -> tuple[int, ...]:
+        """The seeds of its assignment `index`, counted from 0; the last one may have fewer."""
+        first = index * self.bundle
+        return tuple(range(self.first_seed + first, self.first_seed + min(self.count, first + self.bundle)))
+
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """What a peer claims: one recipe and a block of seeds, named by (campaign digest, index)."""
@@ -88,15 +99,24 @@ class Campaign(StrictStruct, frozen=True, kw_only=True, dict=True):
         return hexdigest(self.exact)
 
     @cached_property
-    def assignments(self) -> tuple[Assignment, ...]:
-        """All assignments in order; their index is what bitmaps in the DHT stand for."""
-        found: list[Assignment] = []
-        for population in self.populations:
-            end = population.first_seed + population.count
-            for first in range(population.first_seed, end, population.bundle):
-                seeds = tuple(range(first, min(end, first + population.bundle)))
-                found.append(Assignment(campaign=self.digest, index=len(found), recipe=population.recipe, seeds=seeds))
-        return tuple(found)
+    def _ends(self) -> tuple[int, ...]:
+        """For each population, the index after its last assignment."""
+        return tuple(accumulate(population.assignment_count for population in self.populations))
+
+    @property
+    def assignment_count(self) -> int:
+        return self._ends[-1]
+
+    def assignment(self, index: int) -> Assignment:
+        """The assignment that bit `index` of the DHT's bitmaps stands for. Raises IndexError when there is none."""
+        if not 0 <= index < self.assignment_count:
+            raise IndexError(f"assignment {index}: this campaign has {self.assignment_count}")
+        place = bisect_right(self._ends, index)
+        population = self.populations[place]
+        within = index - (self._ends[place - 1] if place else 0)
+        return Assignment(
+            campaign=self.digest, index=index, recipe=population.recipe, seeds=population.seeds_of(within)
+        )
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
@@ -129,7 +149,7 @@ def check_campaign(campaign: Campaign, source: str) -> Campaign:
             raise UsageError(f"{source}: {place}.recipe.name: two different recipes are called {recipe.name!r}")
         if 4 * recipe.parameter_count * population.bundle > BUNDLE_BYTES_MAX:
             raise UsageError(f"{source}: {place}.bundle: too many networks of this size; make it smaller")
-    if sum(-(-p.count // p.bundle) for p in campaign.populations) > ASSIGNMENTS_MAX:
+    if campaign.assignment_count > ASSIGNMENTS_MAX:
         raise UsageError(f"{source}: more than {ASSIGNMENTS_MAX:,} assignments; make bundles larger, or two campaigns")
     if len(campaign.data_sets) > DATA_SETS_MAX:
         raise UsageError(f"{source}: names {len(campaign.data_sets)} data sets; at most {DATA_SETS_MAX}, split it")

@@ -53,9 +53,9 @@ def open_result(envelope: Envelope, campaign: Campaign) -> tuple[Result, Assignm
     result = unseal(envelope, Result)
     if result.campaign != campaign.digest:
         raise Refused("result-campaign", "the result is for another campaign")
-    if result.assignment >= len(campaign.assignments):
+    if result.assignment >= campaign.assignment_count:
         raise Refused("result-assignment", f"there is no assignment {result.assignment}")
-    assignment = campaign.assignments[result.assignment]
+    assignment = campaign.assignment(result.assignment)
     if result.engine != ENGINE:
         raise Refused("result-engine", f"{result.engine[:40]!r}; this campaign is trained with {ENGINE}")
     if tuple(network.seed for network in result.networks) != assignment.seeds:

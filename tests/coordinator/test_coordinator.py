@@ -72,7 +72,7 @@ def test_an_honest_result_is_checked_by_others_admitted_and_published(stage):
         assert row["checkers"]
     weights_NP = store.gather([row["shard"] for row in table], np.array([row["row"] for row in table]))
     for row, params in zip(table, weights_NP, strict=True):
-        assert (params == trained(CAMPAIGN.assignments[0])[row["seed"]][-1].state.params).all()
+        assert (params == trained(CAMPAIGN.assignment(0))[row["seed"]][-1].state.params).all()
     assert stage.core.curate(force=True) == 0
     assert not list((stage.path / "blobs").iterdir())
     assert not stage.refused()
@@ -125,7 +125,7 @@ def test_a_second_different_result_convicts_bans_and_frees_the_assignments(stage
     digest, other = alice.commit(0), alice.commit(1)
     reply = alice.submit(alice.result(0, backend="another"))  # the same work: no crime
     assert isinstance(reply, Admission) and reply.outcome == "duplicate"
-    reply = alice.submit(alice.result(0, alice.traces(CAMPAIGN.assignments[0], skip_training)))
+    reply = alice.submit(alice.result(0, alice.traces(CAMPAIGN.assignment(0), skip_training)))
     assert isinstance(reply, Admission) and reply.outcome == "convicted"
     assert stage.core.done_bits(CAMPAIGN.digest) == {}
     inbox = alice.poll(digest, other)
@@ -152,7 +152,7 @@ def test_weights_with_a_flipped_bit_are_refused_by_name_and_the_result_is_void(s
 
 def test_weights_that_are_not_finite_are_refused_though_their_digests_fit(stage):
     alice = stage.host("alice")
-    traces = alice.traces(CAMPAIGN.assignments[0])
+    traces = alice.traces(CAMPAIGN.assignment(0))
     bad = np.full(len(alice.weights(0)) // 4, np.nan, "<f4").tobytes()
     one = sha256(bad[: len(bad) // 2])
     traces = [(*t[:-1], msgspec.structs.replace(t[-1], params_digest=one)) for t in traces]
@@ -164,7 +164,7 @@ def test_weights_that_are_not_finite_are_refused_though_their_digests_fit(stage)
 
 def test_skipped_training_is_convicted_banned_and_trained_by_another(stage):
     mallory, bob, carol = (stage.host(name) for name in ("mallory", "bob", "carol"))
-    fake = mallory.traces(CAMPAIGN.assignments[0], skip_training)
+    fake = mallory.traces(CAMPAIGN.assignment(0), skip_training)
     digest = mallory.commit(0, fake)
     bob.poll()
     carol.poll()
@@ -209,7 +209,7 @@ def test_nobody_hands_in_or_uploads_as_somebody_else(stage):
     assert refused(lambda: mallory.put(digest, "states", b"")) == "upload-signer"
     copied = seal(mallory.identity, unseal(stolen, Result))
     mallory.submit(copied)  # only the trace shows that the commitment is not the signer's own
-    stolen_trace = b"".join(leaf.to_bytes() for t in alice.traces(CAMPAIGN.assignments[1]) for leaf in t)
+    stolen_trace = b"".join(leaf.to_bytes() for t in alice.traces(CAMPAIGN.assignment(1)) for leaf in t)
     assert refused(lambda: mallory.put(copied.digest, "trace", stolen_trace)) == "trace-root"
     assert stage.refused() == {
         ("signature", ""): 1,  # nobody is blamed for a forged signature
@@ -364,7 +364,7 @@ def forget_publishing(stage):
     host = stage.hosts[0]
     digest = host.result(0).digest
     stage.core.stores.blobs.put(digest, "weights", host.weights(0))
-    traces = host.traces(CAMPAIGN.assignments[0])
+    traces = host.traces(CAMPAIGN.assignment(0))
     stage.core.stores.blobs.put(digest, "trace", b"".join(leaf.to_bytes() for t in traces for leaf in t))
 
 

@@ -152,7 +152,7 @@ def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
     stores = node.stores
     publisher.publish()
     assert node.stores == stores  # nothing changed, nothing said
-    alice.submit(alice.result(2, alice.traces(CAMPAIGN.assignments[2], skip_training)))  # equivocation: all void
+    alice.submit(alice.result(2, alice.traces(CAMPAIGN.assignment(2), skip_training)))  # equivocation: all void
     stage.restart()
     SwarmPublisher(stage.core, node, "127.0.0.1:1").publish()
     assert node.kept[place] == 0  # the last run's bits are taken back
@@ -171,7 +171,7 @@ def test_a_store_that_failed_and_arrived_is_taken_back_like_any_other(tmp_path):
     publisher.publish()
     assert node.kept[place] == 0b0001
     node.works = True
-    alice.submit(alice.result(0, alice.traces(CAMPAIGN.assignments[0], skip_training)))  # equivocation: free again
+    alice.submit(alice.result(0, alice.traces(CAMPAIGN.assignment(0), skip_training)))  # equivocation: free again
     publisher.publish()
     assert node.kept[place] == 0
     stage.close()

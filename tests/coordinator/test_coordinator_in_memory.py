@@ -75,7 +75,7 @@ def room(tmp_path):
 def commit(room: Room, host: ScriptedHost, index: int) -> bytes:
     envelope = host.result(index)
     room.core.handlers.submit_result(envelope)
-    room.put(host, envelope.digest, "trace", traces_to_bytes(host.traces(CAMPAIGN.assignments[index])))
+    room.put(host, envelope.digest, "trace", traces_to_bytes(host.traces(CAMPAIGN.assignment(index))))
     room.put(host, envelope.digest, "weights", host.weights(index))
     return envelope.digest
 

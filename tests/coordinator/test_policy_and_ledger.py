@@ -41,7 +41,7 @@ def result_of(worker: Identity, assignment: int, variant: int) -> tuple[Envelope
         commitment=bytes([variant // 2]) * 32,
         networks=tuple(
             NetworkResult(seed=seed, steps=60, trace_root=bytes(32), weights_digest=bytes(32), held_out_loss=0.5)
-            for seed in CAMPAIGN.assignments[assignment].seeds
+            for seed in CAMPAIGN.assignment(assignment).seeds
         ),
     )
     return seal(worker, result), result
@@ -82,7 +82,7 @@ class Organizer(RuleBasedStateMachine):
             stored = read_result(connection, digest)
         assert stored is not None
         before = self.record(stored.worker)
-        assignment = CAMPAIGN.assignments[stored.assignment]
+        assignment = CAMPAIGN.assignment(stored.assignment)
         actions = self.ledger.write(
             lambda c: settle_result(c, digest, event, "why", CAMPAIGN, sign, self.now, assignment)
         )
@@ -118,10 +118,10 @@ class Organizer(RuleBasedStateMachine):
                 assert (host.credit, host.clean_bundles) == (SEGMENTS * len(mine), len(mine))
             campaign = connection.execute(select(campaigns)).one()
             assert campaign.admitted == len(admitted)
-            assert (campaign.state == "complete") == (len(admitted) == len(CAMPAIGN.assignments))
+            assert (campaign.state == "complete") == (len(admitted) == CAMPAIGN.assignment_count)
             registered = connection.execute(select(networks.c.seed)).scalars().all()
             assert sorted(registered) == sorted(
-                seed for row in admitted for seed in CAMPAIGN.assignments[row.assignment].seeds
+                seed for row in admitted for seed in CAMPAIGN.assignment(row.assignment).seeds
             )
 
     @invariant()

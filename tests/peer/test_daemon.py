@@ -40,7 +40,7 @@ class World:
             case act.StopTrainer():
                 return [on.TrainerStopped()]
             case act.Train(id):
-                return [on.NetworkTrained(id, s) for s in CAMPAIGN.assignments[id.index].seeds] + [
+                return [on.NetworkTrained(id, s) for s in CAMPAIGN.assignment(id.index).seeds] + [
                     on.AssignmentTrained(id, "c")
                 ]
             case act.SignResult(id):

@@ -53,7 +53,7 @@ CAMPAIGN = Campaign(name="test", populations=(Population(recipe=RECIPE, count=4,
 
 @pytest.fixture
 def bundle(tmp_path) -> Bundle:
-    return Bundle.create(tmp_path / "bundle", CAMPAIGN.assignments[0])
+    return Bundle.create(tmp_path / "bundle", CAMPAIGN.assignment(0))
 
 
 def train(bundle: Bundle, seed: int, segments: int = 3) -> None:
@@ -71,7 +71,7 @@ def train(bundle: Bundle, seed: int, segments: int = 3) -> None:
 
 
 def whole_trace(tmp_path: Path, seed: int):
-    other = Bundle.create(tmp_path / "whole", CAMPAIGN.assignments[0])
+    other = Bundle.create(tmp_path / "whole", CAMPAIGN.assignment(0))
     train(other, seed)
     return other.trace(seed)
 

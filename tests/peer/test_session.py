@@ -25,7 +25,7 @@ class Swarm:
         self.path, self.now = path, 0.0
         self.stage = Stage(path / "host")
         self.stage.seed()
-        self.board = ClaimBoard(len(CAMPAIGN.assignments))
+        self.board = ClaimBoard(CAMPAIGN.assignment_count)
         self.volunteers = {name: self.start(name) for name in names}
 
     def start(self, name: str) -> InProcessVolunteer:
@@ -71,8 +71,8 @@ def swarm(tmp_path):
 def test_three_volunteers_finish_a_campaign_and_leave(swarm):
     swarm.until(lambda: all(v.exit == "" for v in swarm.volunteers.values()))
     assert swarm.stage.core.stores.campaigns.states() == {CAMPAIGN.digest: "complete"}
-    assert sum(v.state.figures.admitted for v in swarm.volunteers.values()) == len(CAMPAIGN.assignments)
-    assert sum(v.state.figures.checks for v in swarm.volunteers.values()) >= 2 * len(CAMPAIGN.assignments)
+    assert sum(v.state.figures.admitted for v in swarm.volunteers.values()) == CAMPAIGN.assignment_count
+    assert sum(v.state.figures.checks for v in swarm.volunteers.values()) >= 2 * CAMPAIGN.assignment_count
     assert not swarm.stage.refused()
     for volunteer in swarm.volunteers.values():
         assert list((volunteer.home.path / "bundles").iterdir()) == []

@@ -32,7 +32,7 @@ class RandomWorld:
         self.volunteer = Volunteer(until_done=True)
         self.pending: list[act.Action] = []
         self.faults = self.rng.choice([0.0, 0.1, 0.4])
-        self.free = list(range(len(CAMPAIGN.assignments)))
+        self.free = list(range(CAMPAIGN.assignment_count))
         self.known: dict[bytes, int] = {}  # results that the coordinator has -> assignment
         self.parts: set[tuple[bytes, str]] = set()
         self.settled: set[int] = set()
@@ -74,7 +74,7 @@ class RandomWorld:
             case act.StopTrainer():
                 return [on.TrainerStopped()]
             case act.Train(id):
-                networks = [on.NetworkTrained(id, seed) for seed in CAMPAIGN.assignments[id.index].seeds]
+                networks = [on.NetworkTrained(id, seed) for seed in CAMPAIGN.assignment(id.index).seeds]
                 return [*networks, on.AssignmentTrained(id, "c")]
             case act.DoCheck(check):
                 return [on.CheckFailed(check, "odd") if self.fails() else on.CheckAnswered(check, answer_of(check))]
@@ -122,7 +122,7 @@ class RandomWorld:
     def inbox(self, call: act.Poll) -> on.InboxReceived:
         whole = [r for r in call.holding if {(r, "trace"), (r, "weights"), (r, "states")} <= self.parts]
         self.settled |= {self.known[result] for result in whole}
-        done = len(self.settled) == len(CAMPAIGN.assignments)
+        done = len(self.settled) == CAMPAIGN.assignment_count
         return on.InboxReceived(
             call,
             missing=tuple((r, p) for r in call.holding for p in ("trace", "weights") if (r, p) not in self.parts),
@@ -149,7 +149,7 @@ def test_whatever_happens_nothing_is_forgotten_and_in_the_end_all_is_done(number
         world.step()
     state = world.volunteer.state
     assert state.exited and world.volunteer.ever(act.Exit) == [act.Exit("")]
-    assert world.settled == set(range(len(CAMPAIGN.assignments))) and not world.checks
+    assert world.settled == set(range(CAMPAIGN.assignment_count)) and not world.checks
     assert not state.held.items and not state.checks.items
     for index in world.settled:
         assert state.story(id_of(index))[-1].text == "settled"

@@ -383,7 +383,7 @@ def test_a_gpu_says_what_it_is_and_more_is_claimed():
 
 
 def held(index: int, phase: Phase = Phase.TRAINING, networks: int = 2, steps: int = 60):
-    item = hold(CAMPAIGN.assignments[0], phase)
+    item = hold(CAMPAIGN.assignment(0), phase)
     item.id, item.steps, item.untrained = id_of(index), steps, set(range(networks))
     item.result = result_of(index) if phase is Phase.COMMITTED else None
     return item

@@ -27,7 +27,7 @@ def worker_in(home) -> tuple[Worker, list]:
 
 
 def bundle_in(home, index: int = 0) -> Bundle:
-    return Bundle.create(bundle_path(home, *id_of(index)), CAMPAIGN.assignments[index])
+    return Bundle.create(bundle_path(home, *id_of(index)), CAMPAIGN.assignment(index))
 
 
 def run(worker: Worker, *commands) -> None:

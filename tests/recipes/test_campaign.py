@@ -1,5 +1,6 @@
 """Campaign and recipe files: exact bytes out of TOML, and one clear line for every malformed file."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -71,10 +72,47 @@ def test_the_published_shape_of_ds1():
 
 def test_a_campaign_expands_into_the_same_assignments_everywhere(folder):
     campaign = load_campaign(folder / "campaign.toml")
-    assert [a.seeds for a in campaign.assignments] == [(3, 4, 5, 6), (7, 8, 9, 10), (11,)]
+    assert seeds_of(campaign) == [(3, 4, 5, 6), (7, 8, 9, 10), (11,)]
     again = campaign_from_bytes(campaign.exact)
     assert again.digest == campaign.digest
-    assert [a.seeds for a in again.assignments] == [a.seeds for a in campaign.assignments]
+    assert seeds_of(again) == seeds_of(campaign)
+
+
+def seeds_of(campaign: Campaign) -> list[tuple[int, ...]]:
+    return [campaign.assignment(i).seeds for i in range(campaign.assignment_count)]
+
+
+def test_assignments_are_found_by_arithmetic_over_all_populations(folder):
+    second = RECIPE.replace("tiny", "other").replace("width = 3", "width = 4")
+    (folder / "other.toml").write_text(second)
+    more = [("other.toml", "0:3", 4), ("tiny.toml", "100:101", 1), ("other.toml", "7:19", 5)]
+    tables = [f'[[populations]]\nrecipe = "{r}"\nseeds = "{s}"\nbundle = {b}\n' for r, s, b in more]
+    edited(folder, "campaign.toml", CAMPAIGN, CAMPAIGN + "".join(tables))
+    campaign = load_campaign(folder / "campaign.toml")
+    listed = [
+        (p.recipe.digest, tuple(range(first, min(p.first_seed + p.count, first + p.bundle))))
+        for p in campaign.populations
+        for first in range(p.first_seed, p.first_seed + p.count, p.bundle)
+    ]
+    found = [campaign.assignment(i) for i in range(campaign.assignment_count)]
+    assert [(a.recipe.digest, a.seeds) for a in found] == listed
+    assert [a.index for a in found] == list(range(8)) and {a.campaign for a in found} == {campaign.digest}
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_a_campaign_has_no_assignment_below_0_or_past_its_last(folder, index):
+    with pytest.raises(IndexError, match="this campaign has 3"):
+        load_campaign(folder / "campaign.toml").assignment(index)
+
+
+def test_a_million_assignments_cost_nothing_until_one_is_asked_for(folder):
+    edited(folder, "campaign.toml", 'seeds = "3:12"\nbundle = 4', 'seeds = "0:1000000"\nbundle = 1')
+    campaign = load_campaign(folder / "campaign.toml")
+    tracemalloc.start()
+    last = campaign.assignment(campaign.assignment_count - 1)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert last.seeds == (999_999,) and used < 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -189,14 +189,14 @@ class Checkers:
         """What is still open; empty when the campaign is complete."""
         ledger = self.world.organizer.ledger
         return [
-            f"assignment {assignment.index}: "
+            f"assignment {index}: "
             + (
                 ", ".join(f"{row.phase.value} ({self._name(row.worker)})" for row in rows if row.phase in HELD)
                 or "free"
             )
-            for assignment in self.world.campaign.assignments
-            if assignment.index not in self.admitted
-            for rows in [ledger.by_assignment.get(assignment.index, [])]
+            for index in range(self.world.campaign.assignment_count)
+            if index not in self.admitted
+            for rows in [ledger.by_assignment.get(index, [])]
         ]
 
     def _name(self, host: str) -> str:

@@ -142,7 +142,7 @@ def test_a_dead_node_answers_nothing_more():
 
 def test_a_disk_keeps_what_is_whole_and_says_when_it_is_full():
     options, truth = draw(1), Truth()
-    disk, assignment = Disk(truth), options.campaign.assignments[0]
+    disk, assignment = Disk(truth), options.campaign.assignment(0)
     disk.create(assignment)
     seed = assignment.seeds[0]
     for boundary in truth.boundaries(assignment)[seed][:3]:
@@ -169,7 +169,7 @@ def test_training_is_a_pure_function_of_recipe_seed_and_state():
 @pytest.mark.parametrize("kind", LIES)
 def test_liars_lie_where_they_say_they_do(kind):
     campaign, truth = draw(4).campaign, Truth()
-    assignment = max(campaign.assignments, key=lambda a: len(a.seeds))
+    assignment = max(map(campaign.assignment, range(campaign.assignment_count)), key=lambda a: len(a.seeds))
     honest = truth.boundaries(assignment)
     assert not bad_cells(truth, assignment.recipe, honest)
     bad = bad_cells(truth, assignment.recipe, LIES[kind](truth, assignment.recipe, honest, branch(1, "lie")))

@@ -75,7 +75,7 @@ class World:
             claim_pause_seconds=2 * options.poll_seconds,
         )
         self.presence_seconds = max(30.0, 3 * options.poll_seconds)
-        self.large = len(self.campaign.assignments) > 500
+        self.large = self.campaign.assignment_count > 500
         self.validating = not self.large
         self.checkers = Checkers(self)
         self.organizer = Organizer(

@@ -167,13 +167,13 @@ class ScriptedHost:
         ]
 
     def result(self, index: int, traces: list[Trace] | None = None, **changes) -> Envelope:
-        assignment = CAMPAIGN.assignments[index]
+        assignment = CAMPAIGN.assignment(index)
         traces = traces or self.traces(assignment)
         result = make_result(assignment, traces, self.host, "test")
         return seal(self.identity, msgspec.structs.replace(result, **changes))
 
     def weights(self, index: int) -> bytes:
-        kept = trained(CAMPAIGN.assignments[index]).values()
+        kept = trained(CAMPAIGN.assignment(index)).values()
         return b"".join(np.asarray(b[-1].state.params, "<f4").tobytes() for b in kept)
 
     # -- calls ---------------------------------------------------------------------------------------------------
@@ -208,12 +208,12 @@ class ScriptedHost:
         envelope = self.result(index, traces)
         receipt = self.submit(envelope)
         assert isinstance(receipt, Receipt) and receipt.result == envelope.digest
-        self.put(envelope.digest, "trace", traces_to_bytes(traces or self.traces(CAMPAIGN.assignments[index])))
+        self.put(envelope.digest, "trace", traces_to_bytes(traces or self.traces(CAMPAIGN.assignment(index))))
         self.put(envelope.digest, "weights", self.weights(index))
         return envelope.digest
 
     def states(self, index: int, cells, lie: Callable[[list[Boundary]], list[Boundary]] | None = None) -> bytes:
-        kept = list(trained(CAMPAIGN.assignments[index]).values())
+        kept = list(trained(CAMPAIGN.assignment(index)).values())
         kept = [lie(list(k)) if lie else k for k in kept]
         return b"".join(kept[cell.network][cell.segment].state.to_bytes() for cell in cells)
 

@@ -151,7 +151,7 @@ class Volunteer:
     def trains(self, index: int, campaign: Campaign = CAMPAIGN) -> list[act.Action]:
         """The training process finishes an assignment, and its result is signed."""
         id = id_of(index, campaign)
-        for seed in campaign.assignments[index].seeds:
+        for seed in campaign.assignment(index).seeds:
             self.hears(on.NetworkTrained(id, seed))
         self.hears(on.AssignmentTrained(id, "c"))
         assert self.wanted(act.SignResult) == [act.SignResult(id, "c")]

@@ -64,7 +64,7 @@ class Scene:
         self.engine = select_engine("numpy")
         self.organizer, self.worker = Identity.generate(), Identity.generate()
         self.checkers = [Identity.generate() for _ in range(3)]
-        self.assignment = CAMPAIGN.assignments[0]
+        self.assignment = CAMPAIGN.assignment(0)
         self.boundaries: dict[int, list] = {seed: [] for seed in self.assignment.seeds}
         for seed, boundary in train_networks(self.engine, RECIPE, self.assignment.seeds, 5):
             self.boundaries[seed].append(boundary)

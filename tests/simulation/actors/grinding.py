@@ -22,7 +22,7 @@ def grind(host: "Host", result: Result, bad: set[tuple[int, int]]) -> Result:
     """With the last link that has been shown: the best that anybody can know when it commits."""
     organizer = host.world.organizer
     link = organizer.beacon.link(organizer.ledger.epoch)
-    policy, assignment = organizer.campaign.policy, organizer.campaign.assignments[result.assignment]
+    policy, assignment = organizer.campaign.policy, organizer.campaign.assignment(result.assignment)
     probation = organizer.ledger.host(host.host).clean_bundles < policy.probation_bundles
     segments = segments_of(assignment.recipe, result)
     for throw in range(TRIES):

@@ -206,7 +206,7 @@ class Host:
 
     def _home(self, action: actions.HomeAction) -> None:
         if isinstance(action, actions.CreateBundle):
-            self.disk.create(self.world.campaign.assignments[action.assignment.index])
+            self.disk.create(self.world.campaign.assignment(action.assignment.index))
         elif isinstance(action, actions.RemoveBundle):
             self.disk.remove(action.assignment.index)
         elif isinstance(action, actions.ForgetReceipt):
@@ -233,7 +233,7 @@ class Host:
             self.claims[action.campaign] = Claims(
                 self.node,
                 campaign.digest,
-                len(campaign.assignments),
+                campaign.assignment_count,
                 self.world.organizer.host,
                 settle=campaign.policy.settle_seconds,
                 lease=self.world.rules.lease(campaign.policy.lease_seconds),

@@ -201,7 +201,7 @@ class Organizer:
                 seed for seed in assignment.seeds if (assignment.recipe.digest, seed) in self.ledger.registered
             ),
             admitted=self.ledger.admitted,
-            assignments=len(self.campaign.assignments),
+            assignments=self.campaign.assignment_count,
             campaign_state=CampaignState(self.ledger.state),
         )
         worker = self.ledger.record(row.worker)
@@ -234,7 +234,7 @@ class Organizer:
         self._publishing = False
         if not self.up:
             return
-        now, total = self.world.kernel.now, len(self.campaign.assignments)
+        now, total = self.world.kernel.now, self.campaign.assignment_count
         old = [shard for shard, at in self._said_at.items() if now - at > DONE_TTL / 4]
         due, self.ledger.unpublished = self.ledger.unpublished, {}
         for shard in sorted({*due, *old}):
@@ -253,7 +253,7 @@ class Organizer:
         """From the ledger alone: who was here when the server stopped is here when it starts."""
         self.up = True
         self._said_at, self.requests = {}, {}
-        self.ledger.unpublished = dict.fromkeys(range(shard_count(len(self.campaign.assignments))))
+        self.ledger.unpublished = dict.fromkeys(range(shard_count(self.campaign.assignment_count)))
         seen = {name: row.last_seen for name, row in self.ledger.hosts.items() if row.last_seen}
         for name, at in resumed(seen, self.now()).items():
             self.ledger.host(name).last_seen = at
