@@ -1,5 +1,6 @@
 """A host's identity: one Ed25519 key, used for libp2p and for every signature; the PeerID *is* the public key."""
 
+import hmac
 from pathlib import Path
 
 import base58
@@ -60,6 +61,10 @@ class Identity:
     def sign(self, domain: str, data: bytes) -> bytes:
         """64-byte Ed25519 signature over domain, zero byte, data: a signature for one purpose fits no other."""
         return self._key.sign(b"zooswarm/1/" + domain.encode() + b"\0" + data)
+
+    def secret(self, purpose: str) -> bytes:
+        """32 bytes that only the key's owner knows, the same after every start; those for one purpose fit no other."""
+        return hmac.digest(self._key.private_bytes_raw(), b"zooswarm/secret/1/" + purpose.encode(), "sha256")
 
 
 def public_key(host: str) -> bytes:

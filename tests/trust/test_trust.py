@@ -456,3 +456,10 @@ def test_evidence_decides_not_votes(answers, replays, outcome):
     decision = decide(2, answers, replays)
     assert decision.outcome == outcome
     assert decision.false_accusers == tuple(s for s in replays if answers[s] != GOOD and replays[s] == GOOD)
+
+
+def test_an_identitys_secrets_are_its_own_and_stay(tmp_path):
+    identity = Identity.load_or_create(tmp_path / "identity")
+    again = Identity.load_or_create(tmp_path / "identity")
+    assert identity.secret("audit") == again.secret("audit") and len(identity.secret("audit")) == 32
+    assert len({identity.secret("audit"), identity.secret("prefix"), Identity.generate().secret("audit")}) == 3
