@@ -2,8 +2,8 @@
 
 One thread writes. Callers hand it functions; it runs those that have gathered in one transaction, each in its own
 savepoint, commits once, and only then answers all of them (several writers stall SQLite for seconds). Readers use
-connections of their own and see the last commit. With `inline` the caller's thread writes, by the same code: for
-programs that have one thread, and in memory for those that want no file.
+connections of their own, one a thread at most, and see the last commit. With `inline` the caller's thread writes, by
+the same code: for programs that have one thread, and in memory for those that want no file.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ T = TypeVar("T")
 Change = Callable[[Connection], T]
 
 BATCH_MAX = 256  # changes in a transaction: a commit of these takes milliseconds
+READERS_KEPT = 64  # open connections of readers that are kept for the next; as many more as there are threads
 QUEUE_MAX = 10_000  # waiting changes; beyond, callers wait, and so do their hosts
 META = select(meta.c.value).where(meta.c.key == bindparam("key"))  # statements made once are three times as fast
 
@@ -50,6 +51,7 @@ class Ledger:
         self._inline = threading.Lock() if inline else None  # held by the one that writes
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._readers = self._engine("BEGIN")
+        self._reading = threading.local()  # `.connection`: the one that this thread reads with
         try:
             metadata.create_all(self._writer)
             with self._writer.begin() as connection:
@@ -95,10 +97,22 @@ class Ledger:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection that sees the last commit, and one moment only."""
+        """A connection that sees the last commit, and one moment only.
+
+        A thread that reads already gets the connection that it has: if it took a second one, some threads that hold
+        their first could wait for each other's.
+        """
+        held: Connection | None = getattr(self._reading, "connection", None)
+        if held is not None:
+            yield held
+            return
         try:
             with self._readers.connect() as connection:
-                yield connection
+                self._reading.connection = connection
+                try:
+                    yield connection
+                finally:
+                    self._reading.connection = None
         except OperationalError as error:
             raise LedgerUnavailable(f"{self.place}: {error.orig}") from error
 
@@ -113,8 +127,9 @@ class Ledger:
             self._writer.dispose()
 
     def _engine(self, begin: str) -> Engine:
-        # Of a ledger in memory one connection stays open, or it would be gone with the last one.
-        engine = create_engine(self.url, poolclass=QueuePool) if "mode=memory" in self.url else create_engine(self.url)
+        # A pool without a limit: nobody waits for a connection, and a thread takes one at most. A ledger in memory
+        # lives as long as one of its connections.
+        engine = create_engine(self.url, poolclass=QueuePool, pool_size=READERS_KEPT, max_overflow=-1)
         if engine.dialect.name == "sqlite":
 
             @event.listens_for(engine, "connect")

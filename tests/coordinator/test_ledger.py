@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -53,6 +54,35 @@ def test_many_writers_share_commits_and_all_are_durable(tmp_path):
     with again.read() as connection:
         assert connection.execute(select(func.count()).select_from(meta)).scalar() == 801
     again.close()
+
+
+def test_readers_never_wait_for_each_others_connections(tmp_path):
+    """Each of 150 threads reads, and reads again meanwhile: they need one connection each, and get it at once."""
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    together = threading.Barrier(150, timeout=20)
+
+    def look() -> int:
+        with ledger.read() as outer:
+            together.wait()  # all hold a connection now
+            with ledger.read() as inner:
+                assert inner is outer
+                found = inner.execute(select(func.count()).select_from(meta)).scalar_one()
+            together.wait()
+            return found + outer.execute(select(func.count()).select_from(meta)).scalar_one()
+
+    with ThreadPoolExecutor(150) as pool:
+        assert {look.result(timeout=30) for look in [pool.submit(look) for _ in range(150)]} == {2}
+    ledger.close()
+
+
+def test_a_reader_that_fails_gives_its_connection_back(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    with pytest.raises(ZeroDivisionError), ledger.read() as first:
+        raise ZeroDivisionError
+    assert first.closed
+    with ledger.read() as second:
+        assert second is not first and not second.closed
+    ledger.close()
 
 
 def test_a_change_that_raises_leaves_nothing_and_harms_no_neighbour(tmp_path):
