@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from protocol.errors import shown
+
 
 @click.command()
 @click.argument("zoo", type=click.Path(path_type=Path))
@@ -62,12 +64,12 @@ def audit(zoo: Path, replay: int, organizer: str | None, threads: int) -> None:
     """
     from analysis.audit import audit_zoo
 
-    found = audit_zoo(zoo, replay, threads, organizer, say=lambda text: print(text, file=sys.stderr, flush=True))
+    found = audit_zoo(zoo, replay, threads, organizer, say=lambda text: print(shown(text), file=sys.stderr, flush=True))
     print(f"networks           {found.networks} in {found.bundles} bundles by {found.hosts} hosts")
     print(f"checked by others  {found.checked_by_others} of {found.networks}, {found.cells} segments replayed")
     print(f"trained again      {found.replayed}, bit for bit" if found.replayed else "trained again      0")
     for problem in found.problems:
-        print(f"PROBLEM            {problem}")
+        print(f"PROBLEM            {shown(problem)}")
     print("the zoo is sound" if not found.problems else f"{len(found.problems)} problems")
     sys.exit(1 if found.problems else 0)
 

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
-from protocol.zoo.catalogue import all_columns, catalogue_schema, read_part
+from protocol.zoo.catalogue import all_columns, catalogue_schema, read_part, with_names
 from protocol.zoo.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -62,12 +62,13 @@ class Zoo:
             connection.register("catalogue", self._catalogue)
             connection.execute("set enable_external_access = false")  # `where` reads this zoo, no other file
             try:
-                return connection.sql(f'{query} order by "class", recipe, seed').to_arrow_table()
+                found = connection.sql(f'{query} order by "class", recipe, seed').to_arrow_table()
             except duckdb.Error as error:
                 for path in self.store.part_paths():
                     read_part(path)  # a damaged file is named before the expression is blamed
                 reason = str(error).splitlines()[0]
                 raise UsageError(f"where {where!r}: {reason}; columns: {self._column_names()}") from None
+        return with_names(found, self.store.path)
 
     def weights(self, where: str | None = None) -> np.ndarray:
         """(N, P) float32, row i being row i of `table(where)`. Raises UsageError: networks of different shapes."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from protocol.errors import shown
+
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; what matters we say ourselves
 DIR = click.Path(path_type=Path, file_okay=False)
 
@@ -61,7 +63,7 @@ def control(campaign: str, action: str, directory: Path | None) -> None:
 
     with client.Organizer(directory or last_directory()) as organizer:
         name, state = organizer.control(campaign, action)
-    click.echo(f"{name}: {state}")
+    click.echo(shown(f"{name}: {state}"))
 
 
 @click.command()
@@ -108,7 +110,7 @@ def list_data(directory: Path | None) -> None:
     from coordinator.dataset_verbs import data_folder, data_lines
 
     for line in data_lines(data_folder(directory)):
-        click.echo(line)
+        click.echo(shown(line))
 
 
 VERBS: list[click.Command] = [host, seed, status, control, data]

@@ -1,5 +1,6 @@
 """Talking to a running coordinator: what `seed`, `control` and `status` do."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 from coordinator.directories import address_of
 from coordinator.server.console import duration, note_of
 from coordinator.server.status import Status
-from protocol.errors import UsageError
+from protocol.errors import UsageError, shown
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import CHUNK_BYTES, GRPC_OPTIONS, refusal, to_wire
@@ -20,6 +21,7 @@ from protocol.trust.identity import Identity
 from protocol.trust.messages import CampaignAction, CampaignState, ControlCampaign, SeedCampaign, UploadData
 
 CALL_SECONDS = 15.0
+CELL_MAX = 300  # characters in a cell of the status
 DATA_SECONDS = 300.0  # the coordinator cuts a transfer off then
 STATES_SETTLED = (CampaignState.COMPLETE, CampaignState.CANCELLED)
 
@@ -100,6 +102,8 @@ def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | Non
             yield msgspec.json.decode(reply.json, type=Status)
     except grpc.RpcError as error:
         _explain(error, target, path)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UsageError(f"{target}: its status is not one that this version reads ({error})") from None
 
 
 def show_status(target: str, *, as_json: bool, watch: bool, until_done: bool) -> None:
@@ -108,7 +112,7 @@ def show_status(target: str, *, as_json: bool, watch: bool, until_done: bool) ->
         statuses = follow(CoordinatorStub(channel), target, watch)
         if as_json:
             for status in statuses:
-                print(msgspec.json.encode(status).decode(), flush=True)
+                print(json.dumps(msgspec.to_builtins(status)), flush=True)  # ASCII: a terminal obeys none of it
                 if until_done and is_done(status):
                     return
             return
@@ -143,27 +147,30 @@ def table(status: Status) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    def text(outside: str) -> Text:
+        return Text(shown(outside, CELL_MAX))
+
     campaigns = Table(
         "campaign", "state", "networks", "assignments admitted", "", title="Campaigns", title_justify="left"
     )
     for c in status.campaigns:
         networks = f"{c.networks_admitted:,} / {c.networks:,}"
         assignments = f"{c.admitted:,} / {c.assignments:,}"
-        campaigns.add_row(c.name, c.state, networks, assignments, note_of(c, status))
+        campaigns.add_row(text(c.name), text(c.state), networks, assignments, text(note_of(c, status)))
     hosts = Table(
         "host", "device", "steps/s", "credit", "clean", "faults", "seen", "", title="Hosts", title_justify="left"
     )
     for h in status.hosts:
-        name = Text(f"{h.name} {h.host[-8:]}".strip())
-        remark = Text(f"banned: {h.banned}" if h.banned else "")
+        name = text(f"{h.name} {h.host[-8:]}".strip())
+        remark = text(f"banned: {h.banned}" if h.banned else "")
         numbers = (f"{h.steps_per_second:,.0f}", f"{h.credit:,}", str(h.clean_bundles), str(h.faults))
-        hosts.add_row(name, Text(h.device), *numbers, f"{duration(h.seconds_ago)} ago", remark)
+        hosts.add_row(name, text(h.device), *numbers, f"{duration(h.seconds_ago)} ago", remark)
     parts: list[Any] = [campaigns, hosts]
     if status.refusals:
         refusals = Table("refused", "host", "times", "the last one", title="Refusals", title_justify="left")
         for r in status.refusals[:20]:
-            refusals.add_row(Text(r.reason), r.host[-8:] or "unknown", str(r.count), Text(r.detail))
+            refusals.add_row(text(r.reason), text(r.host[-8:] or "unknown"), str(r.count), text(r.detail))
         parts.append(refusals)
     classes = ", ".join(f"{name} {count:,}" for name, count in status.networks_by_class.items() if count)
-    parts.append(Text(f"networks by class: {classes or 'none yet'}"))
+    parts.append(Text(shown(f"networks by class: {classes or 'none yet'}")))
     return Group(*parts)

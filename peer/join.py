@@ -30,6 +30,7 @@ from protocol.errors import Refused, UsageError
 from protocol.files import PRIVATE, home_directory, write_atomic
 from protocol.rpc.wire import parse_address
 from protocol.trust.identity import Identity
+from protocol.trust.messages import HostLabel
 
 if TYPE_CHECKING:
     from protocol.swarm.node import SwarmNode
@@ -104,8 +105,14 @@ def join_swarm(options: JoinOptions) -> None:
 
 
 def introduce(options: JoinOptions, host: str) -> Introduction:
+    """Raises UsageError for a name that the coordinator would refuse."""
+    name = options.name or f"host-{host[-6:]}"
+    try:
+        msgspec.convert(name, HostLabel)
+    except msgspec.ValidationError:
+        raise UsageError(f"--name {name}: at most 32 letters, digits, spaces and . , : ; + @ # & ( ) ' / -") from None
     return Introduction(
-        name=(options.name or f"host-{host[-6:]}")[:32],
+        name=name,
         version=version("zooswarm"),
         threads=options.threads or os.cpu_count() or 1,
     )

@@ -5,8 +5,10 @@ import time
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from peer.state import PeerState, Phase
+from protocol.errors import shown
 
 LINE_SECONDS = 10.0  # between status lines where there is no terminal to redraw
 
@@ -68,15 +70,17 @@ class View:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, soft_wrap=True)
+        self.console.print(f"{time.strftime('%H:%M:%S')}  {shown(text)}", markup=False, soft_wrap=True)
 
     def refresh(self, now: float, state: PeerState) -> None:
         if self._live is not None:
-            table = Table(title=f"{self.name} in the swarm", title_justify="left", show_header=False, box=None)
+            table = Table(
+                title=Text(shown(f"{self.name} in the swarm")), title_justify="left", show_header=False, box=None
+            )
             table.add_column(style="dim", justify="right")
             table.add_column()
             for label, value in rows(state, now):
-                table.add_row(label, value)
+                table.add_row(label, Text(shown(value)))
             self._live.update(table)
         elif now >= self._next_line:
             if self._next_line:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from analysis.methods.changes import Dose
-from analysis.plots.style import COLOURS, INK, REST, STYLE
+from analysis.plots.style import COLOURS, INK, REST, STYLE, TITLE_MAX, plain, plain_log
 from analysis.weights.similarity import Barrier
 
 Mark = tuple[float, float, float]  # a number and its interval; NaN: no interval
@@ -45,10 +45,10 @@ def draw_intervals(
                 axes.plot(line.band, [place] * 2, color=REST, lw=11, solid_capstyle="butt", alpha=0.6, label=text)
             for (value, low, high), shift, colour, name in zip(line.marks, shifts, COLOURS, series, strict=False):
                 axes.plot([low, high], [place + shift] * 2, color=colour, lw=2.5, alpha=0.5)
-                axes.plot(value, place + shift, "o", color=colour, ms=5.5, label=None if place else name)
+                axes.plot(value, place + shift, "o", color=colour, ms=5.5, label=None if place else plain(name))
         if guess is not None:
             axes.axvline(guess, color=INK, lw=1, ls="--", label=f"guessing ({guess:.0%})" if percent else "guessing")
-        axes.set_yticks(range(len(lines)), [line.name for line in lines])
+        axes.set_yticks(range(len(lines)), [plain(line.name) for line in lines])
         axes.set_ylim(len(lines) - 0.5, -0.5)
         values = [x for line in lines for mark in line.marks for x in mark if np.isfinite(x)]
         axes.set_xlim(min([0.0, *values]) - 0.02, max([1.0, *values]) + 0.02)
@@ -70,7 +70,7 @@ def draw_doses(found: dict[str, tuple[list[Dose], list[Dose]]]) -> Figure:
                 at = [row.dose for row in rows]
                 axes.vlines(at, [row.low for row in rows], [row.high for row in rows], color=colour, lw=2.5, alpha=0.5)
                 axes.plot(at, [row.distance for row in rows], "o-", color=colour, ms=5.5, lw=1.2, label=name)
-            axes.set_title(title)
+            axes.set_title(plain(title, TITLE_MAX))
             axes.set_xlim(left=0)
             axes.set_ylim(bottom=0)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g}%"))
@@ -94,6 +94,7 @@ def draw_barrier(found: Barrier) -> Figure:
             axes.plot(found.at_L, losses_JL.T, color=colour, lw=0.8, alpha=0.35)
             axes.plot(found.at_L, np.median(losses_JL, axis=0), color=colour, lw=2.4, label=name)
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
         axes.set_xlabel("from the first network (0) to the second (1)")
         axes.set_ylabel("held-out loss")
         axes.grid(True, lw=0.6)

@@ -3,11 +3,11 @@
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, StrMethodFormatter
 
 from analysis.methods.curves import Learning
 from analysis.methods.trajectories import Trajectories
-from analysis.plots.style import CLASSES_DRAWN_MAX, COLOURS, INK, STYLE, drawn_classes
+from analysis.plots.style import CLASSES_DRAWN_MAX, COLOURS, INK, STYLE, drawn_classes, plain, plain_log
 from analysis.statistics.classify import Accuracy
 
 
@@ -20,8 +20,9 @@ def draw_curves(classes: list[Learning]) -> Figure:
         for row, colour in zip([row for row in classes if row.name in drawn], COLOURS, strict=False):
             if len(row.steps_S):
                 axes.fill_between(row.steps_S, row.low_S, row.high_S, color=colour, alpha=0.16, lw=0)
-                axes.plot(row.steps_S, row.median_S, color=colour, lw=1.8, label=row.name)
+                axes.plot(row.steps_S, row.median_S, color=colour, lw=1.8, label=plain(row.name))
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
         axes.set_xlabel("optimizer steps")
         axes.set_ylabel("training loss (mean squared error)")
         axes.grid(True, which="major", lw=0.6)
@@ -46,7 +47,7 @@ def draw_steps(classes: list[Learning]) -> Figure:
             axes.plot(ends, [place] * 2, color=INK, lw=1)
             axes.plot(quarters, [place] * 2, color=INK, lw=5, solid_capstyle="butt")
             axes.plot(np.median(row.steps_N), place, "o", color="white", mec=INK, mew=1.2, ms=6)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_yticks(range(len(rows)), [plain(row.name) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.set_xlabel("optimizer steps when the network stopped")
@@ -62,7 +63,7 @@ def draw_separating(found: dict[str, Trajectories], steps_S: np.ndarray, told: l
         left, right = figure.subplots(1, 2)
         for (name, path), colour in zip(list(found.items())[:CLASSES_DRAWN_MAX], COLOURS, strict=False):
             moved_NS = np.linalg.norm(path.weights_NSP - path.weights_NSP[:, :1], axis=2)
-            left.plot(path.steps_S, np.median(moved_NS, axis=0), color=colour, lw=1.8, label=name)
+            left.plot(path.steps_S, np.median(moved_NS, axis=0), color=colour, lw=1.8, label=plain(name))
         left.set_ylabel("distance from the start")
         lows, highs = [one.low for one in told], [one.high for one in told]
         right.fill_between(steps_S, lows, highs, color=COLOURS[0], alpha=0.2, lw=0)
@@ -73,6 +74,7 @@ def draw_separating(found: dict[str, Trajectories], steps_S: np.ndarray, told: l
         right.set_ylabel("class told right")
         for axes in (left, right):
             axes.set_xscale("symlog", linthresh=max(1, int(steps_S[1]) if len(steps_S) > 1 else 1))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.set_xlim(left=0)
             axes.set_xlabel("optimizer steps")
             axes.grid(True, lw=0.6)

@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.style import CLASSES_DRAWN_MAX, COLOURS, INK, REST, STYLE, drawn_classes
+from analysis.plots.style import CLASSES_DRAWN_MAX, COLOURS, INK, REST, STYLE, TITLE_MAX, drawn_classes, plain
 from analysis.weights.geometry import Map
 
 
@@ -19,7 +19,7 @@ def draw_maps(maps: dict[str, Map], labels: list[str]) -> Figure:
         grid = figure.subplots(lines, min(2, len(maps)), squeeze=False).flat
         for axes, (title, where) in zip(grid, maps.items(), strict=True):
             _scatter(axes, where.scores_ND, labels)
-            axes.set_title(title)
+            axes.set_title(plain(title, TITLE_MAX))
             if not len(where.explained_D):  # distances on such a map have no unit
                 axes.set_xticks([])
                 axes.set_yticks([])
@@ -40,7 +40,7 @@ def _scatter(axes: Axes, scores_ND: np.ndarray, labels: list[str]) -> None:
     for name, chosen, colour in groups:
         if chosen.any():
             points = scores_ND[chosen]
-            axes.scatter(points[:, 0], points[:, 1], size, colour, label=name, alpha=0.7, lw=0, rasterized=True)
+            axes.scatter(points[:, 0], points[:, 1], size, colour, label=plain(name), alpha=0.7, lw=0, rasterized=True)
     axes.grid(True, lw=0.6)
     axes.margins(0.06)
 
@@ -57,15 +57,15 @@ def draw_matrices(
             top = max(float(np.nanmax(value_KK, initial=1e-9)), 1e-9)
             image = axes.imshow(value_KK, cmap="Blues", vmin=0, vmax=1.25 * top, aspect="auto")
             ticks = range(classes) if classes <= 25 else []
-            axes.set_xticks(ticks, [names[i] for i in ticks], rotation=35, ha="right", rotation_mode="anchor")
-            axes.set_yticks(ticks, [names[i] for i in ticks])
+            axes.set_xticks(ticks, [plain(names[i]) for i in ticks], rotation=35, ha="right", rotation_mode="anchor")
+            axes.set_yticks(ticks, [plain(names[i]) for i in ticks])
             for i, j in np.ndindex(classes, classes) if classes <= 12 else ():
                 value = value_KK[i, j]
                 text, colour = "–" if np.isnan(value) else f"{value:.2f}", "white" if value > 0.75 * top else INK
                 axes.text(j, i, text, ha="center", va="center", color=colour, size=8)
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0)
-            axes.set_title(title)
+            axes.set_title(plain(title, TITLE_MAX))
             axes.set_xlabel(sides[1])
             axes.set_ylabel(sides[0])
             bar = figure.colorbar(image, ax=axes, shrink=0.9)
@@ -82,7 +82,7 @@ def draw_paths(panels: dict[str, tuple[np.ndarray, list[str]]]) -> Figure:
             figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
         ):
             _paths(axes, places_NS2, labels)
-            axes.set_title(title)
+            axes.set_title(plain(title, TITLE_MAX))
             axes.set_xlabel("first component")
             axes.set_ylabel("second component")
             axes.grid(True, lw=0.6)
@@ -96,6 +96,6 @@ def _paths(axes: Axes, places_NS2: np.ndarray, labels: list[str]) -> None:
     for name, colour in zip(drawn, COLOURS, strict=False):
         of_class = [path_S2 for path_S2, label in zip(places_NS2, labels, strict=True) if label == name]
         for i, path_S2 in enumerate(of_class):
-            axes.plot(*path_S2.T, color=colour, lw=0.9, alpha=0.7, label=None if i else name)
+            axes.plot(*path_S2.T, color=colour, lw=0.9, alpha=0.7, label=None if i else plain(name))
             axes.plot(*path_S2[0], "o", mfc="white", mec=colour, ms=4)
             axes.plot(*path_S2[-1], "o", color=colour, ms=4)

@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+
+from protocol.errors import shown
 
 # Told apart by colour-blind readers, dark enough on white (after Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b84f90", "#c98a00", "#3a9fd6", "#7b4fb5", "#8c6d46", "#5b6770", "#a3262a")
 REST, INK, GRID = "#b8bec6", "#1f2933", "#dfe3e8"
 CLASSES_DRAWN_MAX = len(COLOURS)  # more would not be told apart; the smallest classes are drawn as one
+NAME_MAX, TITLE_MAX = 40, 140  # characters: a name beside an axis; two of them and a word between
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -28,6 +33,7 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "grid.color": GRID,
     "text.color": INK,
+    "text.parse_math": False,  # a class may be called $\\frac{$
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
@@ -41,6 +47,18 @@ def svg(figure: Figure) -> bytes:
     with rc_context(STYLE):
         figure.savefig(sink, format="svg", dpi=180, metadata={"Date": None})
     return sink.getvalue()
+
+
+def plain(name: str, most: int = NAME_MAX) -> str:
+    """A name from a zoo as text in a picture; a long one is cut, or nothing else would have room."""
+    text = shown(name, TITLE_MAX)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def plain_log(axis: Axis) -> None:
+    """Labels of a logarithmic axis as text: matplotlib's own are formulas, which no picture of ours reads."""
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 
 
 def drawn_classes(labels: Sequence[str]) -> list[str]:

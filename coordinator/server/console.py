@@ -16,6 +16,7 @@ from coordinator.ledger.tables import hosts
 from coordinator.policy.actions import News
 from coordinator.policy.campaigns import OVER
 from coordinator.server.status import CampaignStatus, Status
+from protocol.errors import shown
 from protocol.trust.messages import CampaignState
 
 
@@ -31,6 +32,7 @@ class Console:
         self._bars: dict[str, Any] = {}
 
     def say(self, text: str) -> None:
+        text = shown(text)
         with self._lock:
             if self._progress is not None:
                 self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -84,10 +86,10 @@ class Console:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, refresh_per_second=2) as progress:
             self._progress = progress
@@ -108,7 +110,7 @@ class Console:
                 continue
             bar = self._bars.get(campaign.digest)
             if bar is None:
-                bar = self._progress.add_task(campaign.name, total=campaign.networks, note=note)
+                bar = self._progress.add_task(shown(campaign.name), total=campaign.networks, note=note)
                 self._bars[campaign.digest] = bar
             self._progress.update(bar, completed=campaign.networks_admitted, note=note)
 

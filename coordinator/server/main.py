@@ -3,7 +3,6 @@
 import contextlib
 import ipaddress
 import logging
-import logging.handlers
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ from coordinator.server.console import Console
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop, taken
-from protocol.errors import UsageError
+from protocol.errors import LineFormatter, LogFile, UsageError
 
 TICK_SECONDS = 0.2
 CURATE_SECONDS = 0.5
@@ -240,11 +239,8 @@ def log_to_file(path: Path) -> None:
     logger = logging.getLogger("coordinator")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    with contextlib.suppress(OSError):
-        to_file = logging.handlers.RotatingFileHandler(path, maxBytes=4 << 20, backupCount=2)
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        logger.addHandler(to_file)
+    logger.addHandler(LogFile(path, 4 << 20, backups=2))
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)
-    shown.setFormatter(logging.Formatter("zooswarm: %(message)s"))
+    shown.setFormatter(LineFormatter("zooswarm: %(message)s"))
     logger.addHandler(shown)

@@ -48,7 +48,7 @@ from protocol.engine import Engine, State
 from protocol.engine.select import networks_in_flight, select_engine
 from protocol.engine.streams import task_data
 from protocol.engine.training import Boundary, advance, start
-from protocol.errors import Refused, UsageError
+from protocol.errors import Refused, UsageError, harmless_tracebacks
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.tasks.datasets import DataMissing, Shelf
 from protocol.trust.spot_check import open_states, open_weights, spot_check
@@ -226,6 +226,7 @@ def read_commands(stream: BinaryIO, commands: queue.Queue[Command | None]) -> No
 
 def main() -> None:
     """Reads a TrainerConfig, then Commands, from stdin. Exits with 2 or 3 after a TrainerFailed."""
+    harmless_tracebacks()
     reports = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints goes to the log, not between our messages
     config = read_message(sys.stdin.buffer, CONFIG)
@@ -252,7 +253,7 @@ def work(config: TrainerConfig, emit: Callable[[Report], None]) -> int:
         emit(TrainerFailed(str(error)))
         return 2
     width = networks_in_flight(engine, 0)
-    emit(TrainerReady(device=engine.name[:64] if width else "", width=width))
+    emit(TrainerReady(device=engine.name.encode("ascii", "replace").decode()[:64] if width else "", width=width))
     home = Path(config.home)
     worker = Worker(engine, home, emit)
     threading.Thread(target=read_commands, args=(sys.stdin.buffer, worker.commands), daemon=True).start()

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from protocol.errors import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -43,7 +45,7 @@ class _Bar(Progress):
         self._bar, self._task = rich_bar, rich_bar.add_task(title, total=total)
 
     def _show(self, line: str) -> None:
-        self._bar.update(self._task, completed=self.done, total=self.total, description=self.text or self.title)
+        self._bar.update(self._task, completed=self.done, total=self.total, description=shown(self.text or self.title))
 
 
 class _Lines(Progress):
@@ -57,7 +59,7 @@ class _Lines(Progress):
     def _show(self, line: str) -> None:
         if line and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._seconds
-            self._console.print(line, markup=False, soft_wrap=True)
+            self._console.print(shown(line), markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """The one command, `zooswarm`: verbs come from each package's entry point, heavy imports only inside a verb."""
 
+import errno
 import sys
 from importlib.metadata import entry_points
 
 import click
 
-from protocol.errors import UsageError
+from protocol.errors import UsageError, harmless_tracebacks, shown
 
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 STORY = """Volunteers train populations of small neural networks, bit for bit checkable, into a public zoo.
 
 \b
@@ -41,9 +43,16 @@ def zooswarm() -> None:
 
 
 def main() -> None:
-    """Run a verb; a UsageError is one line and exit code 2."""
+    """Run a verb; a UsageError is one line and exit code 2, and so is a disk that is full or not to be written on."""
+    harmless_tracebacks()
     try:
         zooswarm()
     except UsageError as error:
         print(f"zooswarm: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = shown(error.filename or "the disk")
+        print(f"zooswarm: {where}: {error.strerror}; nothing is lost, make room or choose another", file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,7 @@ from protocol.canonical import sha256
 from protocol.engine import Engine
 from protocol.engine.initial import initial_state
 from protocol.engine.streams import task_data
-from protocol.errors import UsageError
+from protocol.errors import UsageError, shown
 from protocol.recipes.layers import Dropout, Gru, LayerNorm, LeakyRelu, Linear, Lstm, Relu, Rnn
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import MachineTask
@@ -60,7 +60,7 @@ DEVICE = re.compile(r"auto|cpu|all|cuda(:\d+)?")
 
 
 def tell(text: str) -> None:
-    print(f"zooswarm: {text}", file=sys.stderr, flush=True)
+    print(f"zooswarm: {shown(text)}", file=sys.stderr, flush=True)
 
 
 def select_engine(

@@ -48,15 +48,15 @@ class Span(NamedTuple):
 
 class Network(StrictStruct, frozen=True, kw_only=True):
     layers: Annotated[tuple[Layer, ...], Meta(min_length=1, max_length=32)]
-    init: Annotated[str, Meta(pattern="^(pytorch|xavier|he|orthogonal|constant)$")] = "pytorch"
-    init_draw: Annotated[str, Meta(pattern="^(uniform|normal)$")] = "uniform"  # xavier and he
+    init: Annotated[str, Meta(pattern=r"^(pytorch|xavier|he|orthogonal|constant)\Z")] = "pytorch"
+    init_draw: Annotated[str, Meta(pattern=r"^(uniform|normal)\Z")] = "uniform"  # xavier and he
     init_gain: Annotated[float, Meta(gt=0, le=100)] = 1.0  # xavier, he and orthogonal
     init_value: Annotated[float, Meta(ge=-100, le=100)] = 0.0  # constant
 
 
 class Training(StrictStruct, frozen=True, kw_only=True):
-    loss: Annotated[str, Meta(pattern="^(mse|bce|cross_entropy)$")] = "mse"
-    optimizer: Annotated[str, Meta(pattern="^(adam|adamw|sgd|rmsprop)$")] = "adam"
+    loss: Annotated[str, Meta(pattern=r"^(mse|bce|cross_entropy)\Z")] = "mse"
+    optimizer: Annotated[str, Meta(pattern=r"^(adam|adamw|sgd|rmsprop)\Z")] = "adam"
     learning_rate: Rate
     beta1: Decay = 0.9  # adam, adamw
     beta2: Decay = 0.999  # adam, adamw
@@ -66,7 +66,7 @@ class Training(StrictStruct, frozen=True, kw_only=True):
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
     epsilon: Annotated[float, Meta(gt=0, le=1)] = 1e-8  # adam, adamw, rmsprop
     clip_norm: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # 0: gradients are not clipped
-    schedule: Annotated[str, Meta(pattern="^(constant|step|cosine)$")] = "constant"
+    schedule: Annotated[str, Meta(pattern=r"^(constant|step|cosine)\Z")] = "constant"
     warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # the rate rises linearly over these
     decay_every: Annotated[int, Meta(ge=0, le=10_000_000)] = 0  # schedule step: steps between two decays
     decay_factor: Annotated[float, Meta(gt=0, le=1)] = 0.1  # schedule step
@@ -80,9 +80,11 @@ class Training(StrictStruct, frozen=True, kw_only=True):
 class Recipe(StrictStruct, frozen=True, kw_only=True, dict=True):
     name: Name
     label: Name = msgspec.field(name="class")
-    engine: Annotated[str, Meta(pattern="^exact-1$")] = "exact-1"
+    engine: Annotated[str, Meta(pattern=r"^exact-1\Z")] = "exact-1"
     vary: Annotated[tuple[Stream, ...], Meta(min_length=1, max_length=3)] = ("init", "order")  # what the seed decides
-    twin: Annotated[str, Meta(max_length=64, pattern=r"^([a-z0-9][a-z0-9._-]*)?$")] = ""  # whose random draws it shares
+    twin: Annotated[str, Meta(max_length=64, pattern=r"^([a-z0-9][a-z0-9._-]*)?\Z")] = (
+        ""  # whose random draws it shares
+    )
     task: Task
     network: Network
     training: Training

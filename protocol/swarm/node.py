@@ -10,13 +10,13 @@ hivemind is imported when a node starts (2.5 s), never before. Training must not
 import asyncio
 import concurrent.futures
 import logging
-import logging.handlers
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from protocol.errors import LogFile
 from protocol.swarm.addresses import NodeOptions, peer_of
 from protocol.swarm.clock import THIS_COMPUTERS, SwarmClock
 from protocol.swarm.dht import Dht
@@ -198,12 +198,8 @@ def quiet_hivemind(log_path: Path | None) -> None:
     use_hivemind_log_handler("nowhere")
     for name in ("hivemind", "zooswarm.swarm"):
         logger = logging.getLogger(name)
-        if log_path is not None and not any(
-            isinstance(handler, logging.handlers.RotatingFileHandler) for handler in logger.handlers
-        ):
-            handler = logging.handlers.RotatingFileHandler(log_path, maxBytes=1 << 20, backupCount=1, delay=True)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-            logger.addHandler(handler)
+        if log_path is not None and not any(isinstance(handler, LogFile) for handler in logger.handlers):
+            logger.addHandler(LogFile(log_path, 1 << 20, backups=1))
     hivemind = logging.getLogger("hivemind")
     hivemind.propagate = False
     hivemind.addHandler(logging.NullHandler())

@@ -11,11 +11,12 @@ from msgspec import Meta
 from protocol.trust.envelope import Envelope, Message
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Hex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Host = Annotated[str, Meta(min_length=52, max_length=52)]
 Index = Annotated[int, Meta(ge=0, lt=2**31)]
 Text = Annotated[str, Meta(max_length=300)]
-Label = Annotated[str, Meta(max_length=64)]
+Label = Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*\Z")]  # what a terminal prints as it stands
+HostLabel = Annotated[str, Meta(max_length=32, pattern=r"^[\w .,:;+@#&()'/-]*\Z")]  # a person chooses it: any letters
 
 
 class CampaignState(enum.StrEnum):
@@ -178,7 +179,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "heartbeat"
     nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
-    name: Annotated[str, Meta(max_length=32)]
+    name: HostLabel
     device: Label
     version: Label
     steps_per_second: float

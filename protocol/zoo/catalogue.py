@@ -1,12 +1,14 @@
 """The catalogue's columns: a row a network, and every field of its recipe beside it."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
 from protocol.canonical import canonical_json
-from protocol.errors import UsageError
+from protocol.errors import UsageError, shown
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import Task
 
@@ -106,6 +108,10 @@ def catalogue_schema() -> "pa.Schema":
     return pa.schema([(name, types[kind]) for name, kind, _ in all_columns()])
 
 
+NAME_COLUMNS = ("class", "recipe_name")
+NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}")  # as `tasks.fields` has it
+
+
 def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
     """One catalogue file. Raises UsageError: damaged, or a column is missing or of another type."""
     import pyarrow as pa
@@ -118,6 +124,24 @@ def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
                 raise UsageError(f"{path}: not a catalogue file: there is no column {name}")
             if schema.field(name).type != catalogue_schema().field(name).type:
                 raise UsageError(f"{path}: not a catalogue file: column {name} is not {kind}")
-        return pq.ParquetFile(path).read(columns=columns)
+        return with_names(pq.ParquetFile(path).read(columns=columns), path)
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None
+
+
+def with_names(table: "pa.Table", path: Path) -> "pa.Table":
+    """The table, when its texts are what recipes and campaigns allow: classes are names, no text holds a line end or
+    anything that a terminal obeys. Raises UsageError: somebody else wrote it.
+    """
+    import pyarrow as pa
+
+    for name in table.column_names:
+        texts, kind = table[name], table[name].type
+        if pa.types.is_list(kind):
+            texts, kind = texts.combine_chunks().flatten(), kind.value_type
+        if not pa.types.is_string(kind):
+            continue
+        legal: Callable[[str], object] = NAME.fullmatch if name in NAME_COLUMNS else str.isprintable
+        if not all(legal(text) for text in texts.unique().to_pylist() if text is not None):
+            raise UsageError(f"{path}: column {shown(name, 64)} holds text that nobody could have put there")
+    return table

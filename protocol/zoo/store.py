@@ -42,7 +42,7 @@ STORED_CAMPAIGN_BYTES_MAX = 16 * 1024 * 1024  # a zoo is read also when later ve
 STORED_EVIDENCE_BYTES_MAX = 256 * 1024 * 1024  # likewise; what this version verifies is shorter
 MANIFEST_NAME = re.compile(r"^\d{8}\.json$")
 
-Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, Meta(ge=0)]
 
 

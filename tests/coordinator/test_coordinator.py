@@ -418,7 +418,7 @@ def test_a_full_disk_is_unavailable_not_refused_and_nothing_is_lost(stage, monke
 
 def test_join_and_status_answer_anybody(stage):
     alice = stage.host("alice\x00")
-    assert refused(lambda: alice.poll()) == "heartbeat"
+    assert refused(lambda: alice.poll()) == "message-schema"
     reply = alice.stub.Join(pb.JoinRequest(version="1"))
     assert reply.organizer == stage.core.identity.host and list(reply.campaigns) == [CAMPAIGN.digest]
     assert reply.time == stage.clock.now
