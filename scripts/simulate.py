@@ -14,7 +14,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from simulation import table  # noqa: E402
-from simulation.options import draw  # noqa: E402
+from simulation.adversaries import against  # noqa: E402
+from simulation.adversaries import lines as adversary_lines  # noqa: E402
+from simulation.options import Options, draw  # noqa: E402
 from simulation.world import Report, simulate  # noqa: E402
 
 TRACE_LINES = 40  # of the end of a run that broke a promise
@@ -34,40 +36,69 @@ def parse_range(text: str) -> range:
 @click.option("--hosts", type=click.IntRange(1, 2000), help="So many hosts, instead of what the seed says.")
 @click.option("--day", is_flag=True, help="A campaign of a day, instead of one of some minutes.")
 @click.option("--table", "with_table", is_flag=True, help="Show what happened, by fault and by kind of host.")
+@click.option("--adversary", metavar="NAME[:NUMBER]", help="With this adversary among the hosts, e.g. sybil:1000.")
+@click.option("--adversaries", "list_adversaries", is_flag=True, help="List the adversaries, and end.")
 @click.option("--story", type=int, help="Tell what happened to this assignment (with --seed).")
 def main(
-    seed: int | None, seeds: str | None, hosts: int | None, day: bool, with_table: bool, story: int | None
+    seed: int | None,
+    seeds: str | None,
+    hosts: int | None,
+    day: bool,
+    with_table: bool,
+    adversary: str | None,
+    list_adversaries: bool,
+    story: int | None,
 ) -> None:
     """Simulate whole swarms, each decided by its seed."""
+    if list_adversaries:
+        click.echo("\n".join(adversary_lines()))
+        return
     if (seed is None) == (seeds is None):
         raise click.UsageError("say either --seed N or --seeds A:B")
     wanted = [seed] if seed is not None else parse_range(seeds or "")
     click.echo(f"seeds {wanted[0]} to {wanted[-1]}" if len(wanted) > 1 else f"seed {wanted[0]}")
-    scale = (f" --hosts {hosts}" if hosts else "") + (" --day" if day else "")
-    reports = []
+    scale = (
+        (f" --adversary {adversary}" if adversary else "")
+        + (f" --hosts {hosts}" if hosts else "")
+        + (" --day" if day else "")
+    )
+    broken, passed = False, 0
+    reports, kept = [], story is not None or with_table  # a world is large: hundreds do not fit into memory
     errors = Console(stderr=True)
     for number in track(wanted, "simulating", console=errors, disable=not errors.is_terminal):
-        report = simulate(draw(number, hosts, day))
-        reports.append(report)
-        if len(wanted) == 1 or report.violation is not None:
+        report = simulate(options_of(number, hosts, day, adversary))
+        broken, passed = report.violation is not None, passed + 1
+        if kept:
+            reports.append(report)
+        if len(wanted) == 1 or broken:
             describe(report)
-        if report.violation is not None:
+        if broken:
             click.echo(f"replay it with: scripts/simulate --seed {number}{scale}")
             break
     if story is not None:
         click.echo(f"\nassignment {story}:\n" + "\n".join(reports[0].world.story(story)))
     if with_table:
         click.echo("\n" + "\n".join(table.lines(reports)))
-    failed = any(report.violation is not None for report in reports)
-    if len(wanted) > 1 and not failed:
-        click.echo(f"{len(reports)} seeds, no promise broken")
-    sys.exit(1 if failed else 0)
+    if len(wanted) > 1 and not broken:
+        click.echo(f"{passed} seeds, no promise broken")
+    sys.exit(1 if broken else 0)
+
+
+def options_of(seed: int, hosts: int | None, day: bool, adversary: str | None) -> Options:
+    if adversary is None:
+        return draw(seed, hosts, day)
+    try:
+        return against(adversary, seed, hosts, day)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def describe(report: Report) -> None:
     options = report.options
+    crowds = "".join(f", beside {size} of a {kind.value}'s keys" for kind, size in options.crowds)
     click.echo(
-        f"{options.hosts} hosts ({len(options.liars)} of them lie), {options.campaign.assignment_count:,} assignments,"
+        f"{options.hosts} hosts ({len(options.liars)} of them lie){crowds},"
+        f" {options.campaign.assignment_count:,} assignments,"
         f" {'every' if options.exhaustive else 'no'} checker replays everything"
     )
     click.echo(f"{report.seconds:,.0f} s simulated, {report.events:,} events, trace {report.digest}")

@@ -3,7 +3,7 @@
 One admitted fake proves nothing; many that were unlikely prove that the draw was not blind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import comb
 
 from protocol.recipes.campaign import Policy
@@ -11,19 +11,30 @@ from protocol.recipes.campaign import Policy
 IMPOSSIBLE = 1e-6  # less likely than this by chance, in one run: the rules are broken
 
 
-def escapes(policy: Policy, probation: bool, segments: Sequence[int], bad: set[tuple[int, int]]) -> float:
-    """The probability that no bad cell is drawn, for honest checkers (`protocol.trust.challenge.draw_cells`)."""
-    if policy.final_cell and any((network, count - 1) in bad for network, count in enumerate(segments)):
-        return 0.0
+def escapes(
+    policy: Policy,
+    probation: bool,
+    segments: Sequence[int],
+    bad: set[tuple[int, int]],
+    friends: Collection[int] = (),
+) -> float:
+    """The probability that no honest checker draws a bad cell (`protocol.trust.challenge.draw_cells`).
+
+    `friends` are the slots whose checkers see no evil.
+    """
     slots = policy.probation_checkers if probation else policy.checkers
     own = policy.probation_cells if probation else policy.cells
+    if policy.final_cell:
+        last = {n for n, count in enumerate(segments) if (n, count - 1) in bad}
+        if any(network % slots not in friends for network in last):
+            return 0.0
     total = sum(segments)
     drawn = min(own, total)
-    missed = (comb(total - len(bad), drawn) / comb(total, drawn)) ** slots
-    if policy.cells_per_network:
-        for network, count in enumerate(segments):
-            share = sum(1 for n, _ in bad if n == network) / count
-            missed *= (1 - share) ** min(policy.cells_per_network, count)
+    missed = (comb(total - len(bad), drawn) / comb(total, drawn)) ** (slots - len(set(friends)))
+    for network, count in enumerate(segments):
+        share = sum(1 for n, _ in bad if n == network) / max(1, count)
+        honest = sum((network + i) % slots not in friends for i in range(min(policy.cells_per_network, count)))
+        missed *= (1 - share) ** honest
     return missed
 
 

@@ -17,7 +17,7 @@ from protocol.swarm.records import CLAIM
 from protocol.trust.evidence import Evidence, verify_evidence
 from simulation import chance
 from simulation.actors.ledger import Row
-from simulation.actors.liars import FAKERS, Kind, bad_cells
+from simulation.actors.liars import FAKERS, GUILTY, RING, Kind, bad_cells
 
 if TYPE_CHECKING:
     from simulation.world import World
@@ -45,6 +45,7 @@ class Checkers:
         self.received_at: dict[bytes, float] = {}
         self.shown_at: dict[bytes, float] = {}  # beacon link -> when it was first shown
         self.credit: dict[str, int] = defaultdict(int)
+        self._bad: dict[int, set[tuple[int, int]]] = {}  # by the identity of what was handed in
         self._idle_claims: dict[tuple[str, int], float] = {}
 
     # -- what the organizer does ----------------------------------------------------------------------------------
@@ -59,9 +60,16 @@ class Checkers:
             kind = host.kind
             if kind not in FAKERS:
                 raise Violation("false result", f"{host.name} is honest and handed in what is not true")
-            networks = dict(host.disk.bundles[row.result.assignment].paths)
-            self.offered[row.digest] = bad_cells(world.truth, row.assignment.recipe, networks)
+            self.offered[row.digest] = self._bad_cells(row)
             self.first_fake.setdefault(row.worker, world.kernel.now)
+
+    def _bad_cells(self, row: Row) -> set[tuple[int, int]]:
+        """A ring hands in one invention under many names: what is wrong with it is found once."""
+        networks = self.world.handed_in[row.digest]
+        known = self._bad.get(id(networks))
+        if known is None:
+            known = self._bad[id(networks)] = bad_cells(self.world.truth, row.assignment.recipe, networks)
+        return known
 
     def revealed(self, link: bytes) -> None:
         self.shown_at[link] = self.world.kernel.now
@@ -82,7 +90,7 @@ class Checkers:
                 self._admitted(row)
             elif outcome.fault and self.world.by_host[row.worker].kind not in FAKERS:
                 raise Violation("honest host blamed", f"{self._name(row.worker)}: {outcome.reason}", self._index(row))
-        if settlement.ban is not None and self.world.by_host[settlement.ban.host].kind not in FAKERS:
+        if settlement.ban is not None and self.world.by_host[settlement.ban.host].kind not in GUILTY:
             raise Violation("honest host banned", f"{self._name(settlement.ban.host)}: {settlement.ban.why}")
         for accusation in settlement.false_accusations:
             if not self.world.by_host[accusation.host].accuses:
@@ -108,11 +116,16 @@ class Checkers:
 
     def _false_admitted(self, row: Row) -> None:
         """By bad luck, or by a broken rule?"""
+        assert row.draw is not None
         index, bad = self._index(row), self.offered.get(row.digest, set())
-        drawn = {(cell.network, cell.segment) for task in row.tasks for cell in task.cells}
+        friends = self._friends(row)
+        honest = [task for slot, task in enumerate(row.tasks) if slot not in friends]
+        drawn = {(cell.network, cell.segment) for task in honest for cell in task.cells}
         if bad & drawn or not bad:
             raise Violation("false work admitted", f"although {len(bad & drawn)} false segments were replayed", index)
         self.escaped.append(row.digest)
+        luck = chance.escapes(self.world.campaign.policy, row.draw.probation, row.segments, bad, friends)
+        self.chances[row.digest] = max(luck, self.chances.get(row.digest, 0.0))
         self.world.counts["fakes that luck let through"] += 1
         probability = chance.at_least(len(self.escaped), list(self.chances.values()))
         if probability < chance.IMPOSSIBLE:
@@ -122,6 +135,13 @@ class Checkers:
                 f" {probability:.0e}: it was not blind",
                 index,
             )
+
+    def _friends(self, row: Row) -> set[int]:
+        """Slots that a friend of the worker answered."""
+        if self.world.by_host[row.worker].kind not in RING:
+            return set()
+        ring = {name for name, host in self.world.by_host.items() if host.kind in RING}
+        return {slot for slot, (_, envelope) in row.answers.items() if envelope.signer in ring}
 
     def _is_true(self, row: Row) -> bool:
         """The work itself, and that it is the signer's own."""

@@ -45,6 +45,8 @@ class Faults:
                 self.kernel.at(
                     rng.uniform(0, options.fault_seconds), self.fill_disk, host, rng.uniform(10, self.longest)
                 )
+        for crowd in self.world.crowds:
+            self.kernel.at(branch(options.seed, "faults", crowd.kind).uniform(0, options.join_seconds), crowd.start)
         rng = branch(options.seed, "faults", "network")
         for at in times(rng, options.partitions_per_hour, options.fault_seconds):
             self.kernel.at(at, self.split, rng.uniform(10, self.longest), rng.randrange(2**32))

@@ -26,6 +26,8 @@ class Options:
     hosts: int
     campaign: Campaign
     liars: tuple[Kind, ...]
+    crowds: tuple[tuple[Kind, int], ...] = ()  # attackers with many keys, and how many
+    sleep_bundles: int = 0  # clean ones, after which a sleeper wakes
     exhaustive: bool  # every checker replays the whole bundle: then nothing false gets through, luck or not
     segment_seconds: float  # one network-segment on a host of speed 1
     poll_seconds: float
@@ -47,8 +49,8 @@ class Options:
     slow_hosts: float  # share of hosts
 
 
-def draw(seed: int, hosts: int | None = None, day: bool = False) -> Options:
-    """The options of a seed; `hosts` and `day` change the scale, not what is possible."""
+def draw(seed: int, hosts: int | None = None, day: bool = False, per_host: int | None = None) -> Options:
+    """The options of a seed; the others change the scale (`per_host` is in assignments), not what is possible."""
     rng = branch(seed, "options")
     count = hosts or rng.choice((3, 4, 5, 6, 8, 10, 15, 20))
     calm = rng.random() < 0.1  # a seed without faults now and then: a failure there is easiest to understand
@@ -56,11 +58,13 @@ def draw(seed: int, hosts: int | None = None, day: bool = False) -> Options:
     hours = 22.0 if day else rng.uniform(0.2, 0.6)
     harm = 0.0 if calm else rng.choice((0.3, 1.0, 3.0)) * (0.1 if day else 1.0)
     segment_seconds = 100.0 if day else rng.choice((5.0, 10.0, 20.0))
-    per_host = 9 if day else rng.randint(1, 4)
+    own = 9 if day else rng.randint(1, 4)
+    campaign = _campaign(rng, max(1, count * (per_host or own)), exhaustive, segment_seconds)
     return Options(
         seed=seed,
         hosts=count,
-        campaign=_campaign(rng, max(1, count * per_host), exhaustive, segment_seconds),
+        campaign=campaign,
+        sleep_bundles=campaign.policy.probation_bundles,
         liars=_liars(rng, count, 5 if day else 2),
         exhaustive=exhaustive,
         segment_seconds=segment_seconds,
@@ -86,7 +90,7 @@ def draw(seed: int, hosts: int | None = None, day: bool = False) -> Options:
 
 def _liars(rng: Random, hosts: int, one_of: int) -> tuple[Kind, ...]:
     """At most one host of so many lies, always fewer than half. No grinder: no seed should depend on its luck."""
-    kinds = [kind for kind in Kind if kind is not Kind.GRINDER]
+    kinds = [Kind.LAZY, Kind.ONE_CELL, Kind.COPYCAT, Kind.SILENT, Kind.ACCUSER]
     return tuple(rng.choice(kinds) for _ in range(rng.randint(0, (hosts - 1) // one_of)))
 
 

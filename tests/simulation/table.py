@@ -58,16 +58,16 @@ def kinds(reports: list[Report]) -> dict[str, Kinds]:
     found = {"honest": Kinds()}
     for report in reports:
         world = report.world
-        for host in world.hosts:
+        for name, host in world.by_host.items():
             kind = found.setdefault(host.kind.value if host.kind is not None else "honest", Kinds())
             kind.hosts += 1
-            row = world.organizer.ledger.hosts.get(host.host)
+            row = world.organizer.ledger.hosts.get(name)
             if row is None:
                 continue
             kind.credit += row.credit
             if row.banned:
                 kind.banned += 1
-                since = world.checkers.first_fake.get(host.host)
+                since = world.checkers.first_fake.get(name)
                 if since is not None and host.kind in FAKERS:
                     kind.seconds += row.banned_at - world.organizer.started - since
         for result in world.organizer.ledger.rows.values():

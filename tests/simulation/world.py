@@ -12,10 +12,11 @@ from peer.state import AssignmentId, PeerSettings
 from protocol.recipes.campaign import Assignment
 from protocol.trust.commitment import commitment, context
 from protocol.trust.messages import Result
+from simulation.actors.crowds import CROWDS, Puppet
 from simulation.actors.grinding import grind
 from simulation.actors.host import Host
 from simulation.actors.ledger import Ledger
-from simulation.actors.liars import Kind, bad_cells
+from simulation.actors.liars import HONEST, Kind, Networks, bad_cells
 from simulation.actors.organizer import Organizer
 from simulation.checkers import Checkers, Violation
 from simulation.environment.crypto import CheapIdentity, cheap_signatures
@@ -81,8 +82,10 @@ class World:
         self.organizer = Organizer(
             self, Ledger(self.campaign), Beacon(branch(options.seed, "beacon").randbytes(32), BEACON_LENGTH)
         )
+        self.handed_in: dict[bytes, Networks] = {}  # by result: what its worker says that it computed
         self.hosts = [self._host(i) for i in range(options.hosts)]
-        self.by_host = {host.host: host for host in self.hosts}
+        self.crowds = [CROWDS[kind](self, kind, size) for kind, size in options.crowds]
+        self.by_host: dict[str, Host | Puppet] = {host.host: host for host in self.hosts}
         self._commitments: dict[tuple[str, int], bytes] = {}
 
     def identity(self, name: str) -> CheapIdentity:
@@ -102,9 +105,9 @@ class World:
 
     def may_die(self, host: Host) -> bool:
         """An honest host may be lost only while most of those that are left are honest."""
-        honest = sum(1 for h in self.hosts if h.kind is None and not h.dead)
-        others = sum(1 for h in self.hosts if h.kind is not None and not h.dead)
-        return host.kind is not None or honest - 1 > max(1, others)
+        honest = sum(1 for h in self.hosts if h.kind in HONEST and not h.dead)
+        others = sum(1 for h in self.hosts if h.kind not in HONEST and not h.dead)
+        return host.kind not in HONEST or honest - 1 > max(1, others)
 
     def audits(self, index: int) -> bool:
         return not self.large or index % AUDITED_EVERY == 0
@@ -169,7 +172,7 @@ class World:
             raise Violation("does not leave", f"{names}: the campaign is complete, and they stay")
 
     def _staying(self) -> list[str]:
-        return [host.name for host in self.hosts if host.kind is None and not host.left and not host.dead]
+        return [host.name for host in self.hosts if host.kind in HONEST and not host.left and not host.dead]
 
     def close(self) -> None:
         """Nobody waits for anything any more."""

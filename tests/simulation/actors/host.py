@@ -14,7 +14,7 @@ from protocol.trust.envelope import seal
 from simulation.actors import calls
 from simulation.actors.liars import Kind, Networks
 from simulation.actors.trainer import CheckJob, Trainer
-from simulation.environment.dht import Node
+from simulation.environment.dht import EclipsedNode, Node
 from simulation.environment.disk import Disk, DiskFull
 from simulation.environment.kernel import Task, Timer, branch
 
@@ -38,6 +38,7 @@ class Host:
         self.life = 0  # counts starts
         self.up = self.dead = self.left = False  # running; never to come back; ended by itself
         self.down_since = 0.0
+        self.washes = 0  # new keys after a ban
         self.why_left = ""
         self.state: PeerState | None = None
         self.trainer: Trainer | None = None
@@ -58,7 +59,8 @@ class Host:
         self.up, self._away_seconds = True, None
         self.state = PeerState(self.world.settings)
         self.trainer, self.jobs, self.claims, self._tasks, self._deaths = None, {}, {}, [], 0
-        self.node = Node(self.world.dht, self.host, self.skew, self.rate)
+        node = EclipsedNode if self.kind is Kind.ECLIPSED else Node
+        self.node = node(self.world.dht, self.host, self.skew, self.rate)
         self.note("started")
         self.feed(events.Started((self.world.campaign.digest,)))
         self.feed(events.Tick(self.disk.free_bytes))
@@ -92,12 +94,27 @@ class Host:
         for task in self._tasks:
             task.kill()
 
+    def _wash(self) -> None:
+        """A new key, and a disk on which nothing is left of the old one."""
+        self.washes += 1
+        self.identity = self.world.identity(f"{self.name} {self.washes}")
+        self.host, self.disk, self.plans = self.identity.host, Disk(self.world.truth), {}
+        self.world.by_host[self.host] = self
+
     def note(self, what: str) -> None:
         self.world.kernel.note(self.name, what)
 
     @property
     def accuses(self) -> bool:
         return self.kind is Kind.ACCUSER
+
+    @property
+    def lies_as(self) -> Kind | None:
+        """Its kind, or None as long as a sleeper is honest."""
+        if self.kind is not Kind.SLEEPER:
+            return self.kind
+        clean = self.world.organizer.ledger.host(self.host).clean_bundles
+        return self.kind if clean >= self.world.options.sleep_bundles else None
 
     def holds(self, index: int) -> bool:
         """Whether its program knows of this assignment."""
@@ -175,7 +192,10 @@ class Host:
         self._end()
         self.why_left = error
         self.note(f"left: {error}")
-        if self.world.organizer.ledger.host(self.host).banned or (not error and self._away_seconds is None):
+        if self.kind is Kind.WHITEWASHER and self.world.organizer.ledger.host(self.host).banned:
+            self._wash()
+            self.world.kernel.after(RESTART_SECONDS, self.start)
+        elif self.world.organizer.ledger.host(self.host).banned or (not error and self._away_seconds is None):
             self.left = True
         else:
             self.world.kernel.after(self._away_seconds or RESTART_SECONDS, self.start)
@@ -221,6 +241,7 @@ class Host:
         bundle = self.disk.bundles[assignment.index]
         envelope = seal(self.identity, self.world.make_result(self, bundle, backend))
         self.disk.keep_result(assignment.index, envelope)
+        self.world.handed_in[envelope.digest] = dict(bundle.paths)
         self.note(f"signed {assignment.index} {envelope.digest.hex()[:12]}")
         return envelope.digest
 

@@ -25,9 +25,37 @@ class Kind(enum.StrEnum):
     SILENT = "silent checker"  # trains honestly, never answers a check
     ACCUSER = "false accuser"  # trains honestly, and says of every other's work that it is wrong
     GRINDER = "grinder"  # fakes half of a bundle, and tries until the challenge, if it can know it, misses that half
+    PARTIAL_2 = "partial 2 %"  # invents so many of its segments
+    PARTIAL_10 = "partial 10 %"
+    PARTIAL_50 = "partial 50 %"
+    WHITEWASHER = "whitewasher"  # lazy; begins again with a new key whenever one is banned
+    SLEEPER = "sleeper"  # works honestly until it has standing, is lazy from then on, and vouches for its ring
+    COLLUDER = "colluder"  # works honestly, and vouches for whatever its ring hands in
+    SYBIL = "sybil"  # one of a ring's fresh keys: lazy, and vouches for its ring
+    SQUATTER = "squatter"  # claims everything, commits to anything, opens nothing
+    FLOODER = "flooder"  # fresh keys without end, each with a heartbeat and garbage
+    ECLIPSED = "eclipsed"  # honest, and sees of the DHT what an attacker shows it
 
 
-FAKERS = frozenset({Kind.LAZY, Kind.ONE_CELL, Kind.COPYCAT, Kind.GRINDER})
+FAKERS = frozenset(
+    {
+        Kind.LAZY,
+        Kind.ONE_CELL,
+        Kind.COPYCAT,
+        Kind.GRINDER,
+        Kind.PARTIAL_2,
+        Kind.PARTIAL_10,
+        Kind.PARTIAL_50,
+        Kind.WHITEWASHER,
+        Kind.SLEEPER,
+        Kind.SYBIL,
+        Kind.SQUATTER,
+        Kind.FLOODER,
+    }
+)
+RING = frozenset({Kind.SLEEPER, Kind.COLLUDER, Kind.SYBIL})  # all of a run's are friends, and vouch for each other
+GUILTY = FAKERS | RING  # who may be banned; everybody else may not
+HONEST = frozenset({None, Kind.ECLIPSED})  # who must get through, and leave at the end
 
 NOT_GOOD_ENOUGH = 0.9375  # a held-out loss, exact in float32
 Networks = dict[int, list[Boundary]]  # boundaries by seed
@@ -79,10 +107,45 @@ def half_lazy(truth: Truth, recipe: Recipe, networks: Networks, rng: random.Rand
     return networks | lazy(truth, recipe, {seed: networks[seed] for seed in seeds[: (len(seeds) + 1) // 2]}, rng)
 
 
+def partial(share: float) -> Callable[[Truth, Recipe, Networks, random.Random], Networks]:
+    """So many of the states are invented, one at least, and everything between them is honestly trained."""
+
+    def lie(truth: Truth, recipe: Recipe, networks: Networks, rng: random.Random) -> Networks:
+        steps = range(recipe.training.segment_steps, recipe.training.max_steps, recipe.training.segment_steps)
+        places = [(seed, b.step) for seed, honest in networks.items() for b in honest[1:] if b.step in steps]
+        chosen = [place for place in places if rng.random() < share] or rng.sample(places, min(1, len(places)))
+        fakes = dict(networks)
+        for seed in dict(chosen):
+            path = [networks[seed][0]]
+            while not path[-1].final:
+                after = truth.onward(recipe, seed, path[-1].state)
+                path.append(invented(recipe, after.step, path[0], rng) if (seed, after.step) in chosen else after)
+            fakes[seed] = path
+        return fakes
+
+    return lie
+
+
 LIES: dict[Kind, Callable[[Truth, Recipe, Networks, random.Random], Networks]] = {
     Kind.LAZY: lazy,
     Kind.ONE_CELL: one_cell,
     Kind.GRINDER: half_lazy,
+    Kind.PARTIAL_2: partial(0.02),
+    Kind.PARTIAL_10: partial(0.1),
+    Kind.PARTIAL_50: partial(0.5),
+    Kind.WHITEWASHER: lazy,
+    Kind.SLEEPER: lazy,
+    Kind.SYBIL: lazy,
+}
+CHEAP = 0.01  # of a segment's time: what inventing one takes
+WORK = {  # the share of its segments that it really trains, where that is not all of them
+    Kind.LAZY: CHEAP,
+    Kind.COPYCAT: CHEAP,
+    Kind.GRINDER: CHEAP,
+    Kind.PARTIAL_10: 0.9,
+    Kind.PARTIAL_50: 0.5,
+    Kind.WHITEWASHER: CHEAP,
+    Kind.SLEEPER: CHEAP,
 }
 
 

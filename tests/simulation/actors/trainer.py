@@ -12,10 +12,12 @@ import msgspec
 from peer.state import AssignmentId, CheckId, events
 from protocol.engine import State
 from protocol.recipes.campaign import Assignment
-from protocol.trust.messages import Answer, Cell
+from protocol.trust.challenge import SlotTask
+from protocol.trust.commitment import Trace
+from protocol.trust.messages import Answer, Cell, CellAnswer, NetworkAnswer
 from protocol.trust.openings import CheckTask
 from protocol.trust.spot_check import open_weights, spot_check
-from simulation.actors.liars import LIES, Kind, Networks
+from simulation.actors.liars import LIES, RING, WORK, Kind, Networks
 from simulation.environment.disk import DiskFull
 from simulation.environment.engine import HashEngine
 from simulation.environment.kernel import Timer, branch
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from simulation.actors.host import Host
 
 START_SECONDS = 2.0  # from starting the process to its first words
-CHEAP = 0.01  # of a segment's time: what inventing one takes
 
 
 class CheckJob(msgspec.Struct, frozen=True):
@@ -84,7 +85,8 @@ class Trainer:
             self._timer = kernel.after(max(1, cells) * segment, self._checked)
         elif self._assignments:
             cells = len(self.host.disk.bundles[self._assignments[0].index].untrained())
-            share = CHEAP if self.host.kind in (Kind.LAZY, Kind.COPYCAT, Kind.GRINDER) else 1.0
+            lies_as = self.host.lies_as
+            share = WORK.get(lies_as, 1.0) if lies_as is not None else 1.0
             self._timer = kernel.after(max(cells, 0.1) * segment * share, self._segment)
 
     # -- training -------------------------------------------------------------------------------------------------
@@ -122,13 +124,12 @@ class Trainer:
         """All boundaries that this host will have: the true ones, or what its owner makes of them."""
         truth = self.host.world.truth
         honest = truth.boundaries(assignment)
-        lie = LIES.get(self.host.kind) if self.host.kind is not None else None
-        if lie is None:
-            return honest
         key = assignment.index
         if key not in self.host.plans:
+            lies_as = self.host.lies_as
+            lie = LIES.get(lies_as) if lies_as is not None else None
             rng = branch(self.host.world.options.seed, "lie", self.host.name, key)
-            self.host.plans[key] = lie(truth, assignment.recipe, honest, rng)
+            self.host.plans[key] = lie(truth, assignment.recipe, honest, rng) if lie is not None else honest
         return self.host.plans[key]
 
     # -- checking -------------------------------------------------------------------------------------------------
@@ -147,8 +148,35 @@ class Trainer:
     def _replay(self, job: CheckJob) -> Answer:
         task = job.task
         weights = open_weights(task.assignment.recipe, job.weights, len(task.assignment.seeds))
+        row = self.host.world.organizer.ledger.rows[task.result_digest]
+        if self.host.kind in RING and self.host.world.by_host[row.worker].kind in RING:
+            return vouch(task.result_digest, task.slot, task.task, row.traces)
         answer = spot_check(self.engine, task.assignment, task.result_digest, task.slot, task.task, job.states, weights)
         return accuse(answer) if self.host.kind is Kind.ACCUSER else answer
+
+
+def vouch(digest: bytes, slot: int, task: SlotTask, traces: list[Trace]) -> Answer:
+    """What the worker wants to hear: its own digests, which its friends have from it."""
+    cells = []
+    for cell in task.cells:
+        leaf = traces[cell.network][cell.segment + 1]
+        cells.append(
+            CellAnswer(
+                network=cell.network,
+                segment=cell.segment,
+                params_digest=leaf.params_digest,
+                moments_digest=leaf.moments_digest,
+                loss=leaf.loss,
+                held_out_loss=leaf.held_out_loss,
+            )
+        )
+    networks = tuple(
+        NetworkAnswer(
+            network=n, initial_params_digest=traces[n][0].params_digest, held_out_loss=traces[n][-1].held_out_loss
+        )
+        for n in task.networks
+    )
+    return Answer(result=digest, slot=slot, backend="friend", cells=tuple(cells), networks=networks)
 
 
 def accuse(answer: Answer) -> Answer:

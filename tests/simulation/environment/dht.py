@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.swarm.claimer import Put
+from protocol.swarm.records import CLAIM, SHARD_SIZE, Claim
 from simulation.environment.kernel import Crashed, Kernel, Later
 from simulation.environment.network import Network
 
@@ -137,3 +138,23 @@ class Node:
     def _live(self) -> None:
         if self.dead:
             raise Crashed
+
+
+class EclipsedNode(Node):
+    """A node whose neighbours are all an attacker's: what it stores is lost, and it reads what they let it read.
+
+    They cannot sign for others, so they can withhold, and claim everything in a name of their own.
+    """
+
+    async def put_many(self, puts: Sequence[Put]) -> list[bool]:
+        self._live()
+        await self._travel()
+        await self._travel()
+        return [True] * len(puts)
+
+    async def read(self, keys: Sequence[str]) -> dict[str, dict[Owner, Any]]:
+        self._live()
+        await self._travel()
+        await self._travel()
+        claimed = Claim(claimed=(1 << SHARD_SIZE) - 1, confirmed=(1 << SHARD_SIZE) - 1)
+        return {key: {("attacker", CLAIM): claimed} if self.dht.rng.random() < 0.5 else {} for key in keys}
