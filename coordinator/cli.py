@@ -76,11 +76,10 @@ def status(address: str | None, directory: Path | None, as_json: bool, watch: bo
     """Show campaigns, networks, hosts and refusals; of ADDRESS, or of the coordinator on this machine."""
     from coordinator import client
     from coordinator.directories import address_of, last_directory
-    from protocol.rpc.wire import parse_address
 
-    target = parse_address(address)[0] if address else address_of(directory or last_directory())
+    where = address or address_of(directory or last_directory())
     try:
-        client.show_status(target, as_json=as_json, watch=watch or until_done, until_done=until_done)
+        client.show_status(where, as_json=as_json, watch=watch or until_done, until_done=until_done)
     except KeyboardInterrupt:
         sys.exit(0)
 

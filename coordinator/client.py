@@ -14,8 +14,9 @@ from coordinator.server.console import duration, note_of
 from coordinator.server.status import Status
 from protocol.errors import UsageError, shown
 from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.channel import is_stranger, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
-from protocol.rpc.wire import CHUNK_BYTES, GRPC_OPTIONS, refusal, to_wire
+from protocol.rpc.wire import CHUNK_BYTES, parse_address, refusal, to_wire
 from protocol.trust.envelope import Envelope, Message, seal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import CampaignAction, CampaignState, ControlCampaign, SeedCampaign, UploadData
@@ -30,11 +31,11 @@ class Organizer:
     """The organizer's own calls, signed with DIR's identity. Methods raise UsageError: refused, or nobody there."""
 
     def __init__(self, path: Path):
-        self.path, self.target = path, address_of(path)
+        self.path, (self.target, _) = path, parse_address(address_of(path))
         if not (path / "identity").exists():
             raise UsageError(f"{path}: there is no organizer's identity; start it with `zooswarm host {path}`")
         self.identity = Identity.load_or_create(path / "identity")
-        self.channel = grpc.insecure_channel(self.target, options=GRPC_OPTIONS)
+        self.channel = open_channel(self.target, self.identity.host)
         self.stub = CoordinatorStub(self.channel)
 
     def __enter__(self) -> "Organizer":
@@ -87,6 +88,8 @@ def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:
         raise UsageError(f"the coordinator at {target} refuses: {refused}") from None
     code = error.code() if isinstance(error, grpc.Call) else None
     details = str(error.details() if isinstance(error, grpc.Call) else error)
+    if is_stranger(error):
+        raise UsageError(f"{target}: who answers there has not the organizer's key; ask for the new address") from None
     away = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     if away and "coordinator is in trouble" not in details:
         mend = f"; start it with `zooswarm host {path}`" if path else ""
@@ -106,9 +109,14 @@ def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | Non
         raise UsageError(f"{target}: its status is not one that this version reads ({error})") from None
 
 
-def show_status(target: str, *, as_json: bool, watch: bool, until_done: bool) -> None:
+def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool) -> None:
     """Print one status, or one after another. Raises UsageError when nobody answers."""
-    with grpc.insecure_channel(target, options=GRPC_OPTIONS) as channel:
+    target, organizer = parse_address(address)
+    try:
+        opened = open_channel(target, organizer)
+    except ConnectionError as error:
+        raise UsageError(f"{error}; start one with `zooswarm host`, or give its address") from None
+    with opened as channel:
         statuses = follow(CoordinatorStub(channel), target, watch)
         if as_json:
             for status in statuses:

@@ -172,12 +172,13 @@ def find_coordinator(
     backoff = Backoff()
     while not stop():
         try:
-            reply = client.join(version("zooswarm"))
+            welcome = client.join(version("zooswarm"))
+            assert client.organizer is not None
             cache = JoinCache(
                 address=address,
-                organizer=reply.organizer,
-                bootstrap=list(reply.bootstrap)[:BOOTSTRAP_MAX],
-                campaigns=list(reply.campaigns)[:CACHED_CAMPAIGNS_MAX],
+                organizer=client.organizer,
+                bootstrap=list(welcome.bootstrap)[:BOOTSTRAP_MAX],
+                campaigns=list(welcome.campaigns)[:CACHED_CAMPAIGNS_MAX],
             )
             home.remember(cache)
             return cache

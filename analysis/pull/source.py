@@ -1,14 +1,17 @@
-"""A running host as a source of its zoo's files, over gRPC. What comes is another's bytes: `zoo_pull` checks them."""
+"""A running host as a source of its zoo's files, over gRPC. What comes is another's bytes: `transfer` checks them."""
 
+import secrets
 from collections.abc import Iterator
 from importlib.metadata import version
 
 import grpc
 
-from protocol.errors import UsageError
+from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.channel import is_stranger, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
-from protocol.rpc.wire import GRPC_OPTIONS, parse_address, refusal
+from protocol.rpc.wire import open_welcome, parse_address, refusal
+from protocol.trust.messages import NONCE_BYTES
 
 CALL_SECONDS = 15.0
 FILE_SECONDS = 300.0  # the host cuts a transfer off then; the rest is asked for again
@@ -29,7 +32,10 @@ class HostSource:
 
     def __init__(self, address: str):
         self.target, self.organizer = parse_address(address)
-        self.channel = grpc.insecure_channel(self.target, options=GRPC_OPTIONS)
+        try:
+            self.channel = open_channel(self.target, self.organizer)
+        except ConnectionError as error:
+            raise UsageError(f"{error}; check the address, it is what `zooswarm host` prints") from None
         self.stub = CoordinatorStub(self.channel)
 
     def __enter__(self) -> "HostSource":
@@ -40,17 +46,20 @@ class HostSource:
 
     def greet(self) -> None:
         """Raises UsageError when nobody answers, or another organizer than the address names."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        another = f"{self.target}: who answers there is not {self.organizer}; ask for the new address"
         try:
-            reply = self.stub.Join(pb.JoinRequest(version=version("zooswarm")), timeout=CALL_SECONDS)
+            request = pb.JoinRequest(version=version("zooswarm"), nonce=nonce)
+            self.organizer, _ = open_welcome(self.stub.Join(request, timeout=CALL_SECONDS), nonce, self.organizer)
+        except Refused:
+            raise UsageError(another) from None
         except grpc.RpcError as error:
+            if is_stranger(error):
+                raise UsageError(another) from None
             said = f": {self._translate(error)}" if refusal(error) else ""
             raise UsageError(
                 f"no host answers at {self.target}{said}; check the address, it is what `zooswarm host` prints"
             ) from None
-        if self.organizer is not None and reply.organizer != self.organizer:
-            raise UsageError(
-                f"{self.target}: {reply.organizer[:64]} answers there, not {self.organizer}; ask for the new address"
-            )
 
     def file(self, name: str, offset: int) -> Iterator[bytes]:
         """A file's bytes from `offset` on, as they come; without a name, the newest manifest's."""

@@ -52,7 +52,8 @@ def run_host(path: Path, listen: str, dht_port: int, announce: str | None, exit_
         stack.callback(stop, server, service)
         public = announce or reachable_name(name)
         join = f"{bracketed(public)}:{port}/{core.identity.host}"
-        write_settings(path, {"address": f"{bracketed(local_name(name))}:{port}", "join": join, **kept_port(path)})
+        here = f"{bracketed(local_name(name))}:{port}/{core.identity.host}"
+        write_settings(path, {"address": here, "join": join, **kept_port(path)})
         remember_directory(path)
         threads = start_threads(core, node, f"{bracketed(public)}:{port}", stopping)
         stack.callback(lambda: [thread.join(10) for thread in threads])

@@ -14,8 +14,11 @@ from coordinator.server.calls import DETAIL_CHARS_MAX, Calls, Places
 from coordinator.server.coordinator import Coordinator
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.channel import server_credentials
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorServicer, add_CoordinatorServicer_to_server
 from protocol.rpc.wire import CHUNK_BYTES, GRPC_OPTIONS, collect, to_wire
+from protocol.trust.envelope import seal
+from protocol.trust.messages import NONCE_BYTES, Welcome
 
 WORKERS = 56  # threads; streams hold one each, so streams together must leave some for the short calls
 TRANSFERS_MAX = 16  # uploads and downloads at once: at most 64 MiB each in memory
@@ -41,17 +44,20 @@ class Service(CoordinatorServicer):
 
     # -- everybody -----------------------------------------------------------------------------------------------
 
-    def Join(self, request: pb.JoinRequest, context: Context) -> pb.JoinReply:
-        """Where the swarm is, and which campaigns there are. Refuses nobody."""
+    def Join(self, request: pb.JoinRequest, context: Context) -> pb.Signed:
+        """Where the swarm is, and which campaigns there are. Refuses a nonce that is none, and nobody."""
         core = self.coordinator
         with self.calls.answering("Join", context):
-            return pb.JoinReply(
-                organizer=core.identity.host,
-                bootstrap=self.bootstrap(),
+            if len(request.nonce) != NONCE_BYTES:
+                raise Refused("nonce", f"{len(request.nonce)} bytes instead of {NONCE_BYTES}")
+            welcome = Welcome(
+                nonce=request.nonce,
                 time=core.clock(),
-                campaigns=list(self.stores.campaigns.states()),
                 version=core.version,
+                bootstrap=tuple(self.bootstrap()),
+                campaigns=tuple(self.stores.campaigns.states()),
             )
+            return to_wire(seal(core.identity, welcome))
 
     def GetCampaign(self, request: pb.CampaignRequest, context: Context) -> pb.CampaignReply:
         """A campaign's exact bytes and its signed manifest. Refuses a digest that was never seeded."""
@@ -166,11 +172,11 @@ def _announced(stream: Iterator[pb.BlobChunk], what: str) -> pb.Signed:
 
 
 def serve(
-    coordinator: Coordinator, listen: str, bootstrap: Callable[[], list[str]] = list
+    coordinator: Coordinator, listen: str, bootstrap: Callable[[], list[str]] = list, *, plaintext: bool = False
 ) -> tuple[grpc.Server, Service, int]:
     """Start the service on `host:port`; port 0 takes any. Raises UsageError when the address cannot be had.
 
-    `bootstrap` gives the swarm node's addresses, for those who join.
+    `bootstrap` gives the swarm node's addresses, for those who join. All speak TLS, unless `plaintext` (tests).
     """
     service = Service(coordinator, bootstrap)
     server = grpc.server(
@@ -180,7 +186,10 @@ def serve(
     )
     add_CoordinatorServicer_to_server(service, server)
     try:
-        port = server.add_insecure_port(listen)
+        if plaintext:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, server_credentials(coordinator.identity))
     except RuntimeError:
         port = 0
     if not port:

@@ -8,11 +8,12 @@ import grpc
 
 from protocol.errors import Refused
 from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.channel import is_stranger, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
-from protocol.rpc.wire import GRPC_OPTIONS, chunks, collect, from_wire, refusal, to_wire
+from protocol.rpc.wire import chunks, collect, from_wire, open_welcome, refusal, to_wire
 from protocol.trust.envelope import Envelope, Message, seal, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, Answer, BlobPart, Heartbeat, Inbox, Receipt, Upload
+from protocol.trust.messages import Admission, Answer, BlobPart, Heartbeat, Inbox, Receipt, Upload, Welcome
 
 CALL_SECONDS = 15.0
 BLOB_SECONDS = 120.0
@@ -34,9 +35,19 @@ class Client:
         organizer: str | None = None,
         nonce: Callable[[int], bytes] = secrets.token_bytes,  # so many bytes that nobody can guess
     ):
-        self.identity, self.organizer, self._nonce = identity, organizer, nonce
-        self.channel = grpc.insecure_channel(target, options=GRPC_OPTIONS)
-        self.stub = CoordinatorStub(self.channel)
+        self.target, self.identity, self.organizer, self._nonce = target, identity, organizer, nonce
+        self._open: tuple[grpc.Channel, CoordinatorStub] | None = None
+
+    @property
+    def stub(self) -> CoordinatorStub:
+        """Connects when it is first needed. Raises Away, UsageError: the address does not say who should answer."""
+        if self._open is None:
+            try:
+                channel = open_channel(self.target, self.organizer)
+            except ConnectionError as error:
+                raise Away(str(error)) from None
+            self._open = channel, CoordinatorStub(channel)
+        return self._open[1]
 
     def _call(self, method: Callable[..., T], request: Any, seconds: float = CALL_SECONDS) -> T:
         try:
@@ -48,15 +59,22 @@ class Client:
         refused = refusal(error)
         if refused is not None:
             return refused
+        if is_stranger(error):
+            return Away("who answers there has not the organizer's key")
         return Away(error.code().name.lower().replace("_", " ") if isinstance(error, grpc.Call) else "no answer")
 
-    def join(self, version: str) -> pb.JoinReply:
-        """Who is there; remembers the organizer's name on first use. Raises Refused when it is another organizer."""
-        reply = self._call(self.stub.Join, pb.JoinRequest(version=version))
-        if self.organizer is not None and reply.organizer != self.organizer:
-            raise Refused("organizer", f"{reply.organizer} answers there, not {self.organizer}")
-        self.organizer = reply.organizer
-        return reply
+    def join(self, version: str) -> Welcome:
+        """How to join; remembers the organizer's name on first use. Raises Refused when it is another organizer."""
+        nonce = self._nonce(16)
+        try:
+            request = pb.JoinRequest(version=version, nonce=nonce, host=self.identity.host)
+            reply = self.stub.Join(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            if is_stranger(error):
+                raise Refused("organizer", f"who answers there has not the key of {self.organizer}") from None
+            raise self._translate(error) from None
+        self.organizer, welcome = open_welcome(reply, nonce, self.organizer)
+        return welcome
 
     def campaign(self, digest: str) -> tuple[bytes, Envelope]:
         """A campaign's exact bytes and its manifest, still to be checked."""
@@ -112,7 +130,8 @@ class Client:
         return seal(self.identity, message)
 
     def close(self) -> None:
-        self.channel.close()
+        if self._open is not None:
+            self._open[0].close()
 
 
 def is_receipt(envelope: Envelope) -> bool:

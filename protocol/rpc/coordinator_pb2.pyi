@@ -1,7 +1,6 @@
-from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from collections.abc import Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -19,24 +18,14 @@ class Signed(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., signer: _Optional[str] = ..., payload: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("version",)
+    __slots__ = ("version", "nonce", "host")
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     version: str
-    def __init__(self, version: _Optional[str] = ...) -> None: ...
-
-class JoinReply(_message.Message):
-    __slots__ = ("organizer", "bootstrap", "time", "campaigns", "version")
-    ORGANIZER_FIELD_NUMBER: _ClassVar[int]
-    BOOTSTRAP_FIELD_NUMBER: _ClassVar[int]
-    TIME_FIELD_NUMBER: _ClassVar[int]
-    CAMPAIGNS_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    organizer: str
-    bootstrap: _containers.RepeatedScalarFieldContainer[str]
-    time: float
-    campaigns: _containers.RepeatedScalarFieldContainer[str]
-    version: str
-    def __init__(self, organizer: _Optional[str] = ..., bootstrap: _Optional[_Iterable[str]] = ..., time: _Optional[float] = ..., campaigns: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ...) -> None: ...
+    nonce: bytes
+    host: str
+    def __init__(self, version: _Optional[str] = ..., nonce: _Optional[bytes] = ..., host: _Optional[str] = ...) -> None: ...
 
 class CampaignRequest(_message.Message):
     __slots__ = ("digest",)

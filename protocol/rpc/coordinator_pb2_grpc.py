@@ -37,7 +37,7 @@ class CoordinatorStub:
         self.Join = channel.unary_unary(
                 '/zooswarm.v1.Coordinator/Join',
                 request_serializer=protocol_dot_rpc_dot_coordinator__pb2.JoinRequest.SerializeToString,
-                response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.JoinReply.FromString,
+                response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
                 _registered_method=True)
         self.GetCampaign = channel.unary_unary(
                 '/zooswarm.v1.Coordinator/GetCampaign',
@@ -105,7 +105,7 @@ class CoordinatorServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Join(self, request, context):
-        """Who this is and how to reach its swarm. The first call of every host and every analyst.
+        """How to reach the swarm, signed for this very call. The first call of every host and every analyst.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -198,7 +198,7 @@ def add_CoordinatorServicer_to_server(servicer, server):
             'Join': grpc.unary_unary_rpc_method_handler(
                     servicer.Join,
                     request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.JoinRequest.FromString,
-                    response_serializer=protocol_dot_rpc_dot_coordinator__pb2.JoinReply.SerializeToString,
+                    response_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
             ),
             'GetCampaign': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCampaign,
@@ -287,7 +287,7 @@ class Coordinator:
             target,
             '/zooswarm.v1.Coordinator/Join',
             protocol_dot_rpc_dot_coordinator__pb2.JoinRequest.SerializeToString,
-            protocol_dot_rpc_dot_coordinator__pb2.JoinReply.FromString,
+            protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""Between protobuf and our structs: the gRPC channel, its limits, and what a refusal looks like on it."""
+"""Between protobuf and our structs: sizes bounded, and what a refusal looks like."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,8 +6,9 @@ import grpc
 
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.trust.envelope import ENVELOPE_OVERHEAD, Envelope
+from protocol.trust.envelope import ENVELOPE_OVERHEAD, Envelope, unseal
 from protocol.trust.identity import HOST_LENGTH, public_key
+from protocol.trust.messages import Welcome
 
 CHUNK_BYTES = 256 * 1024
 MESSAGE_BYTES_MAX = 9 * 1024 * 1024  # an inbox, the largest signed message, with room
@@ -30,6 +31,17 @@ def from_wire(signed: pb.Signed) -> Envelope:
     if len(signed.payload) > MESSAGE_BYTES_MAX - ENVELOPE_OVERHEAD:
         raise Refused("message-size", f"{len(signed.payload)} bytes")
     return Envelope(kind=signed.kind, signer=signed.signer, payload=signed.payload, signature=signed.signature)
+
+
+def open_welcome(reply: pb.Signed, nonce: bytes, organizer: str | None) -> tuple[str, Welcome]:
+    """(organizer, what it says to who joins). Raises Refused: another organizer's, or the answer to another call."""
+    envelope = from_wire(reply)
+    if organizer is not None and envelope.signer != organizer:
+        raise Refused("organizer", f"{envelope.signer} answers there, not {organizer}")
+    welcome = unseal(envelope, Welcome)
+    if welcome.nonce != nonce:
+        raise Refused("welcome", "an answer to another call")
+    return envelope.signer, welcome
 
 
 def chunks(data: bytes, upload: Envelope | None = None) -> Iterator[pb.BlobChunk]:

@@ -17,6 +17,8 @@ Index = Annotated[int, Meta(ge=0, lt=2**31)]
 Text = Annotated[str, Meta(max_length=300)]
 Label = Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*\Z")]  # what a terminal prints as it stands
 HostLabel = Annotated[str, Meta(max_length=32, pattern=r"^[\w .,:;+@#&()'/-]*\Z")]  # a person chooses it: any letters
+NONCE_BYTES = 16
+Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 
 
 class CampaignState(enum.StrEnum):
@@ -178,7 +180,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     """Host -> coordinator, every second or so: I am here; what is there for me?"""
 
     KIND: ClassVar[str] = "heartbeat"
-    nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    nonce: Nonce
     name: HostLabel
     device: Label
     version: Label
@@ -218,7 +220,7 @@ class Inbox(Message, frozen=True, kw_only=True):
 
     KIND: ClassVar[str] = "inbox"
     BYTES_MAX: ClassVar[int] = 8 * 1024 * 1024
-    nonce: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    nonce: Nonce
     time: float
     openings: tuple[OpeningRequest, ...]
     missing: tuple[tuple[bytes, str], ...]  # (result, part) that still has to be uploaded
@@ -230,3 +232,15 @@ class Inbox(Message, frozen=True, kw_only=True):
     banned: str  # why, or ""
     banned_hosts: tuple[str, ...]
     campaigns: tuple[tuple[str, str], ...]  # (digest, state)
+
+
+class Welcome(Message, frozen=True, kw_only=True):
+    """Organizer -> who joins, the answer to this very call: where the swarm is, and which campaigns there are."""
+
+    KIND: ClassVar[str] = "welcome"
+    BYTES_MAX: ClassVar[int] = 1024 * 1024
+    nonce: Nonce
+    time: float  # seconds since 1970, the organizer's clock
+    version: str
+    bootstrap: tuple[str, ...]
+    campaigns: tuple[Hex, ...]

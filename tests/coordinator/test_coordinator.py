@@ -9,7 +9,7 @@ from coordinator.policy.actions import NewsKind
 from protocol.canonical import sha256
 from protocol.errors import Refused
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.wire import chunks, refusal, to_wire
+from protocol.rpc.wire import chunks, open_welcome, refusal, to_wire
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity
@@ -419,9 +419,15 @@ def test_a_full_disk_is_unavailable_not_refused_and_nothing_is_lost(stage, monke
 def test_join_and_status_answer_anybody(stage):
     alice = stage.host("alice\x00")
     assert refused(lambda: alice.poll()) == "message-schema"
-    reply = alice.stub.Join(pb.JoinRequest(version="1"))
-    assert reply.organizer == stage.core.identity.host and list(reply.campaigns) == [CAMPAIGN.digest]
-    assert reply.time == stage.clock.now
+    organizer, nonce = stage.core.identity.host, b"n" * 16
+    reply = alice.stub.Join(pb.JoinRequest(version="1", nonce=nonce))
+    signer, welcome = open_welcome(reply, nonce, organizer)
+    assert signer == organizer and welcome.campaigns == (CAMPAIGN.digest,) and welcome.time == stage.clock.now
+    assert refused(lambda: alice.stub.Join(pb.JoinRequest(version="1"))) == "nonce"
+    with pytest.raises(Refused, match="welcome"):
+        open_welcome(reply, b"m" * 16, organizer)
+    with pytest.raises(Refused, match="organizer"):
+        open_welcome(reply, nonce, alice.host)
     status = msgspec.json.decode(next(iter(alice.stub.WatchStatus(pb.StatusRequest()))).json)
     assert status["campaigns"][0]["pending"] == 4
     assert refused(lambda: alice.stub.GetCampaign(pb.CampaignRequest(digest="0" * 64))) == "unknown-campaign"

@@ -14,6 +14,7 @@ from peer.session.client import Client
 from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.channel import open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import to_wire
 from protocol.tasks.datasets import Shelf
@@ -42,7 +43,7 @@ def house(tmp_path):
 def upload(target: str, identity: Identity, data: bytes, digest: str | None = None, size: int | None = None) -> None:
     told = UploadData(digest=digest or hexdigest(data), size=len(data) if size is None else size)
     chunks = [pb.BlobChunk(data=data[i : i + 1000]) for i in range(0, len(data), 1000)]
-    with grpc.insecure_channel(target) as channel:
+    with open_channel(target, None) as channel:
         first = pb.BlobChunk(upload=to_wire(seal(identity, told)))
         CoordinatorStub(channel).PutData(iter([first, *chunks]), timeout=10)
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 
-import grpc
 import msgspec
 import numpy as np
 
@@ -18,8 +17,9 @@ from protocol.recipes.campaign import Assignment, Campaign, Policy, Population
 from protocol.recipes.layers import Gru, Linear
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.channel import open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
-from protocol.rpc.wire import GRPC_OPTIONS, chunks, collect, from_wire, to_wire
+from protocol.rpc.wire import chunks, collect, from_wire, to_wire
 from protocol.tasks.kinds import MachineTask
 from protocol.trust.commitment import Trace, leaf_of, traces_to_bytes
 from protocol.trust.envelope import Envelope, Message, seal, unseal
@@ -107,14 +107,14 @@ class Stage:
         )
         self.server, self.service, self.port = serve(self.core, "127.0.0.1:0")
         for host in self.hosts:
-            host.connect(self.port)
+            host.connect(self.port, self.core.identity.host)
 
     def seed(self, campaign: Campaign = CAMPAIGN) -> None:
-        stub = CoordinatorStub(grpc.insecure_channel(f"127.0.0.1:{self.port}", options=GRPC_OPTIONS))
+        stub = CoordinatorStub(open_channel(f"127.0.0.1:{self.port}", self.core.identity.host))
         stub.SubmitCampaign(to_wire(seal(self.core.identity, SeedCampaign(campaign=campaign.exact))))
 
     def host(self, name: str) -> "ScriptedHost":
-        self.hosts.append(ScriptedHost(name, self.port))
+        self.hosts.append(ScriptedHost(name, self.port, self.core.identity.host))
         return self.hosts[-1]
 
     def settle(self, until: Callable[[], object], seconds: float = 90.0) -> None:
@@ -147,13 +147,13 @@ class Stage:
 
 
 class ScriptedHost:
-    def __init__(self, name: str, port: int):
+    def __init__(self, name: str, port: int = 1, organizer: str | None = None):
         self.name, self.identity = name, Identity.generate()
         self.host = self.identity.host
-        self.connect(port)
+        self.connect(port, organizer or self.host)
 
-    def connect(self, port: int) -> None:
-        self.stub = CoordinatorStub(grpc.insecure_channel(f"127.0.0.1:{port}", options=GRPC_OPTIONS))
+    def connect(self, port: int, organizer: str) -> None:
+        self.stub = CoordinatorStub(open_channel(f"127.0.0.1:{port}", organizer))
 
     def sealed(self, message: Message) -> pb.Signed:
         return to_wire(seal(self.identity, message))
