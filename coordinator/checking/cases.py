@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 from cachetools import LRUCache
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from coordinator.checking.blobs import Blobs
 from coordinator.ledger.database import Ledger
@@ -90,7 +90,10 @@ class CampaignBook:
                 row = connection.execute(select(campaigns).where(campaigns.c.digest == digest)).first()
             if row is None:
                 raise Refused("unknown-campaign", digest[:64])
-            known = campaign_from_bytes(row.exact), decode_envelope(row.manifest)
+            with self._ledger.decoding(f"campaign {digest[:16]}"):
+                known = campaign_from_bytes(row.exact), decode_envelope(row.manifest)
+                if known[0].digest != digest:
+                    raise ValueError(f"its bytes are those of {known[0].digest[:16]}")
             self._known[digest] = known
         return known
 
@@ -98,7 +101,8 @@ class CampaignBook:
         """Digest -> state, in the order of seeding."""
         with self._ledger.read() as connection:
             rows = connection.execute(select(campaigns.c.digest, campaigns.c.state).order_by(campaigns.c.seeded_at))
-            return {row.digest: CampaignState(row.state) for row in rows}
+            with self._ledger.decoding("a campaign's state"):
+                return {row.digest: CampaignState(row.state) for row in rows}
 
 
 class ResultCases:
@@ -127,8 +131,14 @@ class ResultCases:
             row = connection.execute(select(results).where(results.c.digest == digest)).first()
         if row is None:
             raise Refused("unknown-result", digest.hex()[:64])
+        with self._ledger.decoding(f"result {digest.hex()[:16]}"):
+            return self._decode(digest, row)
+
+    def _decode(self, digest: bytes, row: Row) -> ResultCase:
         campaign, _ = self._book.get(row.campaign)
         envelope = decode_envelope(row.envelope)
+        if envelope.digest != digest:
+            raise ValueError("the signed message is not the one that it is named by")
         result = msgspec.msgpack.decode(envelope.payload, type=Result)
         assignment = campaign.assignment(row.assignment)
         draw_envelope = decode_envelope(row.draw) if row.draw else None

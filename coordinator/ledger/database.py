@@ -16,13 +16,14 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from coordinator.ledger.tables import LEDGER_VERSION, meta, metadata
-from protocol.errors import UsageError
+from protocol.errors import Refused, UsageError
 
 T = TypeVar("T")
 Change = Callable[[Connection], T]
@@ -32,11 +33,18 @@ READERS_KEPT = 64  # open connections of readers that are kept for the next; as 
 QUEUE_MAX = 10_000  # waiting changes; beyond, callers wait, and so do their hosts
 META = select(meta.c.value).where(meta.c.key == bindparam("key"))  # statements made once are three times as fast
 
+SAID_CHARS_MAX = 200  # SQLite quotes whole tables
+DAMAGE_MEND = "put back a copy of this very state, or start a new directory; `zooswarm doctor` says what else is sound"
+
 log = logging.getLogger(__name__)
 
 
 class LedgerUnavailable(Exception):
     """The disk refuses (full, read-only, gone). Nothing was changed; the same call may succeed later."""
+
+
+class LedgerDamaged(LedgerUnavailable):
+    """What is read is not what was written. It will not get better by itself."""
 
 
 class Ledger:
@@ -53,18 +61,38 @@ class Ledger:
         self._readers = self._engine("BEGIN")
         self._reading = threading.local()  # `.connection`: the one that this thread reads with
         try:
+            self._begin()
+        except UsageError:
+            self._readers.dispose()
+            self._writer.dispose()
+            raise
+        self._thread = None if inline else threading.Thread(target=self._write_forever, name="ledger", daemon=True)
+        if self._thread is not None:
+            self._thread.start()
+
+    def _begin(self) -> None:
+        """Look at what is there, make what is missing. Raises UsageError."""
+        try:
+            self._refuse_damage()
             metadata.create_all(self._writer)
             with self._writer.begin() as connection:
                 found = get_meta(connection, "version", "")
                 if not found:
                     set_meta(connection, "version", LEDGER_VERSION)
-        except (OperationalError, DatabaseError) as error:
-            raise UsageError(f"{self.place}: cannot open the ledger: {error.orig}") from None
+        except DBAPIError as error:
+            raise UsageError(f"{self.place}: cannot open the ledger: {explained(error)}") from None
+        except UnicodeDecodeError:  # names of tables that are rubbish
+            raise UsageError(f"{self.place}: the ledger is damaged; {DAMAGE_MEND}") from None
         if found not in ("", LEDGER_VERSION):
             raise UsageError(f"{self.place}: a ledger of version {found}; this program writes {LEDGER_VERSION}")
-        self._thread = None if inline else threading.Thread(target=self._write_forever, name="ledger", daemon=True)
-        if self._thread is not None:
-            self._thread.start()
+
+    def _refuse_damage(self) -> None:
+        """Every page is looked at, about a second a gigabyte: what is damaged must not be built upon."""
+        if self._readers.dialect.name == "sqlite":
+            with self._readers.connect() as connection:
+                found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+            if found != "ok":
+                raise UsageError(f"{self.place}: the ledger is damaged ({' '.join(found.split())}); {DAMAGE_MEND}")
 
     @classmethod
     def in_memory(cls) -> "Ledger":
@@ -113,8 +141,16 @@ class Ledger:
                     yield connection
                 finally:
                     self._reading.connection = None
-        except OperationalError as error:
-            raise LedgerUnavailable(f"{self.place}: {error.orig}") from error
+        except DBAPIError as error:
+            raise LedgerUnavailable(f"{self.place}: {explained(error)}") from error
+
+    @contextlib.contextmanager
+    def decoding(self, what: str) -> Iterator[None]:
+        """Around making values of what a row says: we wrote it whole, so bytes that mean nothing are damage."""
+        try:
+            yield
+        except (Refused, UsageError, ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
+            raise LedgerDamaged(f"{self.place}: {what} is damaged ({error}); {DAMAGE_MEND}") from None
 
     def close(self) -> None:
         """Write what has gathered, then stop. Calling it again is harmless."""
@@ -169,7 +205,7 @@ class Ledger:
                 for change, _ in work:
                     outcomes.append(self._apply(connection, change, alone=len(work) == 1))
         except DBAPIError as error:  # the disk, or the database server: none of the batch happened
-            away = LedgerUnavailable(f"{self.place}: cannot write the ledger: {error.orig}")
+            away = LedgerUnavailable(f"{self.place}: cannot write the ledger: {explained(error)}")
             log.error("%s", away)
             outcomes = [(None, away)] * len(work)
         else:
@@ -188,12 +224,23 @@ class Ledger:
         try:
             with contextlib.nullcontext() if alone else connection.begin_nested():
                 return change(connection), None
-        except OperationalError:
-            raise  # not about this change: the whole batch is in doubt
         except Exception as error:
+            if isinstance(error, OperationalError) or is_damage(error):
+                raise  # not about this change: the whole batch is in doubt
             if alone:
                 connection.rollback()
             return None, error
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether SQLite says that the file is not what it wrote, not that a disk or a lock is in the way."""
+    name = getattr(getattr(error, "orig", None), "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def explained(error: DBAPIError) -> str:
+    """What the database says, in one line, and the mend where it is damaged."""
+    return " ".join(str(error.orig).split())[:SAID_CHARS_MAX] + (f"; {DAMAGE_MEND}" if is_damage(error) else "")
 
 
 def get_meta(connection: Connection, key: str, default: str) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
+from coordinator.ledger.database import Ledger
 from coordinator.ledger.tables import answers, campaigns, hosts, networks, results
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import LIVE, Phase
@@ -73,6 +74,18 @@ def read_same_work(connection: Connection, rivals: Iterable[StoredResult], resul
         if (first.commitment, first.networks) == (result.commitment, result.networks):
             same.add(rival.digest)
     return frozenset(same)
+
+
+def unfinished(ledger: Ledger) -> list[bytes]:
+    """Digests of the results that wait for something: an outcome, or their place in the zoo. Raises LedgerDamaged."""
+    waiting = select(results.c.digest).where(
+        or_(results.c.phase.in_(LIVE), and_(results.c.phase == Phase.ADMITTED, results.c.published == 0))
+    )
+    with ledger.read() as connection:
+        with ledger.decoding("a result's phase"):
+            for phase in connection.execute(select(results.c.phase).distinct()).scalars():
+                Phase(phase)
+        return list(connection.execute(waiting).scalars())
 
 
 def read_host(connection: Connection, host: str) -> HostRecord:

@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from coordinator.checking.cases import ResultCase, decode_envelope
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
+from coordinator.ledger.database import LedgerDamaged
 from coordinator.ledger.tables import answers, campaigns, networks, results
 from coordinator.policy.actions import DeleteBlobs
 from coordinator.policy.phases import Phase
@@ -123,7 +124,7 @@ class Curator:
             case = self.stores.cases.get(digest)
             try:
                 bundle, data = self._bundle(case)
-            except (OSError, Refused) as error:
+            except (OSError, Refused, LedgerDamaged) as error:
                 log.error(
                     "[result %s host %s] admitted, but cannot be published: %s", digest.hex()[:8], case.worker, error
                 )
@@ -159,7 +160,8 @@ class Curator:
 
     def _bundle(self, case: ResultCase) -> tuple[list[tuple[NetworkRow, np.ndarray]], bytes]:
         """A bundle's rows and evidence, verified as any stranger would first. Raises OSError, Refused."""
-        evidence, admitted_at = self._evidence(case)
+        with self.stores.ledger.decoding(f"result {case.digest.hex()[:16]}"):
+            evidence, admitted_at = self._evidence(case)
         verified = verify_evidence(evidence, case.campaign.exact, self.organizer)
         data = evidence.to_bytes()
         traces, weights = self.stores.cases.traces(case), self.stores.cases.weights(case)
