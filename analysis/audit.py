@@ -14,6 +14,8 @@ import msgspec
 
 from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
+from protocol.recipes.campaign import Campaign, campaign_from_bytes
+from protocol.trust.challenge import BeaconChains
 from protocol.trust.evidence import VerifiedBundle, evidence_from_bytes, verify_evidence
 from protocol.zoo.store import open_store
 from protocol.zoo.verify import verify_zoo
@@ -63,12 +65,16 @@ def audit_zoo(
         bundles.setdefault(row["evidence"], []).append(row)
     audit.bundles = len(bundles)
     say(f"evidence: {len(bundles)} bundles ...")
+    chains, campaigns = BeaconChains(), dict[str, Campaign]()
     for digest, members in sorted(bundles.items()):
         try:
             data = store.evidence(digest)
             if hexdigest(data) != digest:
                 raise Refused("evidence-digest", "the file does not hash to its name")
-            verified = verify_evidence(evidence_from_bytes(data), store.campaign(members[0]["campaign"]), organizer)
+            name = members[0]["campaign"]
+            if name not in campaigns:
+                campaigns[name] = campaign_from_bytes(store.campaign(name))
+            verified = verify_evidence(evidence_from_bytes(data), campaigns[name], chains, organizer)
         except (Refused, UsageError) as error:
             audit.problems.append(f"evidence {digest[:16]}: {error}")
             continue

@@ -21,10 +21,10 @@ from protocol.canonical import sha256
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign, campaign_from_bytes
-from protocol.trust.challenge import SlotTask, challenge, rank_checkers
+from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import LEAF_BYTES, Trace, context
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import BlobPart, CampaignState, Cell, CheckRequest, Draw, Result
+from protocol.trust.messages import BlobPart, CampaignState, Cell, CheckRequest, Draw, Result, Seat
 from protocol.trust.openings import check_opened, make_openings, slot_tasks
 from protocol.trust.spot_check import open_states, open_weights
 from protocol.trust.verdict import open_traces, segments_of
@@ -52,12 +52,18 @@ class ResultCase:
     draw: Draw | None = None
     draw_envelope: Envelope | None = None
     tasks: tuple[SlotTask, ...] = ()
-    ranked: tuple[str, ...] = ()
+    ranked: tuple[Seat, ...] = ()  # the hosts that the draw hits, in their order
     opened: tuple[Cell, ...] = ()  # all slots' together, sorted: what the worker must upload, in this order
 
     @property
     def context(self) -> bytes:
         return context(self.campaign.digest, self.assignment.index, self.worker)
+
+    def seat(self, host: str) -> Seat | None:
+        """Why this host may check; none for the organizer, and for hosts that the campaign names."""
+        if host in self.campaign.policy.named_checkers:
+            return None
+        return next((seat for seat in self.ranked if seat.host == host), None)
 
     def legal_sizes(self) -> dict[BlobPart, int]:
         """The one length in bytes of every part that this result has to show; states are known once it is drawn."""
@@ -113,7 +119,7 @@ class ResultCases:
         self._lock = threading.Lock()  # held for a look into a cache, not while a value is made
         self._cases: LRUCache[bytes, ResultCase] = LRUCache(CASES_MAX)
         self._traces: LRUCache[bytes, list[Trace]] = LRUCache(TRACES_MAX)
-        self._requests: LRUCache[tuple[bytes, int], CheckRequest] = LRUCache(REQUESTS_MAX)
+        self._requests: LRUCache[tuple[bytes, int, str], CheckRequest] = LRUCache(REQUESTS_MAX)
 
     def get(self, digest: bytes) -> ResultCase:
         """Raises Refused for a result that the ledger does not know."""
@@ -156,7 +162,7 @@ class ResultCases:
             draw=draw,
             draw_envelope=draw_envelope,
             tasks=tuple(tasks),
-            ranked=tuple(rank_checkers(challenge(draw.link, digest), draw.candidates)) if draw else (),
+            ranked=msgspec.msgpack.decode(row.ranked, type=tuple[Seat, ...]) if row.ranked else (),
             opened=tuple(sorted({cell for task in tasks for cell in task.opened})),
         )
 
@@ -199,11 +205,11 @@ class ResultCases:
         """The bundle's final parameters, (P,) float32 each. Raises OSError, Refused."""
         return committed_weights(case, self._blob(case, BlobPart.WEIGHTS))
 
-    def check_request(self, case: ResultCase, slot: int) -> CheckRequest:
-        """What a checker gets; it shows no end state. Raises OSError when the trace's blob is gone."""
-        return self._cached(self._requests, (case.digest, slot), lambda: self._make_request(case, slot))
+    def check_request(self, case: ResultCase, slot: int, host: str) -> CheckRequest:
+        """What this checker gets; it shows no end state. Raises OSError when the trace's blob is gone."""
+        return self._cached(self._requests, (case.digest, slot, host), lambda: self._make_request(case, slot, host))
 
-    def _make_request(self, case: ResultCase, slot: int) -> CheckRequest:
+    def _make_request(self, case: ResultCase, slot: int, host: str) -> CheckRequest:
         assert case.draw_envelope is not None and case.receipt is not None
         task = case.tasks[slot]
         return CheckRequest(
@@ -213,6 +219,7 @@ class ResultCases:
             slot=slot,
             states=state_bytes_length(case.assignment.recipe) * len(task.opened),
             openings=make_openings(case.context, case.assignment.seeds, self.traces(case), task),
+            seat=case.seat(host),
         )
 
     def _cached(self, cache: MutableMapping[K, T], key: K, make: Callable[[], T]) -> T:

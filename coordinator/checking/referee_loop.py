@@ -12,6 +12,7 @@ from coordinator.checking.beacon import Beacon
 from coordinator.checking.cases import ResultCase
 from coordinator.checking.effects import Effects
 from coordinator.checking.own_checks import OwnChecks
+from coordinator.checking.rosters import Rosters
 from coordinator.checking.stores import Stores
 from coordinator.ledger.database import get_meta
 from coordinator.ledger.heartbeats import Heartbeats
@@ -22,7 +23,6 @@ from coordinator.policy.actions import NewsKind
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS
 from coordinator.policy.referee import (
-    FALSE_ACCUSATIONS_MAX,
     BeginChecks,
     CaseState,
     Checker,
@@ -36,7 +36,7 @@ from coordinator.policy.referee import (
     reveal_due,
     rule,
 )
-from protocol.trust.messages import Draw
+from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Standing, stands
 from protocol.trust.verdict import Verdict
 
 # Statements made once are three times as fast, and the referee looks every fifth of a second.
@@ -45,6 +45,7 @@ CASES = (
     select(
         *(results.c[name] for name in ("digest", "campaign", "worker", "phase", "since", "epoch", "parts")),
         hosts.c.clean_bundles,
+        hosts.c.false_accusations,
     )
     .outerjoin(hosts, hosts.c.host == results.c.worker)
     .where(results.c.phase.in_(LIVE))
@@ -80,6 +81,7 @@ class RefereeLoop:
         self.stores, self.beacon, self.organizer, self.sign = stores, beacon, organizer, sign
         self.presence, self.effects, self.own_checks = presence, effects, own_checks
         self.woken, self.clock, self.presence_seconds = woken, clock, presence_seconds
+        self._rosters = Rosters(presence, presence_seconds)
         self._seen_version, self._looked_at = -1, 0.0
         self._said_exhausted = False
 
@@ -149,14 +151,15 @@ class RefereeLoop:
 
     def _case_state(self, row: Row, **checks) -> CaseState:
         case = self.stores.cases.get(row.digest) if row.phase != Phase.COMMITTED else None
+        policy = self.stores.campaigns.get(row.campaign)[0].policy
         return CaseState(
             digest=row.digest,
             worker=row.worker,
             phase=Phase(row.phase),
             since=row.since,
             epoch=row.epoch,
-            policy=self.stores.campaigns.get(row.campaign)[0].policy,
-            clean_bundles=row.clean_bundles or 0,
+            policy=policy,
+            standing=case.draw.standing if case and case.draw else stands(_standing(row), policy),
             missing=case.parts() - set(row.parts.split(",")) if case else frozenset(),
             slots=len(case.tasks) if case else 0,
             ranked=case.ranked if case else (),
@@ -172,11 +175,13 @@ class RefereeLoop:
                 self.own_checks.ask(digest, slot, replay=False)
             case ReplaySlot(_, slot):
                 self.own_checks.ask(digest, slot, replay=True)
-            case MakeDraw(_, candidates, probation):
+            case MakeDraw(_, standing):
+                with self.stores.ledger.read() as connection:
+                    roster = self._rosters.get(connection, case.policy, case.epoch, now)
                 link = self.beacon.link(case.epoch + 1)
-                draw = Draw(result=digest, link=link, candidates=candidates, probation=probation)
+                draw, ranked = self._rosters.draw(roster, digest, case.worker, link, case.policy, standing)
                 signed = self.sign(draw)
-                write(lambda c: add_draw(c, digest, signed, now))
+                write(lambda c: add_draw(c, digest, signed, ranked, now))
             case BeginChecks(_, assigned):
                 write(lambda c: begin_checks(c, digest, assigned, now))
             case Reassign(_, slot, silent_host, host):
@@ -211,3 +216,8 @@ class RefereeLoop:
             assignment=case.assignment.index,
             host=ruling.silent,
         )
+
+
+def _standing(row: Row) -> Standing:
+    """Of a result's worker, who may not be in the ledger yet. A banned one's results are void in any case."""
+    return Standing(host=row.worker, clean_bundles=row.clean_bundles or 0, false_accusations=row.false_accusations or 0)

@@ -160,10 +160,10 @@ def move(connection: Connection, digest: bytes, event: Event, now: float, **valu
     return True
 
 
-def add_draw(connection: Connection, digest: bytes, draw: bytes, now: float) -> bool:
-    """The first draw stays for ever, also for a result that was void in between."""
+def add_draw(connection: Connection, digest: bytes, draw: bytes, ranked: bytes, now: float) -> bool:
+    """The first draw stays for ever, with its hosts, also for a result that was void in between."""
     first = connection.execute(select(results.c.draw).where(results.c.digest == digest)).scalar()
-    return move(connection, digest, Event.DRAWN, now, draw=first or draw)
+    return move(connection, digest, Event.DRAWN, now, **({} if first else {"draw": draw, "ranked": ranked}))
 
 
 def add_part(connection: Connection, digest: bytes, part: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Table,
 )
 
-LEDGER_VERSION = "1"
+LEDGER_VERSION = "2"
 
 metadata = MetaData()
 
@@ -55,6 +55,7 @@ results = Table(
     Column("receipt", LargeBinary, nullable=False),
     Column("admission", LargeBinary),
     Column("draw", LargeBinary),
+    Column("ranked", LargeBinary),  # msgpack of the hosts that may check, in the draw's order, each with its proof
     Column("envelope", LargeBinary, nullable=False),
     Index("results_assignment", "campaign", "assignment"),
     Index("results_worker", "worker", "since"),

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 
 from coordinator.policy.phases import Event, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS, is_present
+from coordinator.policy.standing import named_order
 from protocol.recipes.campaign import Policy
 from protocol.trust.admission import Decision, Outcome, decide
-from protocol.trust.challenge import seat_checkers
+from protocol.trust.messages import Seat
 from protocol.trust.verdict import Verdict
 
-FALSE_ACCUSATIONS_MAX = 3  # after so many a host is not drawn any more
-CANDIDATES_MAX = 4096  # what a Draw may carry
 SILENT_PER_SLOT_MAX = 3  # then the organizer takes the slot: a crowd of silent hosts must not hold a result for ever
 EVENT_OF = {
     Outcome.ADMITTED: Event.AGREED,
@@ -42,10 +41,10 @@ class CaseState:
     since: float  # seconds since 1970: when the phase began
     epoch: int  # of the receipt
     policy: Policy
-    clean_bundles: int = 0  # the worker's admitted ones
+    standing: bool = False  # the worker's: as it is before the draw, as the draw says after it
     missing: frozenset[str] = frozenset()  # parts that still have to be uploaded
     slots: int = 0
-    ranked: tuple[str, ...] = ()  # the draw's candidates in their order
+    ranked: tuple[Seat, ...] = ()  # the draw's hosts in their order
     checkers: dict[int, Checker] = field(default_factory=dict)  # by slot
     silent: frozenset[tuple[int, str]] = frozenset()  # (slot, host) that let its time pass
     answers: dict[int, Verdict] = field(default_factory=dict)  # by slot
@@ -66,17 +65,20 @@ class Situation:
     presence_seconds: float = PRESENCE_SECONDS
 
     def may_check(self, host: str) -> bool:
-        """Present and not banned."""
-        return host not in self.banned and is_present(host, self.last_seen, self.now, self.presence_seconds)
+        """Present, not banned, and not known for false accusations."""
+        return (
+            host not in self.banned
+            and host not in self.false_accusers
+            and is_present(host, self.last_seen, self.now, self.presence_seconds)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class MakeDraw:
-    """A newer link is known: fix the candidates, and the policy's tier."""
+    """A newer link is known: fix the roster, and whether the worker stands."""
 
     result: bytes
-    candidates: tuple[str, ...]
-    probation: bool
+    standing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,6 @@ def reveal_due(cases: Iterable[CaseState], situation: Situation) -> bool:
     )
 
 
-def candidates(situation: Situation, worker: str, limit: int = CANDIDATES_MAX) -> tuple[str, ...]:
-    """Hosts that could check a result now: present, not banned, not known for false accusations, not the worker."""
-    out = {worker, situation.organizer, *situation.false_accusers}
-    return tuple(sorted(h for h in situation.last_seen if h not in out and situation.may_check(h))[:limit])
-
-
 def rule(case: CaseState, situation: Situation) -> list[Ruling]:
     """What is to be done about one unsettled result now. Asked again with the same facts it says the same."""
     if case.worker in situation.banned:
@@ -158,8 +154,7 @@ def rule(case: CaseState, situation: Situation) -> list[Ruling]:
 def _rule_committed(case: CaseState, situation: Situation) -> list[Ruling]:
     if case.epoch >= situation.epoch:
         return []  # the challenge comes from a link that nobody had seen when the receipt was given
-    probation = case.clean_bundles < case.policy.probation_bundles
-    return [MakeDraw(case.digest, candidates(situation, case.worker), probation)]
+    return [MakeDraw(case.digest, case.standing)]
 
 
 def _rule_checking(case: CaseState, situation: Situation) -> list[Ruling]:
@@ -181,12 +176,11 @@ def _rule_checking(case: CaseState, situation: Situation) -> list[Ruling]:
 
 
 def first_checkers(case: CaseState, situation: Situation) -> tuple[str, ...]:
-    """One host a slot in the draw's order, without those who left or were banned while the worker opened.
-
-    Where they run out the organizer checks, and the evidence shows it.
-    """
-    ranked = [host for host in case.ranked if situation.may_check(host)]
-    return tuple(seat_checkers(range(case.slots), ranked, situation.organizer))
+    """One host a slot in the draw's order, without those who left or were banned while the worker opened."""
+    seated: list[str] = []
+    for slot in range(case.slots):
+        seated.append(next_checker(case, situation, slot, set(seated)))
+    return tuple(seated)
 
 
 def is_silent(checker: Checker, policy: Policy, situation: Situation) -> bool:
@@ -195,8 +189,18 @@ def is_silent(checker: Checker, policy: Policy, situation: Situation) -> bool:
 
 
 def next_checker(case: CaseState, situation: Situation, slot: int, busy: set[str]) -> str:
-    """The next host in the draw's order that is here, holds no slot and has not been silent; else the organizer."""
+    """The next host in the draw's order that is here, holds no slot and has not been silent.
+
+    Never two of one network's prefix. Where they run out, and in the first slot of a host without standing, the
+    organizer checks, or one whom the campaign names; and the evidence shows it.
+    """
     if sum(silent == slot for silent, _ in case.silent) + 1 >= SILENT_PER_SLOT_MAX:
         return situation.organizer
-    out = busy | {host for _, host in case.silent}
-    return next((h for h in case.ranked if h not in out and situation.may_check(h)), situation.organizer)
+    out = busy | {host for _, host in case.silent} | {case.worker}
+    if case.standing or slot > 0:
+        tags = {seat.tag for seat in case.ranked if seat.host in busy and seat.tag}
+        for seat in case.ranked:
+            if seat.host not in out and seat.tag not in tags and situation.may_check(seat.host):
+                return seat.host
+    named = named_order(case.policy, case.digest)
+    return next((host for host in named if host not in out and situation.may_check(host)), situation.organizer)

@@ -56,7 +56,7 @@ class Coordinator:
         self.version = installed_version("zooswarm")
         self.woken = threading.Event()  # the referee has a reason to look
         self.effects = Effects(self.stores, self.woken.set, on_news)
-        self.presence = Heartbeats(self.stores.ledger, clock())
+        self.presence = Heartbeats(self.stores.ledger, clock(), self.identity.secret("network prefixes"))
         examining = threading.Lock()
         answers = Answers(self.stores, self.effects, examining, clock)
         self.handlers = Handlers(

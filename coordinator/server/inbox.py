@@ -72,12 +72,12 @@ class Inboxes:
         self.clock, self.shared_seconds = clock, shared_seconds
         self._shared: Shared | None = None
 
-    def poll(self, envelope: Envelope) -> Envelope:
-        """A signed heartbeat -> the signed inbox. Raises Refused."""
+    def poll(self, envelope: Envelope, address: str = "") -> Envelope:
+        """A signed heartbeat, and the IP address that it came from -> the signed inbox. Raises Refused."""
         beat = unseal(envelope, Heartbeat)
-        return seal(self.identity, self.inbox(envelope.signer, beat))
+        return seal(self.identity, self.inbox(envelope.signer, beat, address))
 
-    def inbox(self, host: str, beat: Heartbeat) -> Inbox:
+    def inbox(self, host: str, beat: Heartbeat, address: str = "") -> Inbox:
         """A banned host learns why, and nothing else. Raises Refused."""
         now = self.clock()
         version = self.stores.ledger.version  # before we read, so that what we read is not older than it says
@@ -85,7 +85,7 @@ class Inboxes:
             row = connection.execute(STANDING, {"host": host}).first()
             banned = row.banned if row else ""
             if not banned:
-                self.presence.see(host, beat, now)
+                self.presence.see(host, beat, now, address)
             shared = self._look(connection, version, now)
             busy = not banned and host in shared.busy
             openings, missing = self._wanted(connection, host) if busy else ((), ())
@@ -136,7 +136,7 @@ class Inboxes:
         size = 0
         for row in connection.execute(OWN_CHECKS, {"host": host}).all():
             try:
-                request = self.stores.cases.check_request(self.stores.cases.get(row.result), row.slot)
+                request = self.stores.cases.check_request(self.stores.cases.get(row.result), row.slot, host)
             except OSError:  # a blob of ours is gone: `own_checks` finds out and asks the worker again
                 continue
             size += len(msgspec.msgpack.encode(request))

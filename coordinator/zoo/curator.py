@@ -24,6 +24,7 @@ from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
 from protocol.recipes.recipe import Recipe
+from protocol.trust.challenge import BeaconChains
 from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.evidence import Evidence, verify_evidence
 from protocol.trust.messages import BlobPart, CampaignState
@@ -40,6 +41,7 @@ class Curator:
         self.stores, self.effects = stores, effects
         self.writer = ZooWriter(path, clock=clock)
         self._published_at, self._tidied_at = 0.0, 0.0
+        self._chains = BeaconChains()
         self._unusable: set[bytes] = set()  # said once; a restart tries again
 
     def reconcile(self) -> int:
@@ -162,7 +164,7 @@ class Curator:
         """A bundle's rows and evidence, verified as any stranger would first. Raises OSError, Refused."""
         with self.stores.ledger.decoding(f"result {case.digest.hex()[:16]}"):
             evidence, admitted_at = self._evidence(case)
-        verified = verify_evidence(evidence, case.campaign.exact, self.organizer)
+        verified = verify_evidence(evidence, case.campaign, self._chains, self.organizer)
         data = evidence.to_bytes()
         traces, weights = self.stores.cases.traces(case), self.stores.cases.weights(case)
         rows = []
@@ -192,7 +194,7 @@ class Curator:
         with self.stores.ledger.read() as connection:
             row = connection.execute(select(results).where(results.c.digest == case.digest)).one()
             answered = connection.execute(
-                select(answers.c.replay, answers.c.envelope)
+                select(answers.c.slot, answers.c.host, answers.c.replay, answers.c.envelope)
                 .where(answers.c.result == case.digest)
                 .order_by(answers.c.replay, answers.c.slot)
             ).all()
@@ -206,6 +208,7 @@ class Curator:
             answers=tuple(decode_envelope(a.envelope) for a in answered if not a.replay),
             replays=tuple(decode_envelope(a.envelope) for a in answered if a.replay),
             admission=decode_envelope(row.admission),
+            seats={a.slot: seat for a in answered if not a.replay and (seat := case.seat(a.host)) is not None},
         )
         return evidence, row.since
 

@@ -8,17 +8,23 @@ from peer.storage.check_job import CheckJob
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign
+from protocol.trust.challenge import BeaconChains
 from protocol.trust.messages import BlobPart, CampaignManifest, CheckRequest, OpeningRequest
 from protocol.trust.openings import match_states, open_check_request
 from protocol.trust.spot_check import open_states, open_weights
 
 
 def fetch_check(
-    request: CheckRequest, campaign: Campaign, manifest: CampaignManifest, client: Client, me: str
+    request: CheckRequest,
+    campaign: Campaign,
+    manifest: CampaignManifest,
+    client: Client,
+    me: str,
+    chains: BeaconChains,
 ) -> CheckJob:
     """Verify a request and fetch what it needs. Raises Refused or Away."""
     assert client.organizer is not None
-    check = open_check_request(request, campaign, manifest, client.organizer, me)
+    check = open_check_request(request, campaign, manifest, client.organizer, me, chains)
     recipe, count = check.assignment.recipe, len(check.assignment.seeds)
     size = state_bytes_length(recipe) * len(check.task.opened)
     states = client.get(check.result_digest, BlobPart.STATES, check.slot, size) if size else b""

@@ -35,6 +35,7 @@ from peer.state.events import (
 from peer.state.ids import CheckId
 from peer.storage.workspace import Workspace, disk_error
 from protocol.errors import Refused
+from protocol.trust.challenge import BeaconChains
 from protocol.trust.envelope import unseal
 from protocol.trust.messages import Admission, CheckRequest, Inbox, Result
 
@@ -53,6 +54,7 @@ class CoordinatorSession:
 
     def __init__(self, client: Client, workspace: Workspace, introduction: Introduction):
         self.client, self.workspace, self.introduction = client, workspace, introduction
+        self._chains = BeaconChains()
 
     def perform(self, call: CoordinatorCall) -> Event:
         try:
@@ -128,7 +130,7 @@ class CoordinatorSession:
         followed = self.workspace.campaign(digest)
         if followed is None:
             raise Refused("check-request", "for a campaign that we do not know")
-        job = fetch_check(call.request, *followed, self.client, self.workspace.home.identity.host)
+        job = fetch_check(call.request, *followed, self.client, self.workspace.home.identity.host, self._chains)
         job.write(self.workspace.check_path(*call.check))
         return CheckFetched(call)
 

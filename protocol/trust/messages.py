@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.trust.envelope import Envelope, Message
+from protocol.trust.roster import RosterPath, Tag, Weight
 
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -116,14 +117,26 @@ class Receipt(Message, frozen=True, kw_only=True):
 
 
 class Draw(Message, frozen=True, kw_only=True):
-    """Organizer: the hosts that could check this result when link epoch + 1 was revealed, and the policy's tier."""
+    """Organizer: who could check this result when link epoch + 1 was revealed, and whether its worker has standing."""
 
     KIND: ClassVar[str] = "draw"
-    BYTES_MAX: ClassVar[int] = 256 * 1024
     result: Digest
     link: Digest  # beacon link receipt.epoch + 1
-    candidates: Annotated[tuple[Host, ...], Meta(max_length=4096)]  # present hosts, sorted, the worker excluded
-    probation: bool
+    roster_root: Digest  # of the hosts with standing that were present (trust.roster)
+    roster_total: Annotated[int, Meta(ge=0, lt=1 << 62)]  # their weights together
+    roster_count: Index
+    standing: bool  # the worker's; without it the first slot is the organizer's
+    worker_tag: Tag  # of the worker's network prefix; no host with this tag checks it
+
+
+class Seat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Shows that a draw's challenge hits a host of its roster, in which attempt, and with what weight."""
+
+    attempt: Index
+    host: Host
+    weight: Weight
+    tag: Tag
+    path: RosterPath
 
 
 class CellAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -213,6 +226,7 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     slot: Index
     states: int  # length in bytes of the opened start states
     openings: bytes  # msgpack of tuple[Opening, ...], in the order of the slot's cells with segment > 0
+    seat: Seat | None = None  # the checker's own; none for a host that the campaign names
 
 
 class Inbox(Message, frozen=True, kw_only=True):

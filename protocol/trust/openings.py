@@ -8,11 +8,11 @@ import msgspec
 
 from protocol.engine import State
 from protocol.errors import Refused
-from protocol.recipes.campaign import Assignment, Campaign
-from protocol.trust.challenge import SlotTask, challenge, check_link, draw_cells
+from protocol.recipes.campaign import Assignment, Campaign, Policy
+from protocol.trust.challenge import BeaconChains, SlotTask, challenge, check_seat, draw_cells, is_house
 from protocol.trust.commitment import Proof, Trace, bundle_hashes, check_proof, context, leaf_from_bytes, prove
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import CampaignManifest, Cell, CheckRequest, Draw, Receipt, Result
+from protocol.trust.messages import CampaignManifest, Cell, CheckRequest, Draw, Receipt, Result, Seat
 from protocol.trust.verdict import open_result, segments_of
 
 OPENINGS_BYTES_MAX = 4 * 1024 * 1024
@@ -43,18 +43,25 @@ def slot_tasks(
     """The tasks of all slots of a drawn result."""
     return draw_cells(
         campaign.policy,
-        draw.probation,
+        draw.standing,
         challenge(draw.link, result_digest),
         segments_of(assignment.recipe, result),
     )
 
 
 def open_draw(
-    receipt: Envelope, draw: Envelope, manifest: CampaignManifest, campaign: Campaign, result: Envelope, organizer: str
+    receipt: Envelope,
+    draw: Envelope,
+    manifest: CampaignManifest,
+    campaign: Campaign,
+    result: Envelope,
+    organizer: str,
+    chains: BeaconChains,
 ) -> Draw:
-    """The draw of a result, with all that makes it one: by chance that is younger than the receipt, and for others.
+    """The draw of a result, with all that makes it one: by the organizer, by chance that is younger than the receipt.
 
-    Checkers ask this before they work, and auditors of the evidence ever after. Raises Refused.
+    Checkers ask this before they work, and auditors of the evidence ever after; `chains` spare them the walk to the
+    beacon's anchor. Raises Refused.
     """
     if manifest.campaign != campaign.digest:
         raise Refused("manifest", "the manifest is for another campaign")
@@ -62,11 +69,22 @@ def open_draw(
     drawn = unseal(draw, Draw, signer=organizer)
     if received.result != result.digest or drawn.result != result.digest:
         raise Refused("receipt", "receipt or draw belong to another result")
-    if not check_link(manifest.beacon_anchor, received.epoch + 1, drawn.link):
+    if not chains.check(manifest.beacon_anchor, received.epoch + 1, drawn.link):
         raise Refused("beacon", "the link does not lead back to the campaign's anchor")
-    if result.signer in drawn.candidates:
-        raise Refused("draw", "the worker is among its own checkers")
     return drawn
+
+
+def check_checker(draw: Draw, policy: Policy, worker: str, slot: int, host: str, seat: Seat | None) -> None:
+    """Raises Refused unless this host, which is not the organizer, may have the slot: named, or hit by the draw."""
+    if host == worker:
+        raise Refused("checker", "the worker checked itself")
+    if host in policy.named_checkers and seat is None:
+        return
+    if seat is None or seat.host != host:
+        raise Refused("checker", f"{host} has no seat in slot {slot}")
+    if is_house(slot, draw):
+        raise Refused("checker", f"slot {slot} of a host without standing is the organizer's")
+    check_seat(draw, seat, worker)
 
 
 def make_openings(ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task: SlotTask) -> bytes:
@@ -85,14 +103,20 @@ def make_openings(ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task:
 
 
 def open_check_request(
-    request: CheckRequest, campaign: Campaign, manifest: CampaignManifest, organizer: str, me: str
+    request: CheckRequest,
+    campaign: Campaign,
+    manifest: CampaignManifest,
+    organizer: str,
+    me: str,
+    chains: BeaconChains,
 ) -> CheckTask:
     """Verify a request to check. Raises Refused: we then do not spend a second of compute on it."""
     result, assignment = open_result(request.result, campaign)
     worker, digest = request.result.signer, request.result.digest
     if worker == me:
         raise Refused("check-request", "the work is our own")
-    draw = open_draw(request.receipt, request.draw, manifest, campaign, request.result, organizer)
+    draw = open_draw(request.receipt, request.draw, manifest, campaign, request.result, organizer, chains)
+    check_checker(draw, campaign.policy, worker, request.slot, me, request.seat)
     tasks = slot_tasks(campaign, assignment, result, digest, draw)
     if request.slot >= len(tasks):
         raise Refused("check-request", f"there is no slot {request.slot}")

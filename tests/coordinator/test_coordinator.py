@@ -10,6 +10,7 @@ from protocol.canonical import sha256
 from protocol.errors import Refused
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.wire import chunks, open_welcome, refusal, to_wire
+from protocol.trust.challenge import BeaconChains
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity
@@ -66,7 +67,7 @@ def test_an_honest_result_is_checked_by_others_admitted_and_published(stage):
     assert {row["seed"] for row in table} == {0, 1} and {row["host"] for row in table} == {alice.host}
     for row in table:
         verified = verify_evidence(
-            evidence_from_bytes(store.evidence(row["evidence"])), CAMPAIGN.exact, stage.core.identity.host
+            evidence_from_bytes(store.evidence(row["evidence"])), CAMPAIGN, BeaconChains(), stage.core.identity.host
         )
         assert set(row["checkers"]) == set(verified.checkers[row["seed"]]) <= {bob.host, carol.host}
         assert row["checkers"]

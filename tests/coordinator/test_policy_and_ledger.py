@@ -95,7 +95,7 @@ class Organizer(RuleBasedStateMachine):
             digest = data.draw(st.sampled_from(sorted(self.digests)))
             self.now += 1
             self.ledger.write(
-                lambda c: add_draw(c, digest, b"draw", self.now) or begin_checks(c, digest, ("a", "b"), self.now)
+                lambda c: add_draw(c, digest, b"draw", b"", self.now) or begin_checks(c, digest, ("a", "b"), self.now)
             )
 
     def record(self, host: str) -> HostRecord:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from coordinator.policy.phases import HELD, LIVE, TRANSITIONS, Event, Phase, next_phase
@@ -15,12 +16,12 @@ from coordinator.policy.referee import (
     ReplaySlot,
     Settle,
     Situation,
-    candidates,
     reveal_due,
     rule,
 )
 from protocol.recipes.campaign import Policy
-from protocol.trust.messages import Cell
+from protocol.trust.messages import Cell, Seat
+from protocol.trust.roster import RosterPath
 from protocol.trust.verdict import Verdict
 
 POLICY = Policy(epoch_seconds=5, opening_seconds=600, answer_seconds=300, faults_before_ban=3)
@@ -38,9 +39,18 @@ ONE = Verdict(cells=4, bad_cells=(Cell(network=0, segment=1),), bad_networks=())
 TWO = Verdict(cells=4, bad_cells=(Cell(network=0, segment=1), Cell(network=1, segment=2)), bad_networks=())
 
 
+def seats(*hosts: str, tags: str = "") -> tuple[Seat, ...]:
+    """In the draw's order; a digit of `tags` is the host's network, a space none."""
+    path = RosterPath(index=0, siblings=())
+    return tuple(
+        Seat(attempt=i, host=host, weight=1, tag=(tags[i : i + 1].strip() * 8).encode(), path=path)
+        for i, host in enumerate(hosts)
+    )
+
+
 def checking(**changes) -> CaseState:
     checkers = {0: Checker("a", NOW - 10), 1: Checker("b", NOW - 10)}
-    case = replace(CASE, phase=Phase.CHECKING, slots=2, ranked=("a", "b", "c"), checkers=checkers)
+    case = replace(CASE, phase=Phase.CHECKING, slots=2, ranked=seats("a", "b", "c"), standing=True, checkers=checkers)
     return replace(case, **changes)
 
 
@@ -51,7 +61,8 @@ def test_a_result_waits_for_a_link_younger_than_its_receipt():
     assert reveal_due([CASE], replace(SITUATION, revealed_at=NOW + 3600))  # the clock was set back
     assert not reveal_due([replace(CASE, epoch=6)], SITUATION)  # its link is known: nobody waits
     assert not reveal_due([], SITUATION)
-    assert rule(replace(CASE, epoch=6), SITUATION) == [MakeDraw(b"r", ("a", "b", "c"), True)]
+    assert rule(replace(CASE, epoch=6), SITUATION) == [MakeDraw(b"r", False)]
+    assert rule(replace(CASE, epoch=6, standing=True), SITUATION) == [MakeDraw(b"r", True)]
 
 
 def test_a_worker_has_its_time_to_open_and_not_more():
@@ -59,7 +70,7 @@ def test_a_worker_has_its_time_to_open_and_not_more():
     assert rule(case, SITUATION) == []
     late = replace(case, since=NOW - 601)
     assert rule(late, SITUATION) == [Settle(b"r", Event.OVERDUE, "not opened in 600 s: states")]
-    assert rule(replace(late, missing=frozenset()), SITUATION) == [BeginChecks(b"r", ())]
+    assert rule(replace(late, missing=frozenset()), SITUATION) == [BeginChecks(b"r", ())]  # no slots: nothing to seat
 
 
 def test_checkers_are_waited_for_then_replaced_in_the_draws_order_then_by_the_organizer():
@@ -109,11 +120,46 @@ def test_a_banned_hosts_results_are_void_in_every_phase():
         assert isinstance(action, Settle) and next_phase(phase, action.event) is Phase.VOID
 
 
-def test_candidates_are_present_fit_and_never_the_worker():
-    last_seen = {**SITUATION.last_seen, "old": NOW - 31, "d": NOW}
-    situation = replace(SITUATION, banned=frozenset("b"), last_seen=last_seen, false_accusers=frozenset("c"))
-    assert candidates(situation, "w") == ("a", "d")
-    assert candidates(situation, "w", limit=1) == ("a",)
+def opened(**changes) -> CaseState:
+    return checking(phase=Phase.OPENING, checkers={}, slots=3, **changes)
+
+
+def first(case: CaseState, situation: Situation = SITUATION) -> tuple[str, ...]:
+    (ruling,) = rule(case, situation)
+    assert isinstance(ruling, BeginChecks)
+    return ruling.checkers
+
+
+def test_the_first_present_hosts_of_the_draw_are_seated_and_the_organizer_where_they_run_out():
+    assert first(opened()) == ("a", "b", "c")
+    assert first(opened(), replace(SITUATION, banned=frozenset("b"))) == ("a", "c", "organizer")
+    assert first(opened(), replace(SITUATION, false_accusers=frozenset("ac"))) == ("b", "organizer", "organizer")
+    assert first(opened(ranked=())) == ("organizer",) * 3
+    assert first(opened(ranked=seats("old", "w", "b"))) == ("b", "organizer", "organizer")
+
+
+def test_the_first_slot_of_a_worker_without_standing_is_the_organizers():
+    assert first(opened(standing=False)) == ("organizer", "a", "b")
+    silent = checking(standing=False, checkers={0: Checker("organizer", NOW), 1: Checker("a", NOW - 301)})
+    assert rule(silent, SITUATION) == [CheckSlot(b"r", 0), Reassign(b"r", 1, "a", "b")]
+
+
+def test_one_checker_a_network_prefix():
+    assert first(opened(ranked=seats("a", "b", "c", tags="112"))) == ("a", "c", "organizer")
+    assert first(opened(ranked=seats("a", "b", "c", tags="  1"))) == ("a", "b", "c")
+    checkers = {0: Checker("a", NOW), 1: Checker("x", NOW - 301)}
+    case = checking(ranked=seats("a", "x", "b", "c", tags="1213"), checkers=checkers)
+    assert rule(case, SITUATION) == [Reassign(b"r", 1, "x", "c")]
+
+
+def test_hosts_that_the_campaign_names_take_the_organizers_slots_while_they_are_here():
+    policy = msgspec.structs.replace(POLICY, named_checkers=("n", "w", "away"))
+    here = replace(SITUATION, last_seen={**SITUATION.last_seen, "n": NOW})
+    assert first(opened(policy=policy, standing=False), here) == ("n", "a", "b")
+    assert first(opened(policy=policy, ranked=seats("a")), here) == ("a", "n", "organizer")
+    assert first(opened(policy=policy, standing=False), replace(here, banned=frozenset("n")))[0] == "organizer"
+    silent = checking(policy=policy, standing=False, checkers={0: Checker("n", NOW - 301), 1: Checker("a", NOW)})
+    assert rule(silent, here) == [Reassign(b"r", 0, "n", "organizer")]
 
 
 def test_the_table_has_a_way_out_of_every_live_phase_and_none_out_of_an_admission():

@@ -13,7 +13,7 @@ IMPOSSIBLE = 1e-6  # less likely than this by chance, in one run: the rules are 
 
 def escapes(
     policy: Policy,
-    probation: bool,
+    standing: bool,
     segments: Sequence[int],
     bad: set[tuple[int, int]],
     friends: Collection[int] = (),
@@ -22,8 +22,8 @@ def escapes(
 
     `friends` are the slots whose checkers see no evil.
     """
-    slots = policy.probation_checkers if probation else policy.checkers
-    own = policy.probation_cells if probation else policy.cells
+    slots = policy.checkers if standing else policy.probation_checkers
+    own = policy.cells if standing else policy.probation_cells
     if policy.final_cell:
         last = {n for n, count in enumerate(segments) if (n, count - 1) in bad}
         if any(network % slots not in friends for network in last):

@@ -79,9 +79,7 @@ class Checkers:
         assert row.draw is not None
         if row.digest in self.offered:
             policy = self.world.campaign.policy
-            self.chances[row.digest] = chance.escapes(
-                policy, row.draw.probation, row.segments, self.offered[row.digest]
-            )
+            self.chances[row.digest] = chance.escapes(policy, row.draw.standing, row.segments, self.offered[row.digest])
 
     def settled(self, settlement: Settlement) -> None:
         for outcome in settlement.outcomes:
@@ -110,7 +108,7 @@ class Checkers:
     def _audit(self, row: Row) -> None:
         """As `zooswarm audit` does it, from the bytes that the zoo would hold."""
         try:
-            verify_evidence(self._evidence(row), self.world.campaign.exact, self.world.organizer.host)
+            verify_evidence(self._evidence(row), self.world.campaign, self.world.chains, self.world.organizer.host)
         except Refused as error:
             raise Violation("evidence", f"does not bear the admission out: {error}", self._index(row)) from None
 
@@ -124,7 +122,7 @@ class Checkers:
         if bad & drawn or not bad:
             raise Violation("false work admitted", f"although {len(bad & drawn)} false segments were replayed", index)
         self.escaped.append(row.digest)
-        luck = chance.escapes(self.world.campaign.policy, row.draw.probation, row.segments, bad, friends)
+        luck = chance.escapes(self.world.campaign.policy, row.draw.standing, row.segments, bad, friends)
         self.chances[row.digest] = max(luck, self.chances.get(row.digest, 0.0))
         self.world.counts["fakes that luck let through"] += 1
         probability = chance.at_least(len(self.escaped), list(self.chances.values()))
@@ -165,6 +163,11 @@ class Checkers:
             answers=tuple(envelope for _, envelope in row.answers.values()),
             replays=tuple(envelope for _, envelope in row.replays.values()),
             admission=row.admission,
+            seats={
+                slot: seat
+                for slot, (_, envelope) in row.answers.items()
+                if (seat := row.seat(envelope.signer)) is not None
+            },
         )
 
     # -- from time to time ----------------------------------------------------------------------------------------

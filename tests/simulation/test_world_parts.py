@@ -190,10 +190,10 @@ def test_cheap_signatures_bind_signer_purpose_and_bytes():
 def test_the_chance_to_escape_is_that_of_the_real_draw():
     policy = Policy(probation_bundles=0, checkers=2, cells=3)
     segments, bad = [5, 5], {(0, 0), (0, 1), (1, 2)}
-    drawn = (draw_cells(policy, False, challenge(bytes(32), n.to_bytes(32, "big")), segments) for n in range(4000))
+    drawn = (draw_cells(policy, True, challenge(bytes(32), n.to_bytes(32, "big")), segments) for n in range(4000))
     escaped = sum(not any((c.network, c.segment) in bad for task in tasks for c in task.cells) for tasks in drawn)
-    assert escaped / 4000 == pytest.approx(chance.escapes(policy, False, segments, bad), abs=0.02)
-    assert chance.escapes(policy, False, segments, {(1, 4)}) == 0.0, "the last segment is always drawn"
+    assert escaped / 4000 == pytest.approx(chance.escapes(policy, True, segments, bad), abs=0.02)
+    assert chance.escapes(policy, True, segments, {(1, 4)}) == 0.0, "the last segment is always drawn"
 
 
 def test_many_unlikely_escapes_are_impossible():

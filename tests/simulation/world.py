@@ -10,6 +10,7 @@ from coordinator.policy import referee
 from coordinator.policy.inbox import CHECKS_MAX
 from peer.state import AssignmentId, PeerSettings
 from protocol.recipes.campaign import Assignment
+from protocol.trust.challenge import BeaconChains
 from protocol.trust.commitment import commitment, context
 from protocol.trust.messages import Result
 from simulation.actors.crowds import CROWDS, Puppet
@@ -56,6 +57,7 @@ class World:
     def __init__(self, options: Options, rules: Rules):
         self.options, self.rules, self.campaign = options, rules, options.campaign
         self.counts: Counter[str] = Counter()
+        self.chains = BeaconChains()
         self.kernel = Kernel()
         self.network = Network(
             self.kernel,

@@ -5,6 +5,7 @@ import random
 import msgspec
 import pytest
 
+from coordinator.policy.standing import rank
 from protocol.canonical import sha256
 from protocol.engine import ENGINE, params_from_bytes, state_from_bytes
 from protocol.engine.select import select_engine
@@ -15,7 +16,16 @@ from protocol.recipes.layers import Gru, Linear
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import MachineTask
 from protocol.trust.admission import Outcome, decide
-from protocol.trust.challenge import beacon_link, challenge, check_link, draw_cells, rank_checkers, seat_checkers
+from protocol.trust.challenge import (
+    LINKS_MAX,
+    BeaconChain,
+    BeaconChains,
+    beacon_link,
+    challenge,
+    check_link,
+    draw_cells,
+    rank_checkers,
+)
 from protocol.trust.commitment import (
     LEAF_BYTES,
     check_proof,
@@ -35,13 +45,15 @@ from protocol.trust.identity import Identity, public_key
 from protocol.trust.messages import (
     Admission,
     AdmissionOutcome,
+    Answer,
     CampaignManifest,
     Cell,
     Draw,
     Receipt,
     Result,
 )
-from protocol.trust.openings import make_openings, open_check_request
+from protocol.trust.openings import check_checker, make_openings, open_check_request
+from protocol.trust.roster import Entry, Roster
 from protocol.trust.spot_check import open_states, spot_check
 from protocol.trust.verdict import Verdict, judge, make_result, open_result, open_traces, segments_of
 
@@ -86,14 +98,25 @@ class Scene:
         envelope = seal(self.worker, self.result(traces))
         receipt = seal(self.organizer, Receipt(result=envelope.digest, epoch=6, received_at=1.0))
         link = beacon_link(b"secret", CHAIN, 7)
-        candidates = tuple(sorted(c.host for c in self.checkers))
-        draw = seal(self.organizer, Draw(result=envelope.digest, link=link, candidates=candidates, probation=True))
+        roster = Roster(Entry(host=c.host, weight=w, tag=bytes([w] * 8)) for w, c in enumerate(self.checkers, 1))
+        draw = Draw(
+            result=envelope.digest,
+            link=link,
+            roster_root=roster.root,
+            roster_total=roster.total,
+            roster_count=roster.count,
+            standing=False,
+            worker_tag=bytes(8),
+        )
         drawn = challenge(link, envelope.digest)
-        tasks = draw_cells(POLICY, True, drawn, [len(t) - 1 for t in traces])
-        seats = seat_checkers(tasks, rank_checkers(drawn, candidates), self.organizer.host)
+        tasks = draw_cells(POLICY, False, drawn, [len(t) - 1 for t in traces])
+        ranked = rank(drawn, roster, self.worker.host, draw.worker_tag, len(tasks))
+        seats = dict(zip(range(1, len(tasks)), ranked, strict=False))  # the first slot is the organizer's
         by_host = {c.host: c for c in self.checkers}
+        signers = {slot: by_host[seat.host] for slot, seat in seats.items()}
         answers = tuple(
-            seal(by_host[seats[slot]], self.answer(envelope.digest, slot, task)) for slot, task in enumerate(tasks)
+            seal(signers.get(slot, self.organizer), self.answer(envelope.digest, slot, task))
+            for slot, task in enumerate(tasks)
         )
         admission = Admission(result=envelope.digest, outcome=AdmissionOutcome.ADMITTED, reason="", credit=1)
         manifest = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=self.anchor, engine=ENGINE, issued_at=0.0)
@@ -102,10 +125,11 @@ class Scene:
             result=envelope,
             traces=traces_to_bytes(list(traces)),
             receipt=receipt,
-            draw=draw,
+            draw=seal(self.organizer, draw),
             answers=answers,
             replays=(),
             admission=seal(self.organizer, admission),
+            seats=seats,
         )
 
     def answer(self, digest: bytes, slot: int, task):
@@ -245,14 +269,14 @@ def test_the_draw_covers_what_the_policy_says(seed):
     rng = random.Random(seed)
     segments = [rng.randint(1, 30) for _ in range(rng.randint(1, 12))]
     policy = Policy(checkers=rng.randint(1, 6), cells=rng.randint(0, 5), cells_per_network=rng.randint(0, 2))
-    tasks = draw_cells(policy, False, rng.randbytes(32), segments)
+    tasks = draw_cells(policy, True, rng.randbytes(32), segments)
     assert len(tasks) == policy.checkers
     assert sorted(n for task in tasks for n in task.networks) == list(range(len(segments)))
     drawn = {cell for task in tasks for cell in task.cells}
     assert all(0 <= cell.segment < segments[cell.network] for cell in drawn)
     assert all(Cell(network=n, segment=count - 1) in drawn for n, count in enumerate(segments))
     assert all(len(task.cells) >= min(policy.cells, sum(segments)) for task in tasks)
-    assert tasks == draw_cells(policy, False, *_same(seed))
+    assert tasks == draw_cells(policy, True, *_same(seed))
 
 
 def _same(seed):
@@ -262,17 +286,38 @@ def _same(seed):
     return rng.randbytes(32), segments
 
 
-def test_the_organizer_checks_where_hosts_run_out():
-    tasks = draw_cells(Policy(checkers=3), False, bytes(32), [4, 4, 4])
-    assert seat_checkers(tasks, ["a", "b", "c", "d"], "org") == ["a", "b", "c"]
-    assert seat_checkers(tasks, ["a"], "org") == ["a", "org", "org"]
-    assert seat_checkers(tasks, [], "org") == ["org"] * 3
+def test_a_chain_walks_to_the_nearest_link_it_knows_and_believes_no_other():
+    chain, links = BeaconChain(beacon_link(b"secret", CHAIN, 0)), [beacon_link(b"secret", CHAIN, e) for e in range(65)]
+    rng = random.Random(5)
+    for _ in range(500):
+        epoch, of = rng.randrange(65), rng.randrange(65)
+        assert chain.check(epoch, links[of]) == (epoch == of), (epoch, of)
+    assert not chain.check(-1, links[0]) and not chain.check(LINKS_MAX + 1, links[0])
+    many = BeaconChains()
+    for i in range(200):  # a zoo may name as many anchors as it likes
+        assert many.check(links[i % 60], 1, links[i % 60 + 1])
+
+
+def test_the_draw_follows_weight_and_knows_neither_the_worker_nor_its_network():
+    """Splitting a key into ten changes nothing; a host of the worker's prefix never checks it."""
+    big = Entry(host="b" * 52, weight=100, tag=b"bbbbbbbb")
+    split = [Entry(host=f"{i}" * 52, weight=10, tag=bytes([i] * 8)) for i in range(10)]
+    worker = Entry(host="w" * 52, weight=50, tag=b"wwwwwwww")
+    near = Entry(host="n" * 52, weight=50, tag=b"wwwwwwww")
+    roster, first = Roster([big, *split, worker, near]), []
+    for i in range(3000):
+        drawn = sha256(i.to_bytes(2, "little"))
+        ((_, place),) = rank_checkers(drawn, roster, worker.host, worker.tag, 1)
+        first.append(roster.entries[place].host)
+    share = first.count(big.host) / len(first)
+    assert worker.host not in first and near.host not in first
+    assert share == pytest.approx(0.5, abs=0.03), share
 
 
 # -- judging and admission ----------------------------------------------------------------------------------------
 def test_an_honest_bundle_is_admitted_and_its_evidence_stands_alone(scene):
     evidence = evidence_from_bytes(scene.evidence().to_bytes())
-    verified = verify_evidence(evidence, CAMPAIGN.exact, scene.organizer.host)
+    verified = verify_evidence(evidence, CAMPAIGN, BeaconChains(), scene.organizer.host)
     assert verified.worker == scene.worker.host
     assert all(hosts and scene.worker.host not in hosts for hosts in verified.checkers.values())
     assert all(count >= 1 for count in verified.cells.values())
@@ -298,10 +343,47 @@ def test_tampered_evidence_is_refused(scene):
     }
     for field, lie in lies.items():
         with pytest.raises(Refused):
-            verify_evidence(msgspec.structs.replace(good, **{field: lie}), CAMPAIGN.exact, scene.organizer.host)
+            verify_evidence(
+                msgspec.structs.replace(good, **{field: lie}), CAMPAIGN, BeaconChains(), scene.organizer.host
+            )
     own = seal(scene.worker, unseal(good.draw, Draw))
     with pytest.raises(Refused):
-        verify_evidence(msgspec.structs.replace(good, draw=own), CAMPAIGN.exact, scene.organizer.host)
+        verify_evidence(msgspec.structs.replace(good, draw=own), CAMPAIGN, BeaconChains(), scene.organizer.host)
+
+
+def test_a_strangers_bundle_needs_an_answer_of_the_organizers_side(scene):
+    """The first slot answered by a host that was drawn, or named by nobody: refused; named by the campaign: fine."""
+    good = scene.evidence()
+    answer = unseal(good.answers[0], Answer)
+    stranger = scene.checkers[0]
+    seat = good.seats[1]
+    seated = next(c for c in scene.checkers if c.host == seat.host)
+    free = next(c for c in scene.checkers if c.host not in {s.host for s in good.seats.values()})
+    swaps = [(stranger, good.seats), (seated, {**good.seats, 0: seat}), (scene.worker, good.seats)]
+    for signer, seats in swaps:
+        lie = msgspec.structs.replace(good, answers=(seal(signer, answer), *good.answers[1:]), seats=seats)
+        with pytest.raises(Refused, match="checker"):
+            verify_evidence(lie, CAMPAIGN, BeaconChains(), scene.organizer.host)
+    with pytest.raises(Refused, match="checker"):
+        check_checker(unseal(good.draw, Draw), POLICY, scene.worker.host, 0, free.host, None)
+    named = msgspec.structs.replace(POLICY, named_checkers=(free.host, scene.worker.host))
+    check_checker(unseal(good.draw, Draw), named, scene.worker.host, 0, free.host, None)
+    with pytest.raises(Refused, match="itself"):
+        check_checker(unseal(good.draw, Draw), named, scene.worker.host, 0, scene.worker.host, None)
+
+
+def test_no_two_checkers_of_one_network(scene):
+    good = scene.evidence()
+    same = {slot: msgspec.structs.replace(seat, tag=b"samesame") for slot, seat in good.seats.items()}
+    with pytest.raises(Refused, match="prefix"):
+        verify_evidence(msgspec.structs.replace(good, seats=same), CAMPAIGN, BeaconChains(), scene.organizer.host)
+
+
+def test_evidence_of_version_0_1_is_named_as_such(scene):
+    old = msgspec.msgpack.decode(scene.evidence().to_bytes())
+    del old["seats"]
+    with pytest.raises(Refused, match="version"):
+        evidence_from_bytes(msgspec.msgpack.encode(old))
 
 
 def test_answers_disagree_with_one_changed_bit_of_the_published_weights(scene):
@@ -313,11 +395,11 @@ def test_answers_disagree_with_one_changed_bit_of_the_published_weights(scene):
     traces = [t if i != 1 else tuple(trace) for i, t in enumerate(scene.traces)]
     evidence = scene.evidence(traces)
     with pytest.raises(Refused, match="admission"):
-        verify_evidence(evidence, CAMPAIGN.exact)
+        verify_evidence(evidence, CAMPAIGN, BeaconChains())
     result, assignment = open_result(evidence.result, CAMPAIGN)
     opened = open_traces(evidence.traces, result, assignment, scene.worker.host)
     tasks = draw_cells(
-        POLICY, True, challenge(unseal(evidence.draw, Draw).link, evidence.result.digest), segments_of(RECIPE, result)
+        POLICY, False, challenge(unseal(evidence.draw, Draw).link, evidence.result.digest), segments_of(RECIPE, result)
     )
     bad = set()
     for slot, task in enumerate(tasks):
@@ -370,33 +452,39 @@ def test_a_checker_refuses_a_request_that_does_not_prove_itself(scene):
     result, assignment = open_result(evidence.result, CAMPAIGN)
     manifest = unseal(evidence.manifest, CampaignManifest)
     tasks = draw_cells(
-        POLICY, True, challenge(unseal(evidence.draw, Draw).link, evidence.result.digest), segments_of(RECIPE, result)
+        POLICY, False, challenge(unseal(evidence.draw, Draw).link, evidence.result.digest), segments_of(RECIPE, result)
     )
     ctx = context(CAMPAIGN.digest, 0, scene.worker.host)
     request = CheckRequest(
         result=evidence.result,
         receipt=evidence.receipt,
         draw=evidence.draw,
-        slot=0,
+        slot=1,
         states=0,
-        openings=make_openings(ctx, assignment.seeds, scene.traces, tasks[0]),
+        openings=make_openings(ctx, assignment.seeds, scene.traces, tasks[1]),
+        seat=evidence.seats[1],
     )
-    me = scene.checkers[0].host
-    task = open_check_request(request, CAMPAIGN, manifest, scene.organizer.host, me)
-    assert task.task == tasks[0]
+    chains, me = BeaconChains(), evidence.seats[1].host
+    task = open_check_request(request, CAMPAIGN, manifest, scene.organizer.host, me, chains)
+    assert task.task == tasks[1]
     for changes in (
         {"slot": 99},
         {"openings": b"\x90"},
         {"openings": b"\xc1"},
-        {"openings": make_openings(ctx, assignment.seeds, scene.traces, tasks[1])},
+        {"openings": make_openings(ctx, assignment.seeds, scene.traces, tasks[0])},
+        {"slot": 0, "openings": make_openings(ctx, assignment.seeds, scene.traces, tasks[0])},  # the organizer's
+        {"seat": None},
+        {"seat": evidence.seats[2]},  # another's
+        {"seat": msgspec.structs.replace(evidence.seats[1], weight=evidence.seats[1].weight + 1)},
+        {"seat": msgspec.structs.replace(evidence.seats[1], attempt=evidence.seats[1].attempt + 256)},
         {"receipt": evidence.draw},
     ):
         with pytest.raises(Refused):
             open_check_request(
-                msgspec.structs.replace(request, **changes), CAMPAIGN, manifest, scene.organizer.host, me
+                msgspec.structs.replace(request, **changes), CAMPAIGN, manifest, scene.organizer.host, me, chains
             )
     with pytest.raises(Refused):
-        open_check_request(request, CAMPAIGN, manifest, scene.organizer.host, scene.worker.host)
+        open_check_request(request, CAMPAIGN, manifest, scene.organizer.host, scene.worker.host, chains)
 
 
 def test_a_checker_and_an_auditor_refuse_the_same_draws_for_the_same_reason(scene):
@@ -416,19 +504,27 @@ def test_a_checker_and_an_auditor_refuse_the_same_draws_for_the_same_reason(scen
         ({"receipt": by(scene.worker, receipt)}, "signer"),
         ({"draw": by(scene.organizer, draw, result=bytes(32))}, "receipt"),
         ({"draw": by(scene.organizer, draw, link=bytes(32))}, "beacon"),
-        ({"draw": by(scene.organizer, draw, candidates=(*draw.candidates, scene.worker.host))}, "draw"),
+        ({"draw": by(scene.organizer, draw, worker_tag=evidence.seats[1].tag)}, "seat"),
+        ({"draw": by(scene.organizer, draw, roster_root=bytes(32))}, "roster"),
+        ({"draw": by(scene.organizer, draw, roster_count=2)}, "roster"),
         ({"draw": by(scene.worker, draw)}, "signer"),
         ({"manifest": by(scene.organizer, manifest, campaign="0" * 64)}, "manifest"),
         ({"manifest": by(scene.organizer, manifest, beacon_anchor=bytes(32))}, "beacon"),
     ]
     for changes, reason in lies:
         lie = msgspec.structs.replace(evidence, **changes)
-        request = CheckRequest(result=lie.result, receipt=lie.receipt, draw=lie.draw, slot=0, states=0, openings=b"")
+        signed = {"result": lie.result, "receipt": lie.receipt, "draw": lie.draw}
+        request = CheckRequest(**signed, slot=1, states=0, openings=b"", seat=lie.seats[1])
         with pytest.raises(Refused) as audited:
-            verify_evidence(lie, CAMPAIGN.exact, scene.organizer.host)
+            verify_evidence(lie, CAMPAIGN, BeaconChains(), scene.organizer.host)
         with pytest.raises(Refused) as checked:
             open_check_request(
-                request, CAMPAIGN, unseal(lie.manifest, CampaignManifest), scene.organizer.host, scene.checkers[0].host
+                request,
+                CAMPAIGN,
+                unseal(lie.manifest, CampaignManifest),
+                scene.organizer.host,
+                evidence.seats[1].host,
+                BeaconChains(),
             )
         assert audited.value.reason == checked.value.reason == reason
 

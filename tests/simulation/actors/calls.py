@@ -45,7 +45,7 @@ def _begin(host: "Host", call: actions.CoordinatorCall) -> None:
     elif isinstance(call, actions.FetchCheck):
         world = host.world
         manifest = unseal(organizer.manifest, CampaignManifest, signer=organizer.host)
-        task = open_check_request(call.request, world.campaign, manifest, organizer.host, host.host)
+        task = open_check_request(call.request, world.campaign, manifest, organizer.host, host.host, world.chains)
 
         def fetched(reply: tuple[bytes, bytes]) -> events.Event:
             host.jobs[call.check] = _job(task, *reply)

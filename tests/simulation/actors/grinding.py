@@ -23,12 +23,12 @@ def grind(host: "Host", result: Result, bad: set[tuple[int, int]]) -> Result:
     organizer = host.world.organizer
     link = organizer.beacon.link(organizer.ledger.epoch)
     policy, assignment = organizer.campaign.policy, organizer.campaign.assignment(result.assignment)
-    probation = organizer.ledger.host(host.host).clean_bundles < policy.probation_bundles
+    standing = organizer.ledger.host(host.host).clean_bundles >= policy.probation_bundles
     segments = segments_of(assignment.recipe, result)
     for throw in range(TRIES):
         tried = msgspec.structs.replace(result, backend=f"{result.backend} {throw}")
         digest = seal(host.identity, tried).digest
-        tasks = draw_cells(policy, probation, challenge(link, digest), segments)
+        tasks = draw_cells(policy, standing, challenge(link, digest), segments)
         if not any((cell.network, cell.segment) in bad for task in tasks for cell in task.cells):
             return tried
     return result

@@ -44,7 +44,7 @@ def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...]) -> Inbox
             )
         duties = ledger.duties(host)
         if duties:
-            checks = tuple(_check_request(organizer, r, slot) for r, slot in duties[:CHECKS_MAX])
+            checks = tuple(_check_request(organizer, r, slot, host) for r, slot in duties[:CHECKS_MAX])
     named = [(digest, ledger.rows.get(digest)) for digest in holding] if holding else []
     return Inbox(
         openings=openings,
@@ -64,9 +64,9 @@ def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...]) -> Inbox
     )
 
 
-def _check_request(organizer: "Organizer", row: Row, slot: int) -> CheckRequest:
+def _check_request(organizer: "Organizer", row: Row, slot: int, host: str) -> CheckRequest:
     """What a checker gets; it shows no end state. Made once."""
-    key = row.digest, slot
+    key = row.digest, slot, host
     if key not in organizer.requests:
         assert row.receipt is not None and row.draw_envelope is not None and row.phase is Phase.CHECKING
         task, assignment = row.tasks[slot], row.assignment
@@ -78,5 +78,6 @@ def _check_request(organizer: "Organizer", row: Row, slot: int) -> CheckRequest:
             slot=slot,
             states=state_bytes_length(assignment.recipe) * len(task.opened),
             openings=make_openings(ctx, assignment.seeds, row.traces, task),
+            seat=row.seat(host),
         )
     return organizer.requests[key]

@@ -16,7 +16,7 @@ from protocol.swarm.records import SHARD_SIZE
 from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import Trace
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import Cell, Draw, Result
+from protocol.trust.messages import Cell, Draw, Result, Seat
 from protocol.trust.verdict import Verdict
 
 
@@ -42,7 +42,7 @@ class Row:
     draw: Draw | None = None
     draw_envelope: Envelope | None = None
     tasks: tuple[SlotTask, ...] = ()
-    ranked: tuple[str, ...] = ()
+    ranked: tuple[Seat, ...] = ()
     opened: tuple[Cell, ...] = ()
     blobs: dict[str, bytes] = field(default_factory=dict)  # by part
     traces: list[Trace] = field(default_factory=list)  # parsed
@@ -64,6 +64,10 @@ class Row:
             event=self.event,
         )
 
+    def seat(self, host: str) -> Seat | None:
+        """Why this host may check; none for the organizer."""
+        return next((seat for seat in self.ranked if seat.host == host), None)
+
     @property
     def parts(self) -> frozenset[str]:
         """What has to be uploaded; states are known once the draw is made."""
@@ -79,6 +83,7 @@ class HostRow:
     banned: str = ""
     banned_at: float = 0.0
     last_seen: float = 0.0
+    tag: bytes = b""  # of its network's prefix
     settled: dict[bytes, bool] = field(default_factory=dict)  # (digest, whether a fault), the oldest first
     unsettled: dict[bytes, Row] = field(default_factory=dict)  # in order of arrival
 

@@ -68,7 +68,7 @@ class Organizer:
         self.manifest = self.sign(anchor)
         self._publishing = False
         self._said_at: dict[int, float] = {}  # by shard: when the DHT was told its done bits
-        self.requests: dict[tuple[bytes, int], CheckRequest] = {}  # made once
+        self.requests: dict[tuple[bytes, int, str], CheckRequest] = {}  # made once
         self.refereeing = Refereeing(self)
 
     def now(self) -> float:

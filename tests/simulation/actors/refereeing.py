@@ -6,9 +6,11 @@ from coordinator.policy import referee
 from coordinator.policy.phases import LIVE, Event, Phase
 from coordinator.policy.referee import CaseState, Checker, Situation
 from coordinator.policy.settle import FalseAccusation
-from protocol.trust.challenge import challenge, rank_checkers
+from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Standing, rank, roster_of, slots_of, stands
+from protocol.trust.challenge import challenge
 from protocol.trust.messages import Draw
 from protocol.trust.openings import slot_tasks
+from protocol.trust.roster import Roster
 from protocol.trust.spot_check import open_states, open_weights, spot_check
 from simulation.actors import uploads
 from simulation.actors.ledger import Row
@@ -28,6 +30,7 @@ class Refereeing:
         self.campaign = organizer.campaign
         self.engine = HashEngine("organizer")
         self._waking = False
+        self._roster: tuple[float, int, Roster] | None = None
         self._timed_look()
 
     def wake(self) -> None:
@@ -72,7 +75,7 @@ class Refereeing:
             last_seen={name: row.last_seen for name, row in ledger.hosts.items() if row.last_seen},
             banned=frozenset(ledger.banned),
             false_accusers=frozenset(
-                name for name, row in ledger.hosts.items() if row.false_accusations >= referee.FALSE_ACCUSATIONS_MAX
+                name for name, row in ledger.hosts.items() if row.false_accusations >= FALSE_ACCUSATIONS_MAX
             ),
             presence_seconds=self.world.presence_seconds,
         )
@@ -85,7 +88,7 @@ class Refereeing:
             since=row.since,
             epoch=row.epoch,
             policy=self.campaign.policy,
-            clean_bundles=self.ledger.host(row.worker).clean_bundles,
+            standing=row.draw.standing if row.draw else stands(self._standing(row.worker), self.campaign.policy),
             missing=row.parts - row.blobs.keys(),
             slots=len(row.tasks),
             ranked=row.ranked,
@@ -120,12 +123,45 @@ class Refereeing:
         if not self.ledger.move(row, Event.DRAWN, self.organizer.now()) or row.draw is not None:
             return  # the first draw stays for ever, also for a result that was void in between
         link = self.organizer.beacon.link(row.epoch + 1)
-        draw = Draw(result=row.digest, link=link, candidates=action.candidates, probation=action.probation)
+        policy, drawn = self.campaign.policy, challenge(link, row.digest)
+        roster = self.roster()
+        draw = Draw(
+            result=row.digest,
+            link=link,
+            roster_root=roster.root,
+            roster_total=roster.total,
+            roster_count=roster.count,
+            standing=action.standing,
+            worker_tag=self.ledger.host(row.worker).tag,
+        )
         row.draw, row.draw_envelope = draw, self.organizer.sign(draw)
         row.tasks = tuple(slot_tasks(self.campaign, row.assignment, row.result, row.digest, draw))
-        row.ranked = tuple(rank_checkers(challenge(link, row.digest), action.candidates))
+        row.ranked = rank(drawn, roster, row.worker, draw.worker_tag, slots_of(policy, action.standing))
         row.opened = tuple(sorted({cell for task in row.tasks for cell in task.opened}))
         self.world.checkers.drawn(row)
+
+    def roster(self) -> Roster:
+        """Who is present and stands; the same for all draws of one moment and epoch."""
+        now = self.organizer.now()
+        if self._roster is None or self._roster[:2] != (now, self.ledger.epoch):
+            present = {
+                name: row.tag
+                for name, row in self.ledger.hosts.items()
+                if row.last_seen and now - row.last_seen <= self.world.presence_seconds
+            }
+            known = {name: self._standing(name) for name in present}
+            self._roster = now, self.ledger.epoch, roster_of(known, self.campaign.policy, present)
+        return self._roster[2]
+
+    def _standing(self, name: str) -> Standing:
+        host = self.ledger.host(name)
+        return Standing(
+            host=name,
+            banned=bool(host.banned),
+            clean_bundles=host.clean_bundles,
+            credit=host.credit,
+            false_accusations=host.false_accusations,
+        )
 
     def _check(self, row: Row, slot: int, replay: bool) -> None:
         """The organizer replays himself: his own slots, and what a checker and a worker disagree about."""
