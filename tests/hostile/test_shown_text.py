@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -261,11 +261,11 @@ def test_a_hostile_zoo_gives_no_table(tmp_path):
 @pytest.mark.parametrize("text", [text for text in HOSTILE if text != "x" * 100_000])
 def test_pictures_draw_any_name_as_plain_text(text):
     steps = np.array([50.0, 100.0, 150.0])
-    curves: dict[str, Any] = {field.name: steps for field in dataclasses.fields(Learning)} | {
-        "networks": 3,
-        "stopped": None,
-    }
-    rows = [Learning(**curves | {"name": name}) for name in (text, "parity")]
+    rows = []
+    for name in (text, "parity"):
+        values: dict[str, Any] = {field.name: steps for field in dataclasses.fields(Learning)}
+        values |= {"name": name, "networks": 3, "stopped": None}
+        rows.append(Learning(**values))
     lines = [comparisons.Line(text, [(0.5, 0.4, 0.6)])]
     figures = [
         learning.draw_curves(rows),
