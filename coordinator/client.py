@@ -120,7 +120,7 @@ def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool) -
         statuses = follow(CoordinatorStub(channel), target, watch)
         if as_json:
             for status in statuses:
-                print(json.dumps(msgspec.to_builtins(status)), flush=True)  # ASCII: a terminal obeys none of it
+                print(as_line(status), flush=True)
                 if until_done and is_done(status):
                     return
             return
@@ -139,6 +139,11 @@ def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool) -
                 live.update(table(status))
                 if until_done and is_done(status):
                     return
+
+
+def as_line(status: Status) -> str:
+    """JSON in ASCII: a terminal obeys none of it."""
+    return json.dumps(msgspec.to_builtins(status))
 
 
 def is_done(status: Status) -> bool:

@@ -16,6 +16,12 @@ from peer.local_training import BACKENDS, TRAIN, device_options
 @click.option("--name", help="Shown to others. Default: a short form of your host's key.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", help="Training engine.")
 @device_options
+@click.option(
+    "--memory", metavar="SIZE", help="A campaign that may need more is not taken. Default: half of this computer's."
+)
+@click.option(
+    "--disk", metavar="SIZE", help="What --dir may grow to, e.g. 5GB. Default: half of what is free, 20GB at most."
+)
 @click.option("--until-done", is_flag=True, help="Leave when every campaign is complete.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Interface of the DHT node (0.0.0.0: public).")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port of the DHT node. Default: any.")

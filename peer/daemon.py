@@ -82,10 +82,12 @@ class Daemon:
         datasets: DatasetSource,
         disk: Disk,
         free_bytes: Callable[[], int],
+        kept_bytes: Callable[[], int] = lambda: 0,
         view: View,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.state, self.events, self.view, self.clock, self.free_bytes = state, events, view, clock, free_bytes
+        self.kept_bytes = kept_bytes
         self.disk, self.error = disk, ""
         self._calls = Background("coordinator", coordinator.perform, events)
         self._fetches = Background("data", datasets.perform, events)
@@ -112,7 +114,7 @@ class Daemon:
                     asked = True
                     self._handle(StopRequested())
                 if self.clock() >= min(tick_at, self.state.next_wakeup()) and not self.state.exited:
-                    self._handle(Tick(self.free_bytes()))
+                    self._handle(Tick(self.free_bytes(), self.kept_bytes()))
                     tick_at = self.clock() + TICK_SECONDS
                     self.view.refresh(self.clock(), self.state)
             return self.error

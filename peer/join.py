@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,7 @@ from peer.session.dataset_fetcher import DatasetFetcher
 from peer.session.session import CoordinatorSession, Introduction
 from peer.state import PeerSettings, PeerState
 from peer.state.backoff import Backoff
+from peer.state.limits import default_disk, default_memory, parse_size, size_text
 from peer.storage.home import Home, JoinCache
 from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig
@@ -55,6 +57,8 @@ class JoinOptions:
     port: int
     device: str
     gpu_memory: float
+    memory: str | None
+    disk: str | None
 
 
 def default_home() -> Path:
@@ -94,12 +98,14 @@ def join_swarm(options: JoinOptions) -> None:
     """Run a volunteer until Ctrl-C. Raises UsageError for what the user can mend."""
     target, organizer = parse_address(options.address)
     home = Home(options.directory or default_home())
-    introduction = introduce(options, home.identity.host)
+    introduction, settings = introduce(options, home.identity.host), settings_of(options, home)
     with View(introduction.name) as view, contextlib.closing(Client(target, home.identity, organizer)) as client:
         view.say(f"{introduction.name} ({home.identity.host}), key and work in {home.path}")
+        memory, disk = size_text(settings.memory_bytes), size_text(settings.disk_bytes)
+        view.say(f"campaigns may take {memory} of memory (--memory) and {disk} of disk (--disk)")
         stop = Stop()
         cache = find_coordinator(client, home, options.address, view, stop)
-        error = "" if cache is None else run_volunteer(options, home, client, cache, view, stop)
+        error = "" if cache is None else run_volunteer(options, settings, home, client, cache, view, stop)
     if error:
         raise UsageError(error)
 
@@ -118,15 +124,29 @@ def introduce(options: JoinOptions, host: str) -> Introduction:
     )
 
 
+def settings_of(options: JoinOptions, home: Home) -> PeerSettings:
+    """Raises UsageError for a limit that is no size."""
+    return PeerSettings(
+        threads=options.threads or os.cpu_count() or 1,
+        device=f"cpu {platform.machine()}"[:64],
+        until_done=options.until_done,
+        memory_bytes=parse_size(options.memory) if options.memory else default_memory(physical_memory()),
+        disk_bytes=parse_size(options.disk) if options.disk else default_disk(home.free_bytes() + home.used_bytes()),
+    )
+
+
 def run_volunteer(
-    options: JoinOptions, home: Home, client: Client, cache: JoinCache, view: View, stop: Callable[[], bool]
+    options: JoinOptions,
+    settings: PeerSettings,
+    home: Home,
+    client: Client,
+    cache: JoinCache,
+    view: View,
+    stop: Callable[[], bool],
 ) -> str:
     """Put the parts together and run until it ends. Returns the line that a person has to read, or ""."""
     events, workspace = EventQueue(), Workspace(home)
     introduction = introduce(options, home.identity.host)
-    settings = PeerSettings(
-        threads=introduction.threads, device=f"cpu {platform.machine()}"[:64], until_done=options.until_done
-    )
     config = TrainerConfig(
         home=str(home.path),
         backend=options.backend,
@@ -139,7 +159,8 @@ def run_volunteer(
         trainer = TrainerProcess(config, home.path / "worker.log", events.emit)
         stack.callback(trainer.stop)
         trainer.start()  # it gets ready while we find the swarm
-        datasets = DatasetFetcher(home.shelf, client, home.free_bytes, view.say)
+        room = partial(room_bytes, home, settings.disk_bytes)
+        datasets = DatasetFetcher(home.shelf, client, room, view.say)
         stack.callback(datasets.stop)
         node = start_node(home, cache, options, view)
         stack.callback(node.close)
@@ -153,9 +174,19 @@ def run_volunteer(
             datasets=datasets,
             disk=workspace,
             free_bytes=home.free_bytes,
+            kept_bytes=home.kept_bytes,
             view=view,
         )
         return daemon.run(tuple(cache.campaigns), stop)
+
+
+def physical_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def room_bytes(home: Home, disk_bytes: int) -> int:
+    """What a data set may take: of what is free, and of our limit."""
+    return min(home.free_bytes(), disk_bytes - home.kept_bytes())
 
 
 def remember(home: Home, cache: JoinCache, workspace: Workspace, node: "SwarmNode") -> None:

@@ -30,6 +30,7 @@ class Tick(Event, frozen=True):
     """Time has passed. Due at `PeerState.next_wakeup()`; more often is harmless."""
 
     free_bytes: int  # on the disk that bundles are kept on
+    kept_bytes: int = 0  # in our directory, besides bundles: data sets, checks, logs
 
 
 class StopRequested(Event, frozen=True):
@@ -106,6 +107,7 @@ class TrainerStopped(Event, frozen=True):
 class ResultSigned(Event, frozen=True):
     assignment: AssignmentId
     result: bytes  # digest of the signed envelope
+    disk_bytes: int | None = None  # what its files have; None: not measured
 
 
 class DiskFailed(Event, frozen=True):
@@ -230,6 +232,7 @@ class RestoredBundle(msgspec.Struct, frozen=True):
     untrained: tuple[int, ...]  # seeds
     result: bytes | None  # digest of the signed result, when there is one
     receipt: bool
+    disk_bytes: int | None = None  # what the files of a signed one have
 
 
 class CampaignFetched(CallEnded, frozen=True):

@@ -21,6 +21,7 @@ from peer.state.backoff import Backoff, Retries
 from peer.state.figures import Figures
 from peer.state.held import Checks, Happened, HeldAssignment, HeldAssignments, Phase
 from peer.state.ids import AssignmentId
+from peer.state.limits import UNLIMITED
 from protocol.recipes.campaign import Campaign
 
 STORIES_MAX = 1000  # assignments remembered, the newest
@@ -37,6 +38,8 @@ class PeerSettings:
     threads: int
     device: str  # of the processors; the training process may know better
     until_done: bool = False
+    memory_bytes: int = UNLIMITED  # of all our processes
+    disk_bytes: int = UNLIMITED  # of our directory
     poll_seconds: float = 1.0
     presence_seconds: float = 30.0
     claim_pause_seconds: float = 2.0  # after a claim that found nothing free
@@ -68,6 +71,7 @@ class PeerFacts:
     leaving: Leaving | None = None
     exited: bool = False
     free_bytes: int = 0
+    kept_bytes: int = 0  # in our directory, besides bundles
     # the training process
     device: str = ""
     width: int = 0  # networks in flight on GPUs, 0 on processors
@@ -76,6 +80,8 @@ class PeerFacts:
     campaigns: dict[str, Campaign] = field(default_factory=dict)
     unknown_campaigns: dict[str, None] = field(default_factory=dict)  # to be fetched, in order
     campaign_states: dict[str, str] = field(default_factory=dict)
+    turned_down: dict[str, None] = field(default_factory=dict)  # above our limits
+    bundle_bytes: dict[str, int] = field(default_factory=dict)  # of the largest bundle of each, at most
     banned_hosts: tuple[str, ...] = ()
     # work
     held: HeldAssignments = field(default_factory=HeldAssignments)
@@ -175,6 +181,11 @@ class PeerFacts:
         if now < until:
             self.claim_at = min(self.claim_at, until)
         return now >= until
+
+    @property
+    def room_bytes(self) -> int:
+        """What further bundles may take, when those in hand have taken all that they may."""
+        return self.settings.disk_bytes - self.kept_bytes - sum(held.disk_bytes for held in self.held.items.values())
 
     def has_datasets(self, campaign: str) -> bool:
         return all(digest in self.datasets for digest in self.campaigns[campaign].data_sets)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from peer.state.ids import AssignmentId, CheckId
+from peer.state.limits import bundle_bytes
 from protocol.recipes.campaign import Assignment
 from protocol.trust.messages import Answer, CheckRequest
 
@@ -73,6 +74,7 @@ class HeldAssignment:
     phase: Phase
     result: bytes | None = None  # digest of the signed result, from TRAINED on
     networks: int = 0
+    disk_bytes: int = 0  # at most, and as measured once it is signed
 
 
 def hold(assignment: Assignment, phase: Phase) -> HeldAssignment:
@@ -85,6 +87,7 @@ def hold(assignment: Assignment, phase: Phase) -> HeldAssignment:
         untrained=set(seeds),
         phase=phase,
         networks=len(seeds),
+        disk_bytes=bundle_bytes(assignment.recipe, len(seeds)),
     )
 
 

@@ -10,6 +10,7 @@ from peer.state import events as on
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckHappened, CheckPhase, Happened, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import AssignmentId
+from peer.state.limits import FREE_BYTES_LAST
 
 CHECKS_MAX = 64  # in hand; the coordinator names four at a time
 REFUSALS_MAX = 3  # results in a row: training the same for the same answer helps nobody
@@ -28,7 +29,9 @@ def started(facts: PeerFacts, event: on.Started, now: float) -> None:
 
 
 def ticked(facts: PeerFacts, event: on.Tick, now: float) -> None:
-    facts.free_bytes = event.free_bytes
+    facts.free_bytes, facts.kept_bytes = event.free_bytes, event.kept_bytes
+    if event.free_bytes < FREE_BYTES_LAST and facts.held.count(*UNFINISHED):
+        facts.leave(now, f"the disk is full but for {event.free_bytes:,} bytes; nothing is lost, make room")
 
 
 def stop_requested(facts: PeerFacts, event: on.StopRequested, now: float) -> None:
@@ -82,6 +85,7 @@ def result_signed(facts: PeerFacts, event: on.ResultSigned, now: float) -> None:
     if held is None:
         raise ImpossibleEvent(f"the result of {event.assignment} is signed, and we do not hold it")
     facts.held.sign(held, event.result)
+    held.disk_bytes = held.disk_bytes if event.disk_bytes is None else event.disk_bytes
     facts.tell(held.id, Happened.SIGNED.value, now)
 
 

@@ -8,6 +8,7 @@ from peer.state import events as on
 from peer.state.facts import PeerFacts
 from peer.state.held import CheckHappened, CheckPhase, Happened, HeldAssignment, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import CheckId
+from peer.state.limits import needs_of, turned_down
 from peer.state.reactions import CHECKS_MAX, REFUSALS_MAX, put_off_check
 from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
@@ -65,7 +66,8 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
         facts.do(act.IgnoreHosts(event.banned_hosts))
     facts.campaign_states = dict(event.campaigns)
     running = [digest for digest, state in event.campaigns if state == CampaignState.RUNNING]
-    facts.unknown_campaigns = dict.fromkeys(digest for digest in running if digest not in facts.campaigns)
+    known = facts.campaigns.keys() | facts.turned_down.keys()
+    facts.unknown_campaigns = dict.fromkeys(digest for digest in running if digest not in known)
     for admission in event.outcomes:
         outcome(facts, admission, now)
     for result in event.unknown:
@@ -214,7 +216,13 @@ def campaign_fetched(facts: PeerFacts, event: on.CampaignFetched, now: float) ->
     campaign = event.campaign
     facts.unknown_campaigns.pop(campaign.digest, None)
     facts.retries.forget(campaign.digest)
+    needs = needs_of(campaign)
+    if why := turned_down(needs, facts.settings.memory_bytes, facts.settings.disk_bytes):
+        facts.turned_down[campaign.digest] = None
+        left = f"; {len(event.restored)} of its bundles stay on the disk as they are" if event.restored else ""
+        return facts.say(f"campaign {campaign.name}: not taken: {why}{left}")
     facts.campaigns[campaign.digest] = campaign
+    facts.bundle_bytes[campaign.digest] = needs.disk
     facts.campaign_states.setdefault(campaign.digest, CampaignState.RUNNING)
     facts.missing_datasets.update(dict.fromkeys(d for d in campaign.data_sets if d not in facts.datasets))
     facts.do(act.FollowCampaign(campaign.digest))
@@ -225,6 +233,7 @@ def campaign_fetched(facts: PeerFacts, event: on.CampaignFetched, now: float) ->
             phase = Phase.COMMITTED if bundle.receipt else Phase.TRAINED
         held = hold(campaign.assignment(bundle.index), phase)
         held.untrained, held.result = set(bundle.untrained), bundle.result
+        held.disk_bytes = held.disk_bytes if bundle.disk_bytes is None else bundle.disk_bytes
         facts.add(held, f"found on disk, {phase.value}", now)
 
 

@@ -42,7 +42,8 @@ def leave_when_done(facts: PeerFacts, now: float) -> None:
     """--until-done: every campaign is over, we hold nothing, and no check is in hand."""
     if not facts.settings.until_done or facts.held.items or facts.checks.items or not facts.campaign_states:
         return
-    if all(state in OVER for state in facts.campaign_states.values()):
+    states = facts.campaign_states.items()
+    if all(state in OVER or digest in facts.turned_down for digest, state in states):
         facts.leave(now)
 
 
@@ -209,8 +210,13 @@ def claim_work(facts: PeerFacts, now: float) -> None:
     rested = [digest for digest in ready if facts.rested(digest, now)]
     if not rested:
         return
-    best = max(rested, key=lambda digest: (facts.campaigns[digest].priority, digest))
-    facts.claiming = Claim(best, wanted)
+    room = min(facts.room_bytes, facts.free_bytes)
+    fitting = [digest for digest in rested if facts.bundle_bytes[digest] <= room]
+    if not fitting:
+        facts.figures.waits_for = "room on the disk (--disk): others have to check what we handed in"
+        return
+    best = max(fitting, key=lambda digest: (facts.campaigns[digest].priority, digest))
+    facts.claiming = Claim(best, min(wanted, room // facts.bundle_bytes[best]))
     facts.do(facts.claiming)
 
 

@@ -1,5 +1,6 @@
 """A volunteer's directory: identity, lock, cached campaigns, bundles. Everything in it survives a kill."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -14,6 +15,8 @@ from protocol.tasks.datasets import Shelf
 from protocol.trust.envelope import Envelope, envelope_from_bytes, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import CampaignManifest
+
+KEPT = ("data", "checks", "campaigns")  # folders
 
 
 class JoinCache(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +98,26 @@ class Home:
     def free_bytes(self) -> int:
         stat = os.statvfs(self.path)
         return stat.f_bavail * stat.f_frsize
+
+    def used_bytes(self) -> int:
+        """What is here in all, bundles too."""
+        return self.kept_bytes() + sum(
+            folder_bytes(path) for path in (self.path / "bundles").iterdir() if path.is_dir()
+        )
+
+    def kept_bytes(self) -> int:
+        """What is here besides bundles: data sets, fetched checks, campaigns, logs."""
+        return sum(folder_bytes(folder) for folder in (self.path, *(self.path / name for name in KEPT)))
+
+
+def folder_bytes(folder: Path) -> int:
+    """Of its own files. One that goes meanwhile counts nothing."""
+    size = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                size += entry.stat().st_size if entry.is_file() else 0
+    return size
 
 
 def bundle_path(home: Path, campaign: str, index: int) -> Path:

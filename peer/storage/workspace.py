@@ -7,7 +7,7 @@ from peer.state.actions import CreateBundle, ForgetReceipt, HomeAction, RemoveBu
 from peer.state.events import DiskFailed, Event, RestoredBundle, ResultSigned
 from peer.state.ids import AssignmentId
 from peer.storage.bundle import Bundle
-from peer.storage.home import Home, bundle_path, check_path
+from peer.storage.home import Home, bundle_path, check_path, folder_bytes
 from protocol.recipes.campaign import Campaign
 from protocol.trust.envelope import seal
 from protocol.trust.messages import CampaignManifest
@@ -57,7 +57,7 @@ class Workspace:
                 bundle, identity = self.bundle(id), self.home.identity
                 result = seal(identity, bundle.result(identity.host, backend))
                 bundle.keep("result", result)
-                return ResultSigned(id, result.digest)
+                return ResultSigned(id, result.digest, folder_bytes(bundle.path))
             case RemoveBundle(id):
                 self.bundle(id).remove()
             case ForgetReceipt(id):
@@ -77,6 +77,7 @@ def restored(bundle: Bundle) -> RestoredBundle:
         untrained=() if result else tuple(s for s in bundle.assignment.seeds if not bundle.is_trained(s)),
         result=result.digest if result else None,
         receipt=bundle.kept("receipt") is not None,
+        disk_bytes=folder_bytes(bundle.path) if result else None,
     )
 
 

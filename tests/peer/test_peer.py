@@ -20,7 +20,7 @@ from peer.state.events import (
     TrainerStopped,
 )
 from peer.storage.bundle import Bundle
-from peer.storage.home import Home, JoinCache
+from peer.storage.home import Home, JoinCache, folder_bytes
 from peer.storage.workspace import Workspace, restored
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
@@ -150,7 +150,7 @@ def test_what_is_decided_about_bundles_is_done_on_disk_and_found_again(workspace
         train(bundle, seed)
     signed = workspace.perform(SignResult(id, "c"))
     kept = bundle.kept("result")
-    assert kept is not None and signed == ResultSigned(id, kept.digest)
+    assert kept is not None and signed == ResultSigned(id, kept.digest, folder_bytes(bundle.path))
     assert [found.result for found in map(restored, workspace.home.bundles(CAMPAIGN))] == [kept.digest]
     bundle.keep("receipt", kept)
     workspace.perform(ForgetReceipt(id))

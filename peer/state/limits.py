@@ -1,0 +1,113 @@
+"""What a campaign costs a volunteer at most, in bytes, by arithmetic alone: before anything of it is begun.
+
+Upper bounds: every network trains to its last step, every state is kept, and 16 networks are in flight.
+"""
+
+from dataclasses import dataclass
+
+from protocol.engine import state_bytes_length
+from protocol.errors import UsageError
+from protocol.recipes.campaign import Campaign, Policy, Population
+from protocol.recipes.recipe import Recipe
+from protocol.trust.commitment import LEAF_BYTES
+
+UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNLIMITED = 1 << 62
+BASE_BYTES = 600 * 10**6  # the three processes of a volunteer before they have work
+IN_FLIGHT = 16  # networks that the training process has at once
+COPIES = 2  # of what is in flight: before and after a segment; of a blob: as read, and as sent
+MEMORY_DEFAULT_MIN, DISK_DEFAULT_MAX = 2 * 10**9, 20 * 10**9
+FREE_BYTES_LAST = 32 * 1024 * 1024  # what is needed to end in good order; below this we stop writing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What one campaign takes at most, bytes."""
+
+    memory: int  # of all processes of a volunteer, with any of its bundles
+    disk: int  # of its largest bundle
+    memory_of: str = ""  # the recipe that says so
+    disk_of: str = ""
+
+
+def needs_of(campaign: Campaign) -> Needs:
+    memory, memory_of = max((memory_bytes(p, campaign.policy), p.recipe.name) for p in campaign.populations)
+    disk, disk_of = max((bundle_bytes(p.recipe, min(p.bundle, p.count)), p.recipe.name) for p in campaign.populations)
+    return Needs(memory=memory, disk=disk, memory_of=memory_of, disk_of=disk_of)
+
+
+def turned_down(needs: Needs, memory: int, disk: int) -> str:
+    """Why a campaign is above the limits, with the mend; "" when it is not."""
+    if needs.disk > disk:
+        return (
+            f"a bundle of {needs.disk_of} may take {size_text(needs.disk)} of disk, and the limit is "
+            f"{size_text(disk)} (--disk)"
+        )
+    if needs.memory > memory:
+        return (
+            f"{needs.memory_of} may take {size_text(needs.memory)} of memory, and the limit is "
+            f"{size_text(memory)} (--memory)"
+        )
+    return ""
+
+
+def bundle_bytes(recipe: Recipe, networks: int) -> int:
+    """What the files of a bundle have at most: a state and a leaf at every boundary of every network."""
+    return networks * (segments_of(recipe) + 1) * (state_bytes_length(recipe) + LEAF_BYTES)
+
+
+def segments_of(recipe: Recipe) -> int:
+    return -(-recipe.training.max_steps // recipe.training.segment_steps)
+
+
+def opened_max(policy: Policy, recipe: Recipe, networks: int) -> int:
+    """How many start states a challenge asks for at most (`trust.challenge.draw_cells`)."""
+    own = max(policy.checkers * policy.cells, policy.probation_checkers * policy.probation_cells)
+    return min(own + networks * (policy.cells_per_network + policy.final_cell), networks * segments_of(recipe))
+
+
+def memory_bytes(population: Population, policy: Policy) -> int:
+    recipe, networks = population.recipe, min(population.bundle, population.count)
+    state, shape = state_bytes_length(recipe), recipe.task_shape
+    sample = shape.length * 4
+    for side in shape.input:
+        sample *= side
+    data = (shape.samples + shape.held_out) * sample * (IN_FLIGHT if "data" in recipe.vary else 1)
+    training = IN_FLIGHT * state * COPIES + data
+    handing_in = max(opened_max(policy, recipe, networks) * state, 4 * recipe.parameter_count * networks) * COPIES
+    return BASE_BYTES + training + handing_in
+
+
+def parse_size(text: str) -> int:
+    """`"2GB"`, `"500 MB"`, `"1.5G"` -> bytes. Raises UsageError."""
+    number, unit = text.strip().upper(), "GB"
+    for name in UNITS:
+        for ending in (name, name[0]):
+            if number.endswith(ending):
+                number, unit = number.removesuffix(ending).strip(), name
+                break
+    try:
+        size = int(float(number) * UNITS[unit])
+    except (ValueError, OverflowError):
+        size = 0
+    if not UNITS["MB"] <= size <= UNLIMITED:
+        raise UsageError(f"{text!r} is no size; write for example 500MB, 2GB or 1TB")
+    return size
+
+
+def size_text(size: int) -> str:
+    """`11.7 GB`, `500 MB`."""
+    for name in reversed(UNITS):
+        if size >= UNITS[name]:
+            return f"{size / UNITS[name]:.3g} {name}"
+    return f"{size:,} bytes"
+
+
+def default_memory(physical: int) -> int:
+    """Half of the computer's memory, and 2 GB on a small one."""
+    return max(MEMORY_DEFAULT_MIN, physical // 2)
+
+
+def default_disk(free: int) -> int:
+    """Half of what is free, 20 GB at most."""
+    return min(DISK_DEFAULT_MAX, max(UNITS["MB"], free // 2))
