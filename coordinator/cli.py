@@ -84,6 +84,15 @@ def status(address: str | None, directory: Path | None, as_json: bool, watch: bo
         sys.exit(0)
 
 
+@click.command()
+@click.argument("directory", metavar="DIR", type=DIR)
+def doctor(directory: Path) -> None:
+    """Is DIR sound? Of a host (running or stopped), a volunteer, or a zoo: every signature, digest and count."""
+    from coordinator.server.doctor.examine import run_doctor
+
+    sys.exit(run_doctor(directory, click.echo))
+
+
 @click.group()
 def data() -> None:
     """Data sets that recipes can name."""
@@ -112,4 +121,4 @@ def list_data(directory: Path | None) -> None:
         click.echo(shown(line))
 
 
-VERBS: list[click.Command] = [host, seed, status, control, data]
+VERBS: list[click.Command] = [host, seed, status, control, data, doctor]

@@ -36,6 +36,11 @@ class Beacon:
         """The chain of the secret in `path`, made on first use with mode 0600. Raises UsageError when damaged."""
         if not path.exists():
             create_once(path, os.urandom(SECRET_BYTES), PRIVATE)
+        return cls.load(path, length)
+
+    @classmethod
+    def load(cls, path: Path, length: int = CHAIN_LENGTH) -> "Beacon":
+        """The chain of the secret in `path`; nothing is written. Raises UsageError when damaged, OSError when gone."""
         secret = path.read_bytes()
         if len(secret) != SECRET_BYTES:
             raise UsageError(f"{path}: not a beacon's secret ({len(secret)} bytes); restore it from a copy")

@@ -49,10 +49,16 @@ class Identity:
         """The identity in `path`, made on first use with mode 0600. Raises UsageError when the file is damaged."""
         if not path.exists():
             create_once(path, cls.generate().file_bytes(), PRIVATE)  # never over another process's key
+        identity = cls.load(path)
+        path.chmod(PRIVATE)
+        return identity
+
+    @classmethod
+    def load(cls, path: Path) -> "Identity":
+        """The identity in `path`; nothing is written. Raises UsageError when it is damaged, OSError when it is gone."""
         data = path.read_bytes()
         if len(data) != 68 or not data.startswith(PRIVATE_PREFIX):
             raise UsageError(f"{path}: not an Ed25519 identity file; restore it from a copy or move it away")
-        path.chmod(PRIVATE)
         return cls(Ed25519PrivateKey.from_private_bytes(data[4:36]))
 
     def file_bytes(self) -> bytes:

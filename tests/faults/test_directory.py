@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from support.scripted_host import Stage
+from support.worked import work
 
 from coordinator.ledger.database import LedgerUnavailable
 from coordinator.server.coordinator import Coordinator
@@ -66,21 +66,8 @@ def test_a_refused_directory_is_free_for_the_next(begun):
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory):
     """A ledger with a campaign, an admitted result, one that waits for its checks, and one that was only handed in."""
-    stage = Stage(tmp_path_factory.mktemp("worked") / "host")
-    stage.seed()
-    alice, bob = stage.host("alice"), stage.host("bob")
-    alice.poll()
-    first = alice.commit(0)
-    stage.clock.now += 6
-    bob.poll()
-    stage.settle(lambda: alice.open(first, 0))
-    stage.settle(lambda: (bob.check() and None) or alice.outcome(first))
-    second = alice.commit(2)
-    stage.clock.now += 6
-    stage.settle(lambda: alice.open(second, 2))
-    bob.commit(1)
-    stage.close()
-    return stage.path, stage.clock.now
+    path = tmp_path_factory.mktemp("worked") / "host"
+    return path, work(path)
 
 
 @pytest.mark.parametrize("seed", range(12))
