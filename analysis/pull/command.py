@@ -31,6 +31,11 @@ def run_pull(address: str, out: Path) -> None:
     if stopped:
         print(f"stopped: {kept(latest, out)}", file=sys.stderr)
         sys.exit(130)
-    print(f"{out}: {latest.networks:,} networks, manifest {latest.number}, {latest.files:,} files")
+    manifest = latest.manifest
+    unasked = "" if source.organizer else " (the address does not say whose it must be)"
+    print(f"{out}: {manifest.networks:,} networks, manifest {manifest.number}, {latest.files:,} files")
+    print(f"signed by {manifest.organizer}, {manifest.written_at}{unasked}")
+    if taken_back := sum(retraction.networks for retraction in manifest.retracted):
+        print(f"taken back since they were published: {taken_back:,} networks (`zooswarm audit` says why)")
     print(f"fetched {latest.fetched:,} files, {latest.fetched_bytes / 1e6:,.1f} MB")
     print(f"next: zooswarm report {shlex.quote(str(out))} --out page")

@@ -1,8 +1,9 @@
 """Copy a zoo from a host: every file checked under its digest, whole or absent, and the manifest last.
 
 So an interrupted pull leaves the zoo that was there before, or none; the next one goes on, and a later one brings only
-what is new. The host is believed in nothing but which manifest is its newest: names follow from digests, digests are
-recomputed, lengths have limits before a byte is read. That the networks are what they claim is `audit`'s question.
+what is new. The manifest is the organizer's by his signature, and no older than the one that is here; names follow from
+digests, digests are recomputed, lengths have limits before a byte is read. That the networks are what they claim is
+`audit`'s question.
 """
 
 import contextlib
@@ -19,16 +20,20 @@ import msgspec
 
 from analysis.pull.source import Away
 from analysis.pull.wanted import Wanted, parse_manifest, wanted_evidence, wanted_files, wanted_parts
+from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
 from protocol.files import lock_directory, move_into_place, write_atomic
+from protocol.trust.identity import verify_signature
 from protocol.zoo.card import write_card
-from protocol.zoo.store import (
+from protocol.zoo.manifests import (
     MANIFEST_BYTES_MAX,
-    Store,
+    UNSIGNED,
     ZooManifest,
-    latest_manifest,
+    find_manifest,
+    manifest_numbers,
     manifest_path,
 )
+from protocol.zoo.store import Store
 
 ROUNDS_MAX = 20  # newer manifests that a pull turns to when files of the old one are gone
 TRIES_MAX = 5  # in a row without a byte, 1 to 8 s apart, before the host counts as gone
@@ -38,9 +43,10 @@ LOCK = ".pull.lock"
 
 
 class Source(Protocol):
-    """Where files come from; see `zoo_source.HostSource`."""
+    """Where files come from; see `source.HostSource`."""
 
     target: str
+    organizer: str | None  # whose zoo it must be; None: the address does not say
 
     def file(self, name: str, offset: int) -> Iterator[bytes]:
         """A file's bytes from `offset` on; without a name, the newest manifest's. Raises Away, Refused, UsageError."""
@@ -50,8 +56,7 @@ class Source(Protocol):
 class Tally(msgspec.Struct):
     """How far a pull is."""
 
-    number: int = 0  # of the manifest
-    networks: int = 0
+    manifest: ZooManifest = ZooManifest()  # the host's newest
     files: int = 0  # that the zoo has, as far as is known
     here: int = 0  # of them in DIR, whole
     fetched: int = 0  # files that this pull brought
@@ -78,7 +83,7 @@ def pull(
 def locked(out: Path) -> Iterator[None]:
     """Make `out` and keep other pulls away. Raises UsageError when it is in use, or full of something else."""
     out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()) and not (out / LOCK).exists() and latest_manifest(out) is None:
+    if any(out.iterdir()) and not (out / LOCK).exists() and not manifest_numbers(out):
         raise UsageError(f"{out}: not empty, and not a zoo; choose another --out")
     lock = lock_directory(out, "another pull is under way there; wait for it or choose another --out", name=LOCK)
     try:
@@ -100,8 +105,8 @@ class Puller:
         before = b""
         for _ in range(ROUNDS_MAX):
             exact = self._manifest_bytes()
-            manifest = parse_manifest(exact, self.source.target)
-            check_same_zoo(self.out, manifest)
+            manifest = parse_manifest(exact, self.source.target, self.source.organizer)
+            check_same_zoo(self.out, manifest, exact)
             try:
                 self._fill(manifest)
             except Refused as error:  # merged away and removed since: a newer manifest says what there is instead
@@ -118,7 +123,7 @@ class Puller:
 
     def _fill(self, manifest: ZooManifest) -> None:
         """Bring every file that the manifest names. Raises Refused when the host has one no more."""
-        self.tally.number, self.tally.networks = manifest.number, manifest.networks
+        self.tally.manifest = manifest
         parts, rest = wanted_parts(manifest), wanted_files(manifest)
         self.tally.files, self.tally.here = len(parts) + len(rest), 0
         self._bring(parts)
@@ -216,9 +221,10 @@ class Puller:
 
     def _finish(self, manifest: ZooManifest, exact: bytes) -> None:
         """The manifest makes it a zoo; what it names must be on the disk before it."""
-        if latest_manifest(self.out) != manifest:
+        path = manifest_path(self.out, manifest.number)
+        if not path.is_file() or path.read_bytes() != exact:
             os.sync()
-            write_atomic(manifest_path(self.out, manifest.number), exact)
+            write_atomic(path, exact)
         for pattern in ("*/.*.partial", "weights/*/.*.partial"):  # of files that no manifest names any more
             for partial in self.out.glob(pattern):
                 partial.unlink(missing_ok=True)
@@ -230,18 +236,31 @@ def kept(tally: Tally, out: Path) -> str:
     return f"{tally.here:,} files are kept in {out}; the same command goes on from there"
 
 
-def check_same_zoo(out: Path, manifest: ZooManifest) -> None:
-    """Raises UsageError when `out` holds another zoo, or a newer one than the host has."""
-    held = latest_manifest(out)
+def check_same_zoo(out: Path, manifest: ZooManifest, exact: bytes) -> None:
+    """Raises UsageError when `out` is another organizer's zoo, another of the same one, or newer than the host's.
+
+    A directory is the organizer's who signed its newest manifest. Who shows an older one than was seen here, or another
+    of the same number, hides something.
+    """
+    held, held_exact, _ = find_manifest(out, verify_signature)
+    newest = max(manifest_numbers(out), default=0)  # readable or not
+    if newest > manifest.number:
+        raise UsageError(
+            f"{out}: holds manifest {newest}, the host shows an older one ({manifest.number}): it was set back or "
+            "hides what came since; ask its organizer, or choose another --out"
+        )
     if held is None:
         return
-    if held.number > manifest.number or (held.number == manifest.number and held != manifest):
+    if held.organizer != manifest.organizer:
+        whose = f"the zoo of {held.organizer}" if held.organizer else UNSIGNED
+        raise UsageError(f"{out}: holds {whose}, the host's is that of {manifest.organizer}; choose another --out")
+    if held.number == manifest.number and held_exact != exact:
         raise UsageError(
-            f"{out}: holds manifest {held.number} of another zoo, or of a newer one than the host's "
-            f"({manifest.number}); choose another --out"
+            f"{out}: holds another manifest {held.number} of the same organizer: somebody signed two; ask the organizer"
         )
-    if not {*held.campaigns, *held.recipes} <= {*manifest.campaigns, *manifest.recipes}:
-        raise UsageError(f"{out}: holds another zoo than the host's; choose another --out")
+    other = held.number == manifest.follows and hexdigest(held_exact) != manifest.previous
+    if other or not {*held.campaigns, *held.recipes} <= {*manifest.campaigns, *manifest.recipes}:
+        raise UsageError(f"{out}: holds another zoo of the same organizer; choose another --out")
 
 
 def is_whole(path: Path, wanted: Wanted) -> bool:

@@ -3,18 +3,15 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
-from protocol.canonical import DIGEST, readable
+from protocol.canonical import DIGEST
 from protocol.errors import Refused, UsageError
 from protocol.recipes.recipe import RECIPE_BYTES_MAX
 from protocol.trust.evidence import EVIDENCE_BYTES_MAX
+from protocol.trust.identity import verify_signature
 from protocol.zoo.catalogue import read_part
+from protocol.zoo.manifests import Part, ZooManifest, manifest_from_bytes
 from protocol.zoo.store import (
-    MANIFEST_BYTES_MAX,
     STORED_CAMPAIGN_BYTES_MAX,
-    Part,
-    ZooManifest,
     campaign_path,
     data_path,
     evidence_path,
@@ -22,9 +19,6 @@ from protocol.zoo.store import (
     recipe_path,
     shard_path,
 )
-
-ROW_BYTES_MIN = 32  # a catalogue row holds a digest of its own, which does not compress: no part has rows without end
-NUMBER_MAX = 99_999_999  # of a manifest: eight digits
 
 
 class Wanted(NamedTuple):
@@ -36,33 +30,26 @@ class Wanted(NamedTuple):
     announced: int  # bytes, where the manifest says it, else 0
 
 
-def parse_manifest(exact: bytes, target: str) -> ZooManifest:
-    """A host's bytes -> a manifest whose names can be used as paths. Raises UsageError."""
+def parse_manifest(exact: bytes, target: str, organizer: str | None) -> ZooManifest:
+    """A host's bytes -> a manifest that `organizer` (if known) has signed; its names can be used as paths.
+
+    Raises UsageError.
+    """
     try:
-        if len(exact) > MANIFEST_BYTES_MAX:
-            raise Refused("size", f"more than {MANIFEST_BYTES_MAX:,} bytes")
-        manifest = msgspec.json.decode(exact, type=ZooManifest)
-        check_manifest(manifest)
-    except (Refused, msgspec.DecodeError, RecursionError) as error:
-        said = readable(error) if isinstance(error, msgspec.ValidationError) else str(error)
+        manifest = manifest_from_bytes(exact, verify_signature)
+    except Refused as error:
         raise UsageError(
-            f"{target}: its manifest is damaged or not one that this version reads ({said[:200]}); nothing was changed"
+            f"{target}: its manifest is damaged, forged, or not one that this version reads ({error}); nothing was "
+            "changed"
         ) from None
+    if not manifest.organizer:
+        raise UsageError(f"{target}: its manifest is not signed: this host is of version 0.1; ask for its update")
+    if organizer is not None and manifest.organizer != organizer:
+        raise UsageError(
+            f"{target}: this is the zoo of {manifest.organizer}, not of {organizer}; nothing was changed; ask the "
+            "organizer for the right address"
+        )
     return manifest
-
-
-def check_manifest(manifest: ZooManifest) -> None:
-    """What the types alone do not say. Raises Refused."""
-    refs = (*manifest.catalogue, *manifest.shards, *manifest.data)
-    digests = [*(ref.digest for ref in refs), *manifest.recipes, *manifest.campaigns]
-    digests += [ref.recipe for ref in manifest.shards]
-    if not all(DIGEST.fullmatch(digest) for digest in digests):  # a schema's $ lets a line feed through
-        raise Refused("digest", "64 hex digits are expected")
-    if not 1 <= manifest.number <= NUMBER_MAX:
-        raise Refused("number", f"{manifest.number} is no manifest's number")
-    for part in manifest.catalogue:
-        if part.rows * ROW_BYTES_MIN > part.bytes:
-            raise Refused("catalogue", f"{part.rows:,} rows do not go into {part.bytes:,} bytes")
 
 
 def wanted_parts(manifest: ZooManifest) -> list[Wanted]:
@@ -89,6 +76,7 @@ def wanted_evidence(out: Path, manifest: ZooManifest) -> list[Wanted]:
     digests: set[str] = set()
     for part in manifest.catalogue:
         digests |= evidence_of(part_path(out, part.digest), part)
+    digests |= {retraction.evidence for retraction in manifest.retracted if retraction.networks}
     here = Path()
     return [Wanted(evidence_path(here, d).as_posix(), d, EVIDENCE_BYTES_MAX, 0) for d in sorted(digests)]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from protocol.canonical import canonical_json, hexdigest
 from protocol.files import write_atomic
-from protocol.zoo.store import ZooManifest
+from protocol.zoo.manifests import ZooManifest
 
 FILES_MAX = 500  # of about 100 kB; the oldest go first
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "matplotlib")

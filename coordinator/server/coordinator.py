@@ -91,7 +91,7 @@ class Coordinator:
             clock,
             presence_seconds,
         )
-        self.curator = Curator(self.path / "zoo", self.identity.host, self.stores, self.effects, clock)
+        self.curator = Curator(self.path / "zoo", self.identity, self.stores, self.effects, clock)
         self.zoo_files = ZooFiles(self.path / "zoo")
         self._status, self._status_at, self._status_seconds = b"", 0.0, status_seconds
         self._status_lock = threading.Lock()

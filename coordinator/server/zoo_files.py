@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from coordinator.zoo.writer import files_of
+from coordinator.zoo.garbage import files_of
 from protocol.errors import Refused, UsageError
 from protocol.files import read_limited
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.wire import CHUNK_BYTES
-from protocol.zoo.store import MANIFEST_BYTES_MAX, Store, latest_manifest, manifest_numbers, manifest_path
+from protocol.zoo.manifests import MANIFEST_BYTES_MAX, latest_manifest, manifest_numbers, manifest_path
+from protocol.zoo.store import Store
 
 
 class ZooFiles:

@@ -1,3 +1,4 @@
-"""Admitted bundles into the zoo: `files` (shards and their layout), `merge` (small parts into large ones), `writer`
+"""Admitted bundles into the zoo: `files` (shards and their layout), `merge` (small parts into large ones, and bundles
+out again), `networks` (checks and files of new ones), `garbage` (what belongs to the zoo, and what may go), `writer`
 (publishes a manifest), `curator` (from the ledger to the writer).
 """

@@ -27,8 +27,10 @@ from protocol.recipes.recipe import Recipe
 from protocol.trust.challenge import BeaconChains
 from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.evidence import Evidence, verify_evidence
+from protocol.trust.identity import Identity
 from protocol.trust.messages import BlobPart, CampaignState
-from protocol.zoo.store import NetworkRow, Store, latest_manifest, network_id
+from protocol.zoo.manifests import latest_manifest
+from protocol.zoo.store import NetworkRow, Store, network_id
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +38,10 @@ log = logging.getLogger(__name__)
 class Curator:
     """One thread calls `publish`; nobody else writes the zoo."""
 
-    def __init__(self, path: Path, organizer: str, stores: Stores, effects: Effects, clock: Callable[[], float]):
-        self.path, self.organizer, self.clock = path, organizer, clock
+    def __init__(self, path: Path, identity: Identity, stores: Stores, effects: Effects, clock: Callable[[], float]):
+        self.path, self.organizer, self.clock = path, identity.host, clock
         self.stores, self.effects = stores, effects
-        self.writer = ZooWriter(path, clock=clock)
+        self.writer = ZooWriter(path, identity, clock=clock)
         self._published_at, self._tidied_at = 0.0, 0.0
         self._chains = BeaconChains()
         self._unusable: set[bytes] = set()  # said once; a restart tries again
@@ -141,6 +143,8 @@ class Curator:
             return 0
         try:
             self.writer.publish(rows, recipes, evidence, exact, self._data(recipes))
+        except UsageError as error:
+            raise OSError(errno.EIO, str(error)) from None
         except OSError as error:  # a full disk does not say which case it was
             place = str(error.filename or self.path)
             raise OSError(error.errno, f"cannot write the zoo: {error.strerror or error}", place) from None

@@ -10,6 +10,7 @@ import msgspec
 
 from protocol.files import write_atomic
 from protocol.zoo.catalogue import all_columns
+from protocol.zoo.manifests import ZooManifest
 from protocol.zoo.store import Store
 
 CITATION = "zooswarm: populations of small neural networks, trained by volunteers, bit for bit checkable."
@@ -27,7 +28,7 @@ configs:
 
 {networks:,} small neural networks, {classes}, trained by volunteers. Every network is a pure function of
 its recipe and seed, bit for bit, so anyone can retrain any of them and compare digests. Manifest {number}, written
-{written_at}.
+{written_at}{signed}.{retracted}
 
 {class_table}
 
@@ -82,7 +83,7 @@ def card_facts(store: Store) -> dict[str, str]:
     for data in store.campaigns.values():
         try:
             value = msgspec.json.decode(data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue
         if not isinstance(value, dict):
             continue
@@ -119,10 +120,19 @@ def card_text(store: Store, facts: dict[str, str]) -> str:
         data_files=", ".join(f"catalogue/{part.digest}.parquet" for part in manifest.catalogue),
         number=manifest.number,
         written_at=manifest.written_at,
+        signed=f", signed by {manifest.organizer}" if manifest.organizer else "",
+        retracted=retracted_text(manifest),
         class_table=markdown_table(["class", "networks"], [[k, f"{n:,}"] for k, n in manifest.classes.items()]),
         recipe_table=markdown_table(["recipe", "class", "parameters", "steps at most", "digest"], recipes),
         column_table=markdown_table(["column", "type", "meaning"], [list(column) for column in all_columns()]),
     )
+
+
+def retracted_text(manifest: ZooManifest) -> str:
+    networks = sum(retraction.networks for retraction in manifest.retracted)
+    if not networks:
+        return ""
+    return f" {networks:,} networks were taken back since, for the reasons in the manifest."
 
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:

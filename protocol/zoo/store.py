@@ -1,12 +1,9 @@
-"""The zoo's layout on disk, and how to read it. The curator writes it (`zoo_writer`), analysts read it.
-
-Reading order: this file, `zoo_catalogue` (columns), `zoo_writer` with `zoo_files`, `zoo_merge` and
-`zoo_card`, `zoo_verify`; copying from a host: `zoo_wanted`, `zoo_source`, `zoo_pull`.
+"""The zoo's layout on disk, and how to read it. The curator writes it (`coordinator.zoo`), analysts read it.
 
 Everything is immutable and named by the SHA-256 of its bytes, except numbered manifests that are created once and
-never replaced: the zoo *is* what the highest manifest that parses names. Axes: N networks, P parameters.
+never replaced: the zoo *is* what the newest sound manifest names. Axes: N networks, P parameters.
 
-    manifests/00000001.json                        what belongs to the zoo, and how long each file is
+    manifests/00000001.json                        what belongs to the zoo, and how long each file is; signed
     catalogue/<digest>.parquet                     a row a network
     weights/<recipe, 16 digits>/<digest>.safetensors   up to 1,000 networks of one recipe, one stacked array a layer
     data/<digest>                                  a data set that recipes name, as `datasets` lays it out
@@ -14,15 +11,14 @@ never replaced: the zoo *is* what the highest manifest that parses names. Axes: 
     README.md  croissant.json                      for people and for dataset search engines
 """
 
-import re
+import logging
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 
 from protocol.canonical import hexdigest, readable
 from protocol.errors import UsageError
@@ -30,20 +26,16 @@ from protocol.files import read_limited
 from protocol.recipes.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decode_recorded
 from protocol.tasks.datasets import Shelf
 from protocol.zoo.catalogue import catalogue_schema, read_part
+from protocol.zoo.manifests import Digest, ShardRef, Verify, ZooManifest, find_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = "zooswarm-zoo/1"
-SHARD_ROWS_MAX = 1000  # networks in a shard: 17 MB of the 4,364-parameter GRU, one digest, one mapping
-MANIFEST_BYTES_MAX = 64 * 1024 * 1024  # 150 bytes a shard: four hundred million networks
 SHARD_HEADER_BYTES_MAX = 1024 * 1024  # names, shapes and a thousand seeds
 STORED_CAMPAIGN_BYTES_MAX = 16 * 1024 * 1024  # a zoo is read also when later versions allow longer campaigns
 STORED_EVIDENCE_BYTES_MAX = 256 * 1024 * 1024  # likewise; what this version verifies is shorter
-MANIFEST_NAME = re.compile(r"^\d{8}\.json$")
 
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Count = Annotated[int, Meta(ge=0)]
+log = logging.getLogger(__name__)
 
 
 class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,60 +67,6 @@ def network_id(recipe_digest: str, seed: int) -> str:
     return f"{recipe_digest[:16]}-{seed}"
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A catalogue file. The counts are here so that a zoo's card costs no scan."""
-
-    digest: Digest
-    bytes: Count
-    rows: Count
-    classes: dict[str, Count]
-
-
-class ShardRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of weights."""
-
-    digest: Digest
-    bytes: Count
-    rows: Annotated[int, Meta(ge=1, le=SHARD_ROWS_MAX)]
-    recipe: Digest
-
-
-class DataRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A data set that recipes of the zoo name."""
-
-    digest: Digest
-    bytes: Count
-
-
-class ZooManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """All that belongs to the zoo. Evidence is not listed: each row names its own."""
-
-    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")] = FORMAT
-    number: Count = 0
-    written_at: str = ""  # UTC, ISO 8601
-    catalogue: tuple[Part, ...] = ()
-    shards: tuple[ShardRef, ...] = ()
-    recipes: tuple[Digest, ...] = ()
-    campaigns: tuple[Digest, ...] = ()
-    data: tuple[DataRef, ...] = ()
-
-    @property
-    def networks(self) -> int:
-        return sum(part.rows for part in self.catalogue)
-
-    @property
-    def classes(self) -> dict[str, int]:
-        total: dict[str, int] = {}
-        for part in self.catalogue:
-            for name, rows in part.classes.items():
-                total[name] = total.get(name, 0) + rows
-        return dict(sorted(total.items()))
-
-
-def manifest_path(zoo: Path, number: int) -> Path:
-    return zoo / "manifests" / f"{number:08d}.json"
-
-
 def part_path(zoo: Path, digest: str) -> Path:
     return zoo / "catalogue" / f"{digest}.parquet"
 
@@ -153,31 +91,12 @@ def data_path(zoo: Path, digest: str) -> Path:
     return zoo / "data" / digest
 
 
-def manifest_numbers(zoo: Path) -> list[int]:
-    """Numbers in use, highest first, readable or not."""
-    folder = zoo / "manifests"
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return sorted((int(name[:8]) for name in names if MANIFEST_NAME.match(name)), reverse=True)
-
-
-def latest_manifest(zoo: Path) -> ZooManifest | None:
-    """The highest-numbered manifest that parses; a torn or foreign file is passed over."""
-    for number in manifest_numbers(zoo):
-        try:
-            data = read_limited(manifest_path(zoo, number), MANIFEST_BYTES_MAX, "manifest")
-            manifest = msgspec.json.decode(data, type=ZooManifest)
-        except (UsageError, msgspec.DecodeError):
-            continue
-        if manifest.number == number:
-            return manifest
-    return None
-
-
 class Store:
     """A zoo as one manifest names it: later publishes do not move under a reader's feet."""
 
-    def __init__(self, path: Path, manifest: ZooManifest):
+    def __init__(self, path: Path, manifest: ZooManifest, passed_over: tuple[str, ...] = ()):
         self.path, self.manifest = path, manifest
+        self.passed_over = passed_over  # newer manifests that cannot be used, a line each
         self.shelf = Shelf(path / "data")
         self._shards = {ref.digest: ref for ref in manifest.shards}
 
@@ -195,7 +114,7 @@ class Store:
             recipe = decode_recorded(data, Recipe)
         except msgspec.ValidationError as error:
             raise UsageError(f"{path}: {readable(error)}") from None
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             raise UsageError(f"{path}: not JSON") from None
         try:
             readable_count = recipe.digest == digest and 0 < recipe.parameter_count <= SCALARS_MAX
@@ -272,15 +191,24 @@ class Store:
         return weights_NP
 
 
-def open_store(path: Path | str) -> Store:
-    """Open a zoo's directory at its latest manifest. Raises UsageError when there is none."""
+def open_store(path: Path | str, verify: Verify | None = None) -> Store:
+    """Open a zoo's directory at its newest sound manifest; newer ones that are not are named in the log, in one line.
+
+    With `verify` (`protocol.trust.identity.verify_signature`) a sound one is signed too. Raises UsageError: there is
+    none.
+    """
     zoo = Path(path)
     if not zoo.is_dir():
         raise UsageError(f"{zoo}: there is no such zoo directory")
-    manifest = latest_manifest(zoo)
+    found = find_manifest(zoo, verify)
+    manifest, passed_over = found.manifest, found.passed_over
     if manifest is None:
-        raise UsageError(f"{zoo}: not a zoo, or nothing was published yet: no readable file in manifests/")
-    return Store(zoo, manifest)
+        why = f"; {passed_over[0]}" if passed_over else ""
+        raise UsageError(f"{zoo}: not a zoo, or nothing was published yet: no readable file in manifests/{why}")
+    if passed_over:
+        more = f" (and {len(passed_over) - 1} more)" if len(passed_over) > 1 else ""
+        log.warning("manifest %d is opened, newer ones were passed over: %s%s", manifest.number, passed_over[0], more)
+    return Store(zoo, manifest, passed_over)
 
 
 def as_slice(index: np.ndarray) -> np.ndarray | slice:
@@ -323,7 +251,7 @@ def map_shard(path: Path, ref: ShardRef, recipe: Recipe) -> dict[str, np.ndarray
             length = int.from_bytes(f.read(8), "little")
             header = msgspec.json.decode(f.read(length)) if length <= SHARD_HEADER_BYTES_MAX else None
         values = np.memmap(path, np.dtype("<f4"), "r", offset=8 + length) if header else np.zeros(0, "<f4")
-    except (OSError, ValueError, msgspec.DecodeError):
+    except (OSError, ValueError, msgspec.DecodeError, RecursionError):
         raise UsageError(f"{path}: damaged: its header cannot be read; fetch it again") from None
     arrays: dict[str, np.ndarray] = {}
     for name, shape, begin, end in shard_arrays(recipe, ref.rows):

@@ -10,11 +10,10 @@ import numpy as np
 
 from protocol.canonical import hexdigest
 from protocol.errors import UsageError
+from protocol.files import read_limited
 from protocol.zoo.catalogue import read_part
+from protocol.zoo.manifests import DataRef, Part, ShardRef, Verify, manifest_numbers, manifest_problems
 from protocol.zoo.store import (
-    DataRef,
-    Part,
-    ShardRef,
     Store,
     check_digest,
     checked_size,
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+CARD_BYTES_MAX = 16 * 1024 * 1024
+
+
 class VerifiedZoo(msgspec.Struct, frozen=True, kw_only=True):
     """What `verify` looked at, and one line for each thing that is wrong."""
 
@@ -37,17 +39,20 @@ class VerifiedZoo(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
-def verify_zoo(path: Path | str) -> VerifiedZoo:
-    """Recompute every digest: manifests' files, each row's weights, each bundle's evidence. Reads the whole zoo."""
-    store = open_store(path)
-    problems: list[str] = []
+def verify_zoo(path: Path | str, verify: Verify | None = None, organizer: str | None = None) -> VerifiedZoo:
+    """Recompute every digest: manifests' files, each row's weights, each bundle's evidence. Reads the whole zoo.
+
+    With `verify` the manifests' signatures too, which must be `organizer`'s if one is given. Raises UsageError: no zoo.
+    """
+    store = open_store(path, verify)
+    problems = [*manifest_problems(store.path, verify, organizer), *card_problems(store)]
     manifest = store.manifest
     checks: list[Callable[[], object]] = [partial(store.recipe, digest) for digest in manifest.recipes]
     checks += [partial(store.campaign, digest) for digest in manifest.campaigns]
     checks += [partial(_check_file, shard_path(store.path, ref.recipe, ref.digest), ref) for ref in manifest.shards]
     checks += [partial(_check_file, part_path(store.path, part.digest), part) for part in manifest.catalogue]
     checks += [partial(_check_file, data_path(store.path, ref.digest), ref) for ref in manifest.data]
-    networks, evidence = 0, set()
+    networks, evidence = 0, {retraction.evidence for retraction in manifest.retracted if retraction.networks}
     seen: set[str] = set()
     for part in store.manifest.catalogue:
         try:
@@ -64,6 +69,18 @@ def verify_zoo(path: Path | str) -> VerifiedZoo:
         except UsageError as error:
             problems.append(str(error))
     return VerifiedZoo(networks=networks, files=len(checks) + 1, problems=tuple(problems))
+
+
+def card_problems(store: Store) -> list[str]:
+    """The card is written after its manifest: one that is newer says that the newest manifest was taken away."""
+    path = store.path / "croissant.json"
+    try:
+        told = msgspec.json.decode(read_limited(path, CARD_BYTES_MAX, "card"))
+        number = int(str(told["version"]).split(".")[0])
+    except (UsageError, msgspec.DecodeError, RecursionError, ValueError, TypeError, KeyError):
+        return []  # it may be edited, or missing
+    newest = max(manifest_numbers(store.path), default=0)
+    return [f"{path}: is about manifest {number}, which is not here any more; pull again"] if number > newest else []
 
 
 def _check_file(path: Path, ref: ShardRef | Part | DataRef) -> None:

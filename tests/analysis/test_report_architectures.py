@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from support.zoos import CAMPAIGN, EVIDENCE, network
+from support.zoos import CAMPAIGN, EVIDENCE, ORGANIZER, network
 
 from analysis import open_zoo
 from analysis.report.caveats import UNTRAINED
@@ -46,7 +46,7 @@ def publish(path: Path, recipes: list[Recipe], shelf: Shelf) -> Path:
     blobs = {hexdigest(EVIDENCE): EVIDENCE}, {hexdigest(CAMPAIGN): CAMPAIGN}
     names = {recipe.data_set for recipe in recipes if recipe.data_set}
     data = {name: kept for name in names if (kept := shelf.ensure(name))}
-    ZooWriter(path).publish(networks, {recipe.digest: recipe for recipe in recipes}, *blobs, data)
+    ZooWriter(path, ORGANIZER).publish(networks, {recipe.digest: recipe for recipe in recipes}, *blobs, data)
     return path
 
 

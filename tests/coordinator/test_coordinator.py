@@ -15,7 +15,8 @@ from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity
 from protocol.trust.messages import Admission, Answer, BlobPart, ControlCampaign, Receipt, Result, SeedCampaign, Upload
-from protocol.zoo.store import Store, latest_manifest
+from protocol.zoo.manifests import latest_manifest
+from protocol.zoo.store import Store
 
 grpc = pytest.importorskip("grpc")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from support.zoos import CAMPAIGN, EVIDENCE, network
+from support.zoos import CAMPAIGN, EVIDENCE, ORGANIZER, network
 
 from coordinator.cli import data as data_verb
 from coordinator.zoo.writer import ZooWriter
@@ -12,7 +12,8 @@ from protocol.canonical import hexdigest
 from protocol.errors import UsageError
 from protocol.recipes.recipe import load_recipe, parse_recipe
 from protocol.tasks.datasets import Dataset, Shelf
-from protocol.zoo.store import data_path, latest_manifest, open_store
+from protocol.zoo.manifests import latest_manifest
+from protocol.zoo.store import data_path, open_store
 from protocol.zoo.verify import verify_zoo
 
 TRAINING = """
@@ -109,7 +110,7 @@ def test_a_zoo_keeps_the_data_that_its_recipes_name(tmp_path):
     recipe = parse_recipe(
         {"name": "d", "class": "d", "task": task, "network": network_table, "training": training}, "recipe"
     )
-    writer = ZooWriter(tmp_path / "zoo", clock=lambda: 4e9)
+    writer = ZooWriter(tmp_path / "zoo", ORGANIZER, clock=lambda: 4e9)
     blobs = {hexdigest(EVIDENCE): EVIDENCE}, {hexdigest(CAMPAIGN): CAMPAIGN}
     with pytest.raises(ValueError, match="data set is neither given nor in the zoo"):
         writer.publish([network(recipe, 0)], {recipe.digest: recipe}, *blobs)

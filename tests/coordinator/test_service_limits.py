@@ -10,7 +10,7 @@ from coordinator.policy.publishing import TIDY_SECONDS
 from coordinator.server.service import TRANSFERS_MAX
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.swarm.records import SHARD_SIZE
-from protocol.zoo.store import latest_manifest, manifest_path
+from protocol.zoo.manifests import latest_manifest, manifest_path
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from support.zoos import CAMPAIGN, EVIDENCE, network
+from support.zoos import CAMPAIGN, EVIDENCE, ORGANIZER, network
 
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import hexdigest
@@ -33,7 +33,9 @@ RECIPES = [recipe_of(label, learning_rate=rate) for label, rate in (("parity", 0
 
 def publish(path: Path, networks, recipes, data=None) -> Path:
     blobs = {hexdigest(EVIDENCE): EVIDENCE}, {hexdigest(CAMPAIGN): CAMPAIGN}
-    ZooWriter(path, clock=lambda: 1_800_000_000.0).publish(networks, {r.digest: r for r in recipes}, *blobs, data)
+    ZooWriter(path, ORGANIZER, clock=lambda: 1_800_000_000.0).publish(
+        networks, {r.digest: r for r in recipes}, *blobs, data
+    )
     return path
 
 

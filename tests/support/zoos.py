@@ -1,16 +1,19 @@
 """Networks as the curator would publish them, without training any."""
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import canonical_json, hexdigest
 from protocol.recipes.layers import Gru, Linear
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import MachineTask
+from protocol.trust.identity import Identity
 from protocol.zoo.store import NetworkRow
 
 CAMPAIGN = canonical_json({"name": "first-zoo", "licence": "CC-BY-4.0", "citation": "Doe 2026"})
 EVIDENCE = b"signed by somebody"
+ORGANIZER = Identity(Ed25519PrivateKey.from_private_bytes(bytes(32)))  # one key, so that zoos are equal
 
 
 def recipe_of(label: str) -> Recipe:

@@ -1,13 +1,14 @@
 """`zooswarm pull`: a zoo over real gRPC on loopback, and what a lying host can do to a copy: nothing."""
 
 import errno
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
 import pytest
-from support.zoos import ADDER, CAMPAIGN, EVIDENCE, PARITY, network, publish
+from support.zoos import ADDER, CAMPAIGN, EVIDENCE, ORGANIZER, PARITY, network, publish
 
 from analysis.pull import transfer
 from analysis.pull.command import run_pull
@@ -24,7 +25,8 @@ from protocol.recipes.recipe import RECIPE_BYTES_MAX
 from protocol.tasks.dataset_names import BUILT_IN
 from protocol.tasks.datasets import Shelf
 from protocol.trust.identity import Identity
-from protocol.zoo.store import Part, ShardRef, ZooManifest, evidence_path, latest_manifest, manifest_path, open_store
+from protocol.zoo.manifests import Part, ShardRef, ZooManifest, latest_manifest, manifest_path, signed_bytes
+from protocol.zoo.store import evidence_path, open_store
 from protocol.zoo.verify import verify_zoo
 
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
@@ -35,7 +37,7 @@ def house(tmp_path):
     """A coordinator that serves, without a swarm, and a writer of its zoo."""
     core = Coordinator(open_directory(tmp_path / "host"))
     server, service, port = serve(core, "127.0.0.1:0")
-    yield ZooWriter(tmp_path / "host" / "zoo"), f"127.0.0.1:{port}", service
+    yield ZooWriter(tmp_path / "host" / "zoo", ORGANIZER), f"127.0.0.1:{port}", service
     stop(server, service, 0.1)
     core.close()
 
@@ -51,8 +53,14 @@ class Folder:
 
     target = "liar:1"
 
-    def __init__(self, zoo: Path, cut: int = 1 << 30, lies: dict[str, bytes] | None = None):
-        self.zoo, self.cut, self.lies, self.asked = zoo, cut, lies or {}, []
+    def __init__(
+        self,
+        zoo: Path,
+        cut: int = 1 << 30,
+        lies: dict[str, bytes] | None = None,
+        organizer: str | None = ORGANIZER.host,
+    ):
+        self.zoo, self.cut, self.lies, self.asked, self.organizer = zoo, cut, lies or {}, [], organizer
 
     def file(self, name: str, offset: int):
         self.asked.append((name, offset))
@@ -90,7 +98,7 @@ def test_a_pulled_zoo_is_the_zoo_and_the_next_pull_brings_only_what_is_new(house
     publish(writer, network(ADDER, 2))
     asked = []
     again = pull(source, out, lambda tally: asked.append(tally.fetched))
-    assert (again.fetched, again.number) == (2, 2) and verify_zoo(out).networks == 2  # one part, one shard
+    assert (again.fetched, again.manifest.number) == (2, 2) and verify_zoo(out).networks == 2  # one part, one shard
     assert pull(source, tmp_path / "late").fetched == 9 and verify_zoo(tmp_path / "late").problems == ()
 
 
@@ -223,7 +231,7 @@ def test_a_manifest_with_bad_names_changes_nothing(house, tmp_path, name, lie):
     writer, *_ = house
     publish(writer, network(PARITY, 1))
     liar = Folder(writer.path, lies={"": lie})
-    with pytest.raises(UsageError, match="its manifest is damaged"):
+    with pytest.raises(UsageError, match=r"its manifest is (damaged|not signed)"):
         pull(liar, tmp_path / "copy")
     assert files(tmp_path / "copy") == {} and len(liar.asked) == 1
 
@@ -239,7 +247,7 @@ def test_evidence_that_is_no_digest_is_refused(house, tmp_path):
     table = store.catalogue()
     column = table.schema.get_field_index("evidence")
     bad = write_part(writer.path, table.set_column(column, "evidence", pa.array(["../../../identity"])))
-    lie = canonical_json(msgspec.structs.replace(store.manifest, catalogue=(bad,)))
+    lie = signed_bytes(msgspec.structs.replace(store.manifest, catalogue=(bad,)), ORGANIZER.sign)
     liar = Folder(writer.path, lies={"": lie})
     with pytest.raises(UsageError, match="no digest"):
         pull(liar, tmp_path / "copy")
@@ -256,14 +264,14 @@ def test_a_publish_and_a_collection_under_way_are_harmless(house, source, tmp_pa
             number.append(publish(writer, network(PARITY, 2)))
             newest = open_store(writer.path).manifest
             (new,) = (ref for ref in newest.shards if ref.digest not in first)
-            draft = msgspec.structs.replace(newest, number=3, catalogue=newest.catalogue[1:], shards=(new,))
-            manifest_path(writer.path, 3).write_bytes(canonical_json(draft))
+            draft = msgspec.structs.replace(newest, number=3, follows=2, catalogue=newest.catalogue[1:], shards=(new,))
+            manifest_path(writer.path, 3).write_bytes(signed_bytes(draft, ORGANIZER.sign))
             for ref in newest.shards:
                 if ref != new:
                     (writer.path / "weights" / ref.recipe[:16] / f"{ref.digest}.safetensors").unlink()
 
     first = {ref.digest for ref in open_store(writer.path).manifest.shards}
-    assert pull(source, out, disturb).number == 3 and number == [2]
+    assert pull(source, out, disturb).manifest.number == 3 and number == [2]
     assert verify_zoo(out).problems == () and verify_zoo(out).networks == 1
     lost = next((writer.path / "evidence").iterdir())
     lost.rename(tmp_path / "lost")
@@ -279,14 +287,14 @@ def test_a_directory_of_something_else_is_left_alone(house, source, tmp_path):
     with pytest.raises(UsageError, match="not empty, and not a zoo"):
         pull(source, tmp_path / "mine")
     assert files(tmp_path / "mine") == {"README.md": b"my project"}
-    other = ZooWriter(tmp_path / "other")
+    other = ZooWriter(tmp_path / "other", ORGANIZER)
     campaign = canonical_json({"name": "another"})
     row, params = network(PARITY, 3)
     row = msgspec.structs.replace(row, campaign=hexdigest(campaign))
     evidence = {hexdigest(EVIDENCE): EVIDENCE}
     other.publish([(row, params)], {PARITY.digest: PARITY}, evidence, {hexdigest(campaign): campaign})
     before = files(other.path)
-    with pytest.raises(UsageError, match="another zoo"):
+    with pytest.raises(UsageError, match="another manifest 1"):
         pull(source, other.path)
     publish(writer, network(PARITY, 4))
     with pytest.raises(UsageError, match="another zoo"):
@@ -294,6 +302,73 @@ def test_a_directory_of_something_else_is_left_alone(house, source, tmp_path):
     assert files(other.path) == before
     with transfer.locked(tmp_path / "busy"), pytest.raises(UsageError, match="another pull"):
         pull(source, tmp_path / "busy")
+
+
+def test_a_zoo_of_another_organizer_is_never_taken(tmp_path):
+    stranger, ours = ZooWriter(tmp_path / "stranger", Identity.generate()), ZooWriter(tmp_path / "ours", ORGANIZER)
+    for writer in (stranger, ours):
+        publish(writer, network(PARITY, 1))
+    liar = Folder(stranger.path)
+    with pytest.raises(UsageError, match=f"zoo of {stranger.identity.host}, not of {ORGANIZER.host}") as said:
+        pull(liar, tmp_path / "copy")
+    assert "\n" not in str(said.value) and files(tmp_path / "copy") == {} and len(liar.asked) == 1
+    pull(Folder(ours.path, organizer=None), tmp_path / "copy")  # an address on loopback need not name him
+    publish(stranger, network(PARITY, 2))
+    before = files(tmp_path / "copy")
+    with pytest.raises(UsageError, match=f"holds the zoo of {ORGANIZER.host}, the host's is that of"):
+        pull(Folder(stranger.path, organizer=None), tmp_path / "copy")
+    forged = manifest_path(ours.path, 1).read_bytes().replace(b'"rows":1', b'"rows":0')
+    with pytest.raises(UsageError, match="forged"):
+        pull(Folder(ours.path, lies={"": forged}), tmp_path / "copy")
+    unsigned = canonical_json(ZooManifest(number=9, written_at="2026"))
+    with pytest.raises(UsageError, match=r"not signed: this host is of version 0\.1"):
+        pull(Folder(ours.path, lies={"": unsigned}), tmp_path / "copy")
+    assert files(tmp_path / "copy") == before
+
+
+def test_a_zoo_that_was_set_back_is_refused_and_a_damaged_copy_is_mended(tmp_path):
+    writer, out = ZooWriter(tmp_path / "zoo", ORGANIZER), tmp_path / "copy"
+    publish(writer, network(PARITY, 1))
+    old = manifest_path(writer.path, 1).read_bytes()
+    publish(writer, network(PARITY, 2))
+    pull(Folder(writer.path), out)
+    with pytest.raises(UsageError, match=r"holds manifest 2, the host shows an older one \(1\)"):
+        pull(Folder(writer.path, lies={"": old}), out)
+    path = manifest_path(out, 2)
+    whole = path.read_bytes()
+    path.write_bytes(b"{")
+    with pytest.raises(UsageError, match="the host shows an older one"):
+        pull(Folder(writer.path, lies={"": old}), out)
+    pull(Folder(writer.path), out)
+    assert path.read_bytes() == whole
+    fork = ZooWriter(tmp_path / "fork", ORGANIZER)
+    publish(fork, network(PARITY, 1))
+    publish(fork, network(PARITY, 3))
+    with pytest.raises(UsageError, match="somebody signed two"):
+        pull(Folder(fork.path), out)
+    publish(fork, network(PARITY, 4))
+    with pytest.raises(UsageError, match="another zoo of the same organizer"):
+        pull(Folder(fork.path), out)
+
+
+def test_a_copy_made_by_0_1_is_not_taken_further(tmp_path):
+    shutil.copytree(Path(__file__).with_name("kept_by_0_1"), tmp_path / "copy")
+    writer = ZooWriter(tmp_path / "zoo", ORGANIZER)
+    for seed in range(3):
+        publish(writer, network(PARITY, seed))
+    with pytest.raises(UsageError, match=r"holds a zoo made by version 0\.1"):
+        pull(Folder(writer.path), tmp_path / "copy")
+
+
+def test_a_later_pull_drops_what_was_taken_back(tmp_path, capsys):
+    writer, out = ZooWriter(tmp_path / "zoo", ORGANIZER), tmp_path / "copy"
+    publish(writer, network(PARITY, 1))
+    pull(Folder(writer.path), out)
+    writer.retract({hexdigest(EVIDENCE): "segment 7 differs"})
+    pull(Folder(writer.path), out)
+    store = open_store(out)
+    assert store.manifest.networks == 0 and store.manifest.retracted[0].reason == "segment 7 differs"
+    assert verify_zoo(out).problems == () and store.evidence(hexdigest(EVIDENCE)) == EVIDENCE
 
 
 def test_a_full_disk_is_said_and_keeps_what_is_whole(house, source, tmp_path, monkeypatch):
@@ -334,6 +409,7 @@ def test_the_verb_says_what_comes_next_and_what_is_wrong(house, tmp_path):
     publish(writer, network(PARITY, 1))
     done = run(target)
     assert done.returncode == 0 and "1 networks, manifest 1, 6 files" in done.stdout, done.stderr
+    assert f"signed by {ORGANIZER.host}" in done.stdout and "does not say whose it must be" in done.stdout
     assert done.stdout.splitlines()[-1] == f"next: zooswarm report {tmp_path / 'copy'} --out page"
 
 

@@ -6,28 +6,23 @@ import struct
 import msgspec
 import numpy as np
 import pytest
-from support.zoos import ADDER, EVIDENCE, PARITY, network, publish
+from support.zoos import ADDER, EVIDENCE, ORGANIZER, PARITY, network, publish
 
 from coordinator.zoo import merge
+from coordinator.zoo import networks as zoo_networks
 from coordinator.zoo import writer as zoo_writer
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import hexdigest
 from protocol.errors import UsageError
 from protocol.zoo.catalogue import all_columns
-from protocol.zoo.store import (
-    latest_manifest,
-    manifest_path,
-    open_store,
-    part_path,
-    recipe_path,
-    shard_path,
-)
+from protocol.zoo.manifests import latest_manifest
+from protocol.zoo.store import open_store, part_path, recipe_path, shard_path
 from protocol.zoo.verify import verify_zoo
 
 
 @pytest.fixture
 def writer(tmp_path) -> ZooWriter:
-    return ZooWriter(tmp_path / "zoo", clock=lambda: 1_800_000_000.0)
+    return ZooWriter(tmp_path / "zoo", ORGANIZER, clock=lambda: 1_800_000_000.0)
 
 
 def test_what_was_published_is_read_back_bit_for_bit(writer):
@@ -65,14 +60,14 @@ def test_publishing_again_changes_nothing(writer):
     publish(writer, network(PARITY, 1), network(PARITY, 1))
     before = {path: path.read_bytes() for path in writer.path.rglob("*") if path.is_file()}
     assert publish(writer, network(PARITY, 1)) == 1
-    assert publish(ZooWriter(writer.path), network(PARITY, 1)) == 1
+    assert publish(ZooWriter(writer.path, ORGANIZER), network(PARITY, 1)) == 1
     assert {path: path.read_bytes() for path in writer.path.rglob("*") if path.is_file()} == before
     assert publish(writer, network(PARITY, 1), network(PARITY, 2)) == 2
     assert open_store(writer.path).manifest.networks == 2
 
 
 def test_equal_networks_give_equal_files_whoever_publishes_them(tmp_path, writer):
-    other = ZooWriter(tmp_path / "other", clock=writer.clock)
+    other = ZooWriter(tmp_path / "other", ORGANIZER, clock=writer.clock)
     publish(writer, network(PARITY, 1), network(ADDER, 2))
     publish(other, network(ADDER, 2), network(PARITY, 1))
     assert latest_manifest(writer.path) == latest_manifest(other.path)
@@ -84,7 +79,13 @@ def test_an_empty_zoo_is_a_zoo(writer):
     assert verify_zoo(writer.path).problems == ()
 
 
-WRITES = ("write_shard", "write_part", "sync_folders", "create_once", "write_card")
+WRITES = {
+    "write_shard": zoo_networks,
+    "write_part": zoo_networks,
+    "sync_folders": zoo_writer,
+    "create_once": zoo_writer,
+    "write_card": zoo_writer,
+}
 
 
 @pytest.mark.parametrize("step", WRITES)
@@ -96,15 +97,15 @@ def test_a_crash_at_any_step_leaves_a_valid_zoo_and_the_next_publish_mends_it(wr
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(zoo_writer, step, crash)
+        patch.setattr(WRITES[step], step, crash)
         publish(writer, network(PARITY, 1), network(PARITY, 2))
     admitted = 2 if step == "write_card" else 1
     assert open_store(writer.path).manifest.networks == admitted
     assert verify_zoo(writer.path).problems == ()
     if admitted == 1:
-        ZooWriter(writer.path, clock=lambda: 3e9).collect_garbage()
+        ZooWriter(writer.path, ORGANIZER, clock=lambda: 3e9).collect_garbage()
         assert {path for path in writer.path.rglob("*") if path.is_file()} == clean
-    assert publish(ZooWriter(writer.path), network(PARITY, 2)) == 2
+    assert publish(ZooWriter(writer.path, ORGANIZER), network(PARITY, 2)) == 2
     assert open_store(writer.path).manifest.networks == 2
     assert "2 small neural" in (writer.path / "README.md").read_text()
     assert verify_zoo(writer.path).problems == ()
@@ -124,7 +125,7 @@ def test_many_small_publishes_are_merged_and_every_weight_survives(writer):
     weights_NP = store.gather(table["shard"].to_pylist(), table["row"].to_numpy())
     expected = {row.id: params for row, params in networks}
     assert all(np.array_equal(expected[name], w) for name, w in zip(table["id"].to_pylist(), weights_NP, strict=True))
-    removed = ZooWriter(writer.path, clock=lambda: 3e9).collect_garbage()
+    removed = ZooWriter(writer.path, ORGANIZER, clock=lambda: 3e9).collect_garbage()
     assert len(removed) > 60 and verify_zoo(writer.path).problems == ()
 
 
@@ -157,25 +158,15 @@ def test_collecting_garbage_keeps_what_a_reader_may_still_hold(writer):
     publish(writer, network(PARITY, 0))
     (writer.path / "weights" / "stray.partial").write_bytes(b"half")
     now = (writer.path / "weights" / "stray.partial").stat().st_mtime
-    assert ZooWriter(writer.path, clock=lambda: now + 60).collect_garbage() == []
-    removed = ZooWriter(writer.path, clock=lambda: now + 2 * 86400).collect_garbage()
+    assert ZooWriter(writer.path, ORGANIZER, clock=lambda: now + 60).collect_garbage() == []
+    removed = ZooWriter(writer.path, ORGANIZER, clock=lambda: now + 2 * 86400).collect_garbage()
     assert [path.name for path in removed] == ["stray.partial"]
     assert verify_zoo(writer.path).problems == ()
 
 
-def test_the_highest_manifest_that_parses_is_the_zoo(writer):
-    publish(writer, network(PARITY, 0))
-    for number, junk in ((7, b"{"), (8, b'{"format":"zooswarm-zoo/9","number":8}'), (9, b'{"number":3}')):
-        manifest_path(writer.path, number).write_bytes(junk)
-    (writer.path / "manifests" / "latest.json").write_bytes(b"hello")
-    assert open_store(writer.path).manifest.number == 1
-    assert publish(writer, network(PARITY, 1)) == 10
-    assert open_store(writer.path).manifest.networks == 2
-
-
 def test_of_two_writers_one_wins_and_nothing_is_lost(writer):
     publish(writer, network(PARITY, 0))
-    rival, real_create = ZooWriter(writer.path), zoo_writer.create_once
+    rival, real_create = ZooWriter(writer.path, ORGANIZER), zoo_writer.create_once
 
     def late(path, data):
         with pytest.MonkeyPatch.context() as patch:
