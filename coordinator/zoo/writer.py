@@ -20,13 +20,12 @@ from coordinator.zoo.garbage import collect_garbage
 from coordinator.zoo.merge import Pieces, compact, is_scattered, without
 from coordinator.zoo.networks import Published, add_data, add_networks, check_data, check_input
 from protocol.canonical import hexdigest
-from protocol.errors import UsageError
+from protocol.errors import UsageError, shown
 from protocol.files import create_once
 from protocol.recipes.recipe import Recipe
 from protocol.trust.identity import Identity, verify_signature
 from protocol.zoo.card import write_card
 from protocol.zoo.manifests import (
-    REASON_CHARS_MAX,
     DataRef,
     Found,
     Retraction,
@@ -38,6 +37,7 @@ from protocol.zoo.manifests import (
 from protocol.zoo.store import NetworkRow, Store, campaign_path, evidence_path, recipe_path
 
 CREATE_ATTEMPTS_MAX = 8  # lost races against another writer before giving up
+REASON_MAX = 250  # characters of a retraction; a manifest takes a little more
 GRACE_SECONDS = 24 * 3600.0  # a reader may hold an old manifest for a day
 
 log = logging.getLogger(__name__)
@@ -98,13 +98,13 @@ class ZooWriter:
 
         def attempt(base: Found, store: Store) -> int | None:
             known = {retraction.evidence for retraction in store.manifest.retracted}
-            fresh = {digest: one_line(reason) for digest, reason in reasons.items() if digest not in known}
+            fresh = {digest: " ".join(reason.split()) for digest, reason in reasons.items() if digest not in known}
             if not fresh:
                 return store.manifest.number
             pieces, rows = without(store, fresh.keys())
             at = self._now()
             told = [
-                Retraction(evidence=digest, networks=rows[digest], reason=reason, retracted_at=at)
+                Retraction(evidence=digest, networks=rows[digest], reason=shown(reason, REASON_MAX), retracted_at=at)
                 for digest, reason in sorted(fresh.items())
             ]
             draft = msgspec.structs.replace(store.manifest, retracted=(*store.manifest.retracted, *told))
@@ -212,8 +212,3 @@ class ZooWriter:
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="seconds")
-
-
-def one_line(reason: str) -> str:
-    """A reason as it stands in a manifest."""
-    return "".join(c if c.isprintable() else " " for c in reason)[:REASON_CHARS_MAX].strip() or "no reason given"

@@ -206,8 +206,8 @@ def open_store(path: Path | str, verify: Verify | None = None) -> Store:
         why = f"; {passed_over[0]}" if passed_over else ""
         raise UsageError(f"{zoo}: not a zoo, or nothing was published yet: no readable file in manifests/{why}")
     if passed_over:
-        more = f" (and {len(passed_over) - 1} more)" if len(passed_over) > 1 else ""
-        log.warning("manifest %d is opened, newer ones were passed over: %s%s", manifest.number, passed_over[0], more)
+        told = "; ".join(passed_over[:3])
+        log.warning("manifest %d is opened, %d newer passed over: %s", manifest.number, len(passed_over), told)
     return Store(zoo, manifest, passed_over)
 
 

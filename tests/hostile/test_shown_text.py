@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from support.zoos import CAMPAIGN, EVIDENCE, PARITY, network
+from support.zoos import CAMPAIGN, EVIDENCE, ORGANIZER, PARITY, network
 
 from analysis.methods.curves import Learning
 from analysis.plots import comparisons, learning, maps
@@ -244,7 +244,7 @@ def test_a_hostile_zoo_gives_no_table(tmp_path):
     row, weights = network(PARITY, 1)
     row = msgspec.structs.replace(row, host="\x1b[2J")
     blobs = {hexdigest(EVIDENCE): EVIDENCE}, {hexdigest(CAMPAIGN): CAMPAIGN}
-    ZooWriter(tmp_path, clock=lambda: 0.0).publish([(row, weights)], {PARITY.digest: PARITY}, *blobs)
+    ZooWriter(tmp_path, ORGANIZER, clock=lambda: 0.0).publish([(row, weights)], {PARITY.digest: PARITY}, *blobs)
     zoo = open_zoo(tmp_path)
     assert len(zoo.table(columns=["class", "seed"])) == 1
     with pytest.raises(UsageError, match="column host holds text"):
