@@ -23,6 +23,7 @@ def run_pull(address: str, out: Path) -> None:
             came = f"{tally.fetched_bytes / 1e6:,.1f} MB came"
             bar.update(tally.here, tally.files, came, line=f"{tally.here:,}/{tally.files:,} files, {came}")
 
+        unasked = "" if source.organizer else " (the address does not say whose it must be)"
         try:
             source.greet()
             latest = pull(source, out, hear)
@@ -32,7 +33,6 @@ def run_pull(address: str, out: Path) -> None:
         print(f"stopped: {kept(latest, out)}", file=sys.stderr)
         sys.exit(130)
     manifest = latest.manifest
-    unasked = "" if source.organizer else " (the address does not say whose it must be)"
     print(f"{out}: {manifest.networks:,} networks, manifest {manifest.number}, {latest.files:,} files")
     print(f"signed by {manifest.organizer}, {manifest.written_at}{unasked}")
     if taken_back := sum(retraction.networks for retraction in manifest.retracted):

@@ -21,6 +21,7 @@ from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import canonical_json, hexdigest
 from protocol.cli.console import Progress
 from protocol.errors import Refused, UsageError
+from protocol.files import write_atomic
 from protocol.recipes.recipe import RECIPE_BYTES_MAX
 from protocol.tasks.dataset_names import BUILT_IN
 from protocol.tasks.datasets import Shelf
@@ -35,6 +36,7 @@ ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 @pytest.fixture
 def house(tmp_path):
     """A coordinator that serves, without a swarm, and a writer of its zoo."""
+    write_atomic(tmp_path / "host" / "identity", ORGANIZER.file_bytes())
     core = Coordinator(open_directory(tmp_path / "host"))
     server, service, port = serve(core, "127.0.0.1:0")
     yield ZooWriter(tmp_path / "host" / "zoo", ORGANIZER), f"127.0.0.1:{port}", service
@@ -403,7 +405,7 @@ def test_the_verb_says_what_comes_next_and_what_is_wrong(house, tmp_path):
         command = [ZOOSWARM, "pull", address, "--out", str(tmp_path / "copy")]
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
-    for address, words in ((target, "no zoo is published yet"), ("127.0.0.1:1", "no host answers"), ("x", "address")):
+    for address, words in ((target, "no zoo is published yet"), ("127.0.0.1:1", "answers at"), ("x", "address")):
         done = run(address)
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
     publish(writer, network(PARITY, 1))
