@@ -99,10 +99,13 @@ def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:
 
 def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | None = None) -> Iterator[Status]:
     """Statuses as they come. Raises UsageError."""
+    timeout = None if on_and_on else CALL_SECONDS
     try:
-        timeout = None if on_and_on else CALL_SECONDS
-        for reply in stub.WatchStatus(pb.StatusRequest(watch=on_and_on), timeout=timeout):
-            yield msgspec.json.decode(reply.json, type=Status)
+        while True:  # the host ends a watch after some minutes, so that places come free
+            for reply in stub.WatchStatus(pb.StatusRequest(watch=on_and_on), timeout=timeout):
+                yield msgspec.json.decode(reply.json, type=Status)
+            if not on_and_on:
+                return
     except grpc.RpcError as error:
         _explain(error, target, path)
     except (msgspec.DecodeError, RecursionError) as error:

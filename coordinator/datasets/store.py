@@ -1,5 +1,6 @@
 """The data sets that campaigns name: the organizer uploads them, everybody may fetch them. DIR/data/<digest>."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,19 +31,9 @@ class DatasetServer:
             raise Refused("data-size", f"{upload.size:,} bytes; the limit is {DATA_BYTES_MAX:,}")
         return upload, self.shelf.ensure(upload.digest) is not None
 
-    def receive(self, upload: UploadData, stream: Iterator[pb.BlobChunk]) -> None:
-        """Keep exactly the announced bytes. Raises Refused, OSError; then nothing is kept."""
-        got = 0
-        with whole_or_absent(self.shelf.path(upload.digest)) as partial:
-            with partial.open("wb") as f:
-                for chunk in stream:
-                    got += len(chunk.data)
-                    if got > upload.size:
-                        break
-                    f.write(chunk.data)
-            if got != upload.size:
-                raise Refused("data-size", f"{got} bytes came, {upload.size} were announced")
-            check_file(partial, upload.digest)
+    def receive(self, upload: UploadData) -> "Receiving":
+        """Begin to keep exactly the announced bytes. Raises OSError."""
+        return Receiving(self.shelf.path(upload.digest), upload)
 
     def serve(self, digest: str, offset: int) -> Iterator[pb.BlobChunk]:
         """From `offset` to the end, in chunks. Raises Refused when it is not here."""
@@ -67,6 +58,40 @@ class DatasetServer:
                 check_data(recipe.task, self.shelf)
             except UsageError as error:
                 raise Refused("data-mismatch", f"recipe {recipe.name}: {error}") from None
+
+
+class Receiving:
+    """A data set on its way to the disk: `add` its bytes as they come, then `keep` it; `drop` what was not kept."""
+
+    def __init__(self, path: Path, upload: UploadData):
+        self.upload, self._got = upload, 0
+        self._undo = contextlib.ExitStack()
+        self._partial = self._undo.enter_context(whole_or_absent(path))
+        self._file = self._undo.enter_context(self._partial.open("wb"))
+
+    def add(self, data: bytes) -> None:
+        """Raises Refused, OSError; then nothing is kept."""
+        self._got += len(data)
+        if self._got > self.upload.size:
+            raise Refused("data-size", f"more than the announced {self.upload.size} bytes")
+        self._file.write(data)
+
+    def keep(self) -> None:
+        """Raises Refused, OSError; then nothing is kept."""
+        if self._got != self.upload.size:
+            raise Refused("data-size", f"{self._got} bytes came, {self.upload.size} were announced")
+        self._file.close()
+        check_file(self._partial, self.upload.digest)
+        self._undo.close()
+
+    def drop(self) -> None:
+        """After `keep` it does nothing."""
+        with contextlib.suppress(GivenUp):
+            self._undo.__exit__(GivenUp, GivenUp(), None)
+
+
+class GivenUp(Exception):
+    """An upload that did not come to its end."""
 
 
 def _chunks(path: Path, offset: int) -> Iterator[pb.BlobChunk]:

@@ -1,25 +1,18 @@
-"""What the service's calls share: whom to blame, what is counted, which status, and places for what takes long.
+"""What the service's calls share: whom to blame, what is counted, and what is said aloud.
 
 Status codes are part of the contract: INVALID_ARGUMENT means no, for ever; RESOURCE_EXHAUSTED and UNAVAILABLE mean
 later; anything else is our bug.
 """
 
-import contextlib
 import logging
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-
-import grpc
+from collections.abc import Callable
 
 from coordinator.checking.effects import Effects
 from coordinator.ledger.database import Ledger, LedgerUnavailable
 from coordinator.ledger.settlement import count_refusal
 from coordinator.policy.actions import NewsKind
-from coordinator.server.handlers import Busy
 from protocol.errors import Refused
-from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.wire import from_wire
 from protocol.trust.envelope import Envelope, Message, unseal
 from protocol.trust.messages import (
     Answer,
@@ -31,7 +24,6 @@ from protocol.trust.messages import (
     UploadData,
 )
 
-PLACE_SECONDS_MAX = 300.0  # a stream that trickles longer is cut off; the peer tries again
 TROUBLE_SECONDS = 10.0
 TROUBLE = "the coordinator is in trouble"  # how the details of our own UNAVAILABLE start; gRPC has its own
 DETAIL_CHARS_MAX = 300  # gRPC carries details in a header of a few kilobytes
@@ -41,43 +33,17 @@ KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result
 log = logging.getLogger(__name__)
 
 
-class Call:
-    """One call, while it is answered: its envelope, once there is one, says whom to blame."""
-
-    envelope: Envelope | None = None
-
-    def parse(self, wire: pb.Signed) -> Envelope:
-        """Raises Refused when it is no envelope at all."""
-        self.envelope = from_wire(wire)
-        return self.envelope
-
-
 class Calls:
-    """Turns what a call raises into its status, and counts refusals."""
+    """Counts refusals, and says our own troubles."""
 
     def __init__(self, ledger: Ledger, effects: Effects, clock: Callable[[], float]):
         self._ledger, self._effects, self._clock = ledger, effects, clock
         self._times: Counter[tuple[str, str]] = Counter()  # (reason, host) -> refusals since we started
         self._trouble_at = 0.0
 
-    @contextlib.contextmanager
-    def answering(self, name: str, context: grpc.ServicerContext) -> Iterator[Call]:
-        """Around a call's work: refusals are counted and named, our own troubles are UNAVAILABLE."""
-        call = Call()
-        try:
-            yield call
-        except Refused as error:
-            self._count(error, call)
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:DETAIL_CHARS_MAX])
-        except Busy as error:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
-        except (LedgerUnavailable, OSError) as error:
-            self._say_trouble(name, error)
-            context.abort(grpc.StatusCode.UNAVAILABLE, f"{TROUBLE}: {_public(error)}")
-
-    def _count(self, error: Refused, call: Call) -> None:
+    def count(self, error: Refused, envelope: Envelope | None) -> None:
         """Against the host that signed; against nobody when the signature does not hold."""
-        host, now = _blame(call.envelope), self._clock()
+        host, now = _blame(envelope), self._clock()
         reason, detail = error.reason, str(error)
         log.info("[host %s] refused: %s", host or "unknown", detail)
         self._ledger.post(lambda c: count_refusal(c, reason, host, detail, now))
@@ -93,37 +59,17 @@ class Calls:
             text = detail if times == 1 else f"{detail} ({times} times)"
             self._effects.report(NewsKind.REFUSED, text, host=host)
 
-    def _say_trouble(self, name: str, error: Exception) -> None:
-        """Our own trouble, said at most every ten seconds: all hosts run into it, again and again."""
+    def trouble(self, name: str, error: Exception) -> str:
+        """Our own trouble, said at most every ten seconds: all hosts run into it, again and again. What they are told."""
         now = self._clock()
         if not 0 <= now - self._trouble_at < TROUBLE_SECONDS:
             self._trouble_at = now
             log.error("%s; hosts are told to try again later (%s)", error, name)
+        return f"{TROUBLE}: {_public(error)}"
 
-
-class Places:
-    """Places for calls that take long and hold memory, at most `number` at once."""
-
-    def __init__(self, number: int, when_full: str, seconds: float | None = PLACE_SECONDS_MAX):
-        self._free = threading.BoundedSemaphore(number)
-        self._when_full, self._seconds = when_full, seconds
-
-    @contextlib.contextmanager
-    def take(self, context: grpc.ServicerContext) -> Iterator[None]:
-        """A place for one call, for a limited time. Aborts the call when there is none."""
-        if not self._free.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, self._when_full)
-        timer = None
-        if self._seconds is not None:
-            timer = threading.Timer(self._seconds, context.cancel)
-            timer.daemon = True
-            timer.start()
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self._free.release()
+    def bug(self, name: str, error: Exception) -> str:
+        log.error("%s failed; this is a bug, please report it", name, exc_info=error)
+        return "the coordinator failed; this is a bug"
 
 
 def _public(error: Exception) -> str:

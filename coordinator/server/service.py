@@ -1,68 +1,97 @@
 """The gRPC service: thin. Bytes in, `handlers` and `inbox` behind it; refusals are `INVALID_ARGUMENT reason: detail`.
 
-`calls` says what the status codes promise. Each call's docstring says what it refuses.
+Status codes are part of the contract: INVALID_ARGUMENT means no, for ever; RESOURCE_EXHAUSTED, UNAVAILABLE and
+CANCELLED mean later; anything else is our bug. Each call's docstring says what it refuses.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import grpc
 
 from coordinator.checking.cases import decode_envelope
-from coordinator.server.calls import DETAIL_CHARS_MAX, Calls, Places
+from coordinator.server.calls import Calls
 from coordinator.server.coordinator import Coordinator
+from coordinator.server.doors.call import Call
+from coordinator.server.doors.door import Answer, Door, NotHere
+from coordinator.server.doors.limits import (
+    CALL_SECONDS_MAX,
+    DATA_TRANSFERS_MAX,
+    TRANSFER_SECONDS_MAX,
+    TRANSFERS_MAX,
+    WATCH_SECONDS_MAX,
+    WATCHERS_MAX,
+    WATCHERS_PER_ADDRESS,
+    ZOO_TRANSFERS_MAX,
+)
+from coordinator.server.doors.places import Places
+from coordinator.server.doors.turns import Lane
+from coordinator.server.handlers import Busy
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import server_credentials
-from protocol.rpc.coordinator_pb2_grpc import CoordinatorServicer, add_CoordinatorServicer_to_server
-from protocol.rpc.wire import CHUNK_BYTES, GRPC_OPTIONS, collect, to_wire
-from protocol.trust.envelope import seal
+from protocol.rpc.wire import CHUNK_BYTES, to_wire
+from protocol.trust.envelope import Envelope, seal
 from protocol.trust.messages import NONCE_BYTES, Welcome
 
-WORKERS = 56  # threads; streams hold one each, so streams together must leave some for the short calls
-TRANSFERS_MAX = 16  # uploads and downloads at once: at most 64 MiB each in memory
-DATA_TRANSFERS_MAX = 8  # of data sets, from disk to disk; a crowd that fetches one must not hold up results
-ZOO_TRANSFERS_MAX = 8  # of the zoo's files; analysts must hold up neither results nor volunteers' data sets
-WATCHERS_MAX = 16
 WATCH_SECONDS = 1.0  # how often a status stream looks for news
-ALL_TAKEN = "all transfers that go at once are under way"
-
-Context = grpc.ServicerContext
 
 
-class Service(CoordinatorServicer):
+class Service:
+    """One method a call of coordinator.proto, by its name; each runs on the door's loop and lets threads do the work."""
+
     def __init__(self, coordinator: Coordinator, bootstrap: Callable[[], list[str]]):
         self.coordinator, self.bootstrap = coordinator, bootstrap
         self.stores, self.handlers = coordinator.stores, coordinator.handlers
         self.calls = Calls(coordinator.stores.ledger, coordinator.effects, coordinator.clock)
-        self.transfers = Places(TRANSFERS_MAX, ALL_TAKEN)
-        self.data_transfers = Places(DATA_TRANSFERS_MAX, ALL_TAKEN)
-        self.zoo_transfers = Places(ZOO_TRANSFERS_MAX, ALL_TAKEN)
-        self.watchers = Places(WATCHERS_MAX, f"{WATCHERS_MAX} others watch already", seconds=None)
+        self.transfers, self.data_transfers = Places(TRANSFERS_MAX), Places(DATA_TRANSFERS_MAX)
+        self.zoo_transfers = Places(ZOO_TRANSFERS_MAX)
+        self.watching: dict[str, str] = {}  # connection -> address
         self.stopping = threading.Event()
+
+    def answers(self) -> dict[str, Answer]:
+        short, long = CALL_SECONDS_MAX, TRANSFER_SECONDS_MAX
+        return {
+            "Join": Answer(self.Join, Lane.JOIN, short),
+            "GetCampaign": Answer(self.GetCampaign, Lane.JOIN, short),
+            "SubmitCampaign": Answer(self.SubmitCampaign, Lane.JOIN, short),
+            "ControlCampaign": Answer(self.ControlCampaign, Lane.JOIN, short),
+            "Poll": Answer(self.Poll, Lane.HOST, short),
+            "SubmitResult": Answer(self.SubmitResult, Lane.HOST, short),
+            "SubmitAnswer": Answer(self.SubmitAnswer, Lane.HOST, short),
+            "PutBlob": Answer(self.PutBlob, Lane.HOST, long),
+            "GetBlob": Answer(self.GetBlob, Lane.HOST, long),
+            "PutData": Answer(self.PutData, Lane.HOST, long),
+            "GetData": Answer(self.GetData, Lane.HOST, long),
+            "GetZooFile": Answer(self.GetZooFile, Lane.GUEST, long),
+            "WatchStatus": Answer(self.WatchStatus, Lane.GUEST, WATCH_SECONDS_MAX + short),
+        }
 
     # -- everybody -----------------------------------------------------------------------------------------------
 
-    def Join(self, request: pb.JoinRequest, context: Context) -> pb.Signed:
+    async def Join(self, call: Call) -> None:
         """Where the swarm is, and which campaigns there are. Refuses a nonce that is none, and nobody."""
-        core = self.coordinator
-        with self.calls.answering("Join", context):
-            if len(request.nonce) != NONCE_BYTES:
-                raise Refused("nonce", f"{len(request.nonce)} bytes instead of {NONCE_BYTES}")
-            welcome = Welcome(
-                nonce=request.nonce,
-                time=core.clock(),
-                version=core.version,
-                bootstrap=tuple(self.bootstrap()),
-                campaigns=tuple(self.stores.campaigns.states()),
-            )
-            return to_wire(seal(core.identity, welcome))
+        request = await call.first(pb.JoinRequest)
+        await call.send(await call.work(self._welcome, request))
 
-    def GetCampaign(self, request: pb.CampaignRequest, context: Context) -> pb.CampaignReply:
+    def _welcome(self, request: pb.JoinRequest) -> pb.Signed:
+        if len(request.nonce) != NONCE_BYTES:
+            raise Refused("nonce", f"{len(request.nonce)} bytes instead of {NONCE_BYTES}")
+        core = self.coordinator
+        welcome = Welcome(
+            nonce=request.nonce,
+            time=core.clock(),
+            version=core.version,
+            bootstrap=tuple(self.bootstrap()),
+            campaigns=tuple(self.stores.campaigns.states()),
+        )
+        return to_wire(seal(core.identity, welcome))
+
+    async def GetCampaign(self, call: Call) -> None:
         """A campaign's exact bytes and its signed manifest. Refuses a digest that was never seeded."""
-        with self.calls.answering("GetCampaign", context):
-            return self._campaign(request.digest)
+        request = await call.first(pb.CampaignRequest)
+        await call.send(await call.work(self._campaign, request.digest))
 
     def _campaign(self, digest: str, whole: bool = True) -> pb.CampaignReply:
         campaign, manifest = self.stores.campaigns.get(digest)
@@ -75,133 +104,142 @@ class Service(CoordinatorServicer):
 
     # -- the organizer -------------------------------------------------------------------------------------------
 
-    def SubmitCampaign(self, request: pb.Signed, context: Context) -> pb.CampaignReply:
+    async def SubmitCampaign(self, call: Call) -> None:
         """Refuses other signers, what is no campaign, data sets that are missing or not as described, and too many."""
-        with self.calls.answering("SubmitCampaign", context) as call:
-            return self._campaign(self.handlers.seed_campaign(call.parse(request)), whole=False)
+        envelope = call.parse(await call.first(pb.Signed))
+        await call.send(await call.work(lambda: self._campaign(self.handlers.seed_campaign(envelope), whole=False)))
 
-    def ControlCampaign(self, request: pb.Signed, context: Context) -> pb.CampaignReply:
+    async def ControlCampaign(self, call: Call) -> None:
         """Refuses other signers, unknown campaigns, and what its state does not allow (`policy.campaigns`)."""
-        with self.calls.answering("ControlCampaign", context) as call:
-            return self._campaign(self.handlers.control_campaign(call.parse(request)), whole=False)
+        envelope = call.parse(await call.first(pb.Signed))
+        await call.send(await call.work(lambda: self._campaign(self.handlers.control_campaign(envelope), whole=False)))
 
     # -- hosts ---------------------------------------------------------------------------------------------------
 
-    def Poll(self, request: pb.Signed, context: Context) -> pb.Signed:
+    async def Poll(self, call: Call) -> None:
         """Refuses a broken signature and numbers or text that must not reach a page; a banned host is told why."""
-        with self.calls.answering("Poll", context) as call:
-            return to_wire(self.coordinator.inboxes.poll(call.parse(request)))
+        envelope = call.parse(await call.first(pb.Signed))
+        await call.send(to_wire(await call.work(self.coordinator.inboxes.poll, envelope)))
 
-    def SubmitResult(self, request: pb.Signed, context: Context) -> pb.Signed:
+    async def SubmitResult(self, call: Call) -> None:
         """Refuses banned hosts, unknown campaigns, and what is no result of the assignment; too many at once: later."""
-        with self.calls.answering("SubmitResult", context) as call:
-            return to_wire(decode_envelope(self.handlers.submit_result(call.parse(request))))
+        envelope = call.parse(await call.first(pb.Signed))
+        await call.send(to_wire(decode_envelope(await call.work(self.handlers.submit_result, envelope))))
 
-    def SubmitAnswer(self, request: pb.Signed, context: Context) -> pb.Done:
+    async def SubmitAnswer(self, call: Call) -> None:
         """Refuses banned hosts, slots of others, answers to other questions, and a second, different answer."""
-        with self.calls.answering("SubmitAnswer", context) as call:
-            self.handlers.submit_answer(call.parse(request))
-            return pb.Done()
+        envelope = call.parse(await call.first(pb.Signed))
+        await call.work(self.handlers.submit_answer, envelope)
+        await call.send(pb.Done())
 
-    def PutBlob(self, request_iterator: Iterator[pb.BlobChunk], context: Context) -> pb.Done:
+    async def PutBlob(self, call: Call) -> None:
         """Refuses banned hosts, results of others, parts that are late, unasked for or of another length.
 
-        A part that is not what was committed to is refused too, and voids the result.
+        A part that is not what was committed to is refused too, and voids the result. A place is taken, and waited for,
+        only after the signed first message was found right.
         """
-        with self.calls.answering("PutBlob", context) as call, self.transfers.take(context):
-            announced = _announced(request_iterator, "the first message of a blob is its signed Upload")
-            case, upload, have = self.handlers.open_upload(call.parse(announced))
-            if not have:
-                try:
-                    data = collect(request_iterator, upload.size)
-                except grpc.RpcError:  # the connection broke: nobody's fault
-                    return pb.Done()
-                self.handlers.store_upload(case, upload.part, data)
-            return pb.Done()
+        envelope = await self._announced(call, "the first message of a blob is its signed Upload")
+        case, upload, have = await call.work(self.handlers.open_upload, envelope)
+        if not have:
+            async with self.transfers.take(call.caller.address, envelope.signer):
+                call.starts_moving()
+                data = await call.collect(upload.size)
+                await call.work(self.handlers.store_upload, case, upload.part, data)
+        await call.send(pb.Done())
 
-    def GetBlob(self, request: pb.BlobRequest, context: Context) -> Iterator[pb.BlobChunk]:
+    async def GetBlob(self, call: Call) -> None:
         """Refuses what is not there or not to be fetched now: states outside the checks, a trace before the outcome."""
+        request = await call.first(pb.BlobRequest)
         # A place first, then the blob into memory: that is what the number of places is for.
-        with self.calls.answering("GetBlob", context), self.transfers.take(context):
-            data = self.handlers.serve_blob(request.result, request.part, request.slot)
+        async with self.transfers.take(call.caller.address):
+            data = await call.work(self.handlers.serve_blob, request.result, request.part, request.slot)
+            call.starts_moving()
             for start in range(0, len(data), CHUNK_BYTES):
-                yield pb.BlobChunk(data=data[start : start + CHUNK_BYTES])
+                await call.send(pb.BlobChunk(data=data[start : start + CHUNK_BYTES]))
 
-    def PutData(self, request_iterator: Iterator[pb.BlobChunk], context: Context) -> pb.Done:
+    async def PutData(self, call: Call) -> None:
         """Refuses other signers, too many bytes, and bytes that are not those of the digest."""
-        with self.calls.answering("PutData", context) as call, self.data_transfers.take(context):
-            announced = _announced(request_iterator, "the first message of a data set is its signed UploadData")
-            upload, have = self.stores.datasets.open_upload(call.parse(announced))
-            if not have:
+        envelope = await self._announced(call, "the first message of a data set is its signed UploadData")
+        upload, have = await call.work(self.stores.datasets.open_upload, envelope)
+        if not have:
+            async with self.data_transfers.take(call.caller.address):
+                receiving = await call.work(self.stores.datasets.receive, upload)
+                call.starts_moving()
                 try:
-                    self.stores.datasets.receive(upload, request_iterator)
-                except grpc.RpcError:  # the connection broke: nobody's fault
-                    return pb.Done()
-            return pb.Done()
+                    async for data in call.chunks():
+                        await call.work(receiving.add, data)
+                    await call.work(receiving.keep)
+                finally:
+                    receiving.drop()
+        await call.send(pb.Done())
+
+    async def _announced(self, call: Call, what: str) -> Envelope:
+        """The signed announcement that a stream begins with. Raises Refused."""
+        first = await call.first(pb.BlobChunk)
+        if not first.HasField("upload"):
+            raise Refused("upload-first", what)
+        return call.parse(first.upload)
 
     # -- everybody, what takes long ------------------------------------------------------------------------------
 
-    def GetData(self, request: pb.DataRequest, context: Context) -> Iterator[pb.BlobChunk]:
+    async def GetData(self, call: Call) -> None:
         """Refuses a digest that is not here."""
-        with self.calls.answering("GetData", context), self.data_transfers.take(context):
-            yield from self.stores.datasets.serve(request.digest, request.offset)
+        request = await call.first(pb.DataRequest)
+        async with self.data_transfers.take(call.caller.address):
+            chunks = await call.work(self.stores.datasets.serve, request.digest, request.offset)
+            call.starts_moving()
+            await call.send_all(chunks)
 
-    def GetZooFile(self, request: pb.ZooFileRequest, context: Context) -> Iterator[pb.BlobChunk]:
+    async def GetZooFile(self, call: Call) -> None:
         """Refuses with NOT_FOUND, counted against nobody: nothing published, or no such file in the newest manifest."""
-        with self.calls.answering("GetZooFile", context), self.zoo_transfers.take(context):
+        request = await call.first(pb.ZooFileRequest)
+        async with self.zoo_transfers.take(call.caller.address):
             try:
-                chunks = self.coordinator.zoo_files.serve(request.name, request.offset)
+                chunks = await call.work(self.coordinator.zoo_files.serve, request.name, request.offset)
             except Refused as error:  # nobody's fault, so not counted: the zoo is young, or has moved on
-                context.abort(grpc.StatusCode.NOT_FOUND, str(error)[:DETAIL_CHARS_MAX])
-            yield from chunks
+                raise NotHere(str(error)) from None
+            call.starts_moving()
+            await call.send_all(chunks)
 
-    def WatchStatus(self, request: pb.StatusRequest, context: Context) -> Iterator[pb.StatusReply]:
-        """The status as JSON, once or every second. Refuses nobody; too many watchers: later."""
-        with self.calls.answering("WatchStatus", context), self.watchers.take(context):
-            yield pb.StatusReply(json=self.coordinator.status_json())
-            while request.watch and context.is_active() and not self.stopping.wait(WATCH_SECONDS):
-                yield pb.StatusReply(json=self.coordinator.status_json())
-
-
-def _announced(stream: Iterator[pb.BlobChunk], what: str) -> pb.Signed:
-    """The signed announcement that a stream begins with. Raises Refused."""
-    first = next(stream, None)
-    if first is None or not first.HasField("upload"):
-        raise Refused("upload-first", what)
-    return first.upload
+    async def WatchStatus(self, call: Call) -> None:
+        """The status as JSON, once or every second for some minutes. Refuses nobody; too many watchers: later."""
+        request = await call.first(pb.StatusRequest)
+        connection, address = call.caller.connection, call.caller.address
+        others = list(self.watching.values())
+        if connection in self.watching or others.count(address) >= WATCHERS_PER_ADDRESS or len(others) >= WATCHERS_MAX:
+            raise Busy("others watch already, or you do")
+        self.watching[connection] = address
+        try:
+            for _ in range(int(WATCH_SECONDS_MAX / WATCH_SECONDS) if request.watch else 1):
+                call.starts_moving()
+                await call.send(pb.StatusReply(json=await call.work(self.coordinator.status_json)))
+                if not request.watch or self.stopping.is_set():
+                    return
+                await asyncio.sleep(WATCH_SECONDS)
+        finally:
+            del self.watching[connection]
 
 
 def serve(
     coordinator: Coordinator, listen: str, bootstrap: Callable[[], list[str]] = list, *, plaintext: bool = False
-) -> tuple[grpc.Server, Service, int]:
+) -> tuple[Door, Service, int]:
     """Start the service on `host:port`; port 0 takes any. Raises UsageError when the address cannot be had.
 
     `bootstrap` gives the swarm node's addresses, for those who join. All speak TLS, unless `plaintext` (tests).
     """
     service = Service(coordinator, bootstrap)
-    server = grpc.server(
-        ThreadPoolExecutor(WORKERS, thread_name_prefix="grpc"),
-        options=[*GRPC_OPTIONS, ("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 10_000)],
-        maximum_concurrent_rpcs=4 * WORKERS,
-    )
-    add_CoordinatorServicer_to_server(service, server)
-    try:
-        if plaintext:
-            port = server.add_insecure_port(listen)
-        else:
-            port = server.add_secure_port(listen, server_credentials(coordinator.identity))
-    except RuntimeError:
-        port = 0
+    door = Door(service.answers(), service.calls, lambda host: False)
+    port = door.start(listen, None if plaintext else server_credentials(coordinator.identity))
     if not port:
+        door.stop(0.0)
         raise UsageError(taken(listen))
-    server.start()
-    return server, service, port
+    return door, service, port
 
 
 def taken(listen: str) -> str:
     return f"--listen {listen}: this address is in use or not ours; choose another, e.g. --listen 127.0.0.1:0"
 
 
-def stop(server: grpc.Server, service: Service, grace_seconds: float = 2.0) -> None:
+def stop(door: Door, service: Service, grace_seconds: float = 2.0) -> None:
     service.stopping.set()
-    server.stop(grace_seconds).wait(timeout=grace_seconds + 1)
+    door.stop(grace_seconds)

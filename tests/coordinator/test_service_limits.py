@@ -7,7 +7,6 @@ import pytest
 from support.scripted_host import CAMPAIGN, Stage
 
 from coordinator.policy.publishing import TIDY_SECONDS
-from coordinator.server.service import TRANSFERS_MAX
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.swarm.records import SHARD_SIZE
 from protocol.zoo.manifests import latest_manifest, manifest_path
@@ -28,17 +27,16 @@ def test_a_blob_is_not_loaded_while_there_is_no_place_to_send_it_from(stage):
     serve_blob = stage.core.handlers.serve_blob
     stage.core.handlers.serve_blob = lambda *request: loaded.append(request) or serve_blob(*request)
     request = pb.BlobRequest(result=digest, part="weights")
-    for _ in range(TRANSFERS_MAX):
-        assert stage.service.transfers._free.acquire(blocking=False)
+    stage.service.transfers.number = 0
     with pytest.raises(grpc.RpcError) as caught:
-        list(alice.stub.GetBlob(request))
-    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and loaded == []
-    stage.service.transfers._free.release()
+        list(alice.stub.GetBlob(request, timeout=0.3))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED and loaded == []
+    stage.service.transfers.number = 1
     assert b"".join(chunk.data for chunk in alice.stub.GetBlob(request)) == alice.weights(0) and len(loaded) == 1
     with pytest.raises(grpc.RpcError) as caught:
         list(alice.stub.GetBlob(pb.BlobRequest(result=digest, part="trace")))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert stage.service.transfers._free.acquire(blocking=False)  # a refusal gives its place back
+    list(alice.stub.GetBlob(request))  # a refusal gives its place back
 
 
 def test_the_curator_removes_what_no_manifest_of_the_last_day_names(stage):

@@ -103,7 +103,7 @@ def test_volunteers_killed_again_and_again_finish_all_the_same(swarm, seed):
 
 def test_a_coordinator_that_is_away_is_waited_for(swarm):
     swarm.turn()
-    swarm.stage.server.stop(0).wait()
+    swarm.stage.server.stop(0)
     alice = swarm.volunteers["alice"]
     for seconds in (1, 2):
         alice.turn(swarm.now + seconds)

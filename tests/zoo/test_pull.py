@@ -16,7 +16,8 @@ from analysis.pull.source import Away, HostSource
 from analysis.pull.transfer import pull
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
-from coordinator.server.service import ZOO_TRANSFERS_MAX, serve, stop
+from coordinator.server.doors import places
+from coordinator.server.service import serve, stop
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import canonical_json, hexdigest
 from protocol.cli.console import Progress
@@ -142,17 +143,17 @@ def test_a_broken_connection_is_resumed_and_a_lost_host_leaves_the_older_zoo(hou
     assert not list(out.rglob("*.partial"))
 
 
-def test_a_busy_host_is_waited_for(house, source, tmp_path):
+def test_a_busy_host_is_waited_for(house, source, tmp_path, monkeypatch):
     writer, _, service = house
     publish(writer, network(PARITY, 1))
     waits: list[float] = []
-    places = [service.zoo_transfers._free.acquire(blocking=False) for _ in range(ZOO_TRANSFERS_MAX)]
-    assert all(places)
+    monkeypatch.setattr(places, "WAITING_FOR_PLACE_MAX", 0)
+    service.zoo_transfers.number = 0
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 2 * transfer.TRIES_MAX:
-            service.zoo_transfers._free.release(len(places))
+            service.zoo_transfers.number = 1
 
     assert pull(source, tmp_path / "copy", sleep=wait).fetched == 6 and len(waits) == 2 * transfer.TRIES_MAX
 
