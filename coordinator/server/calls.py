@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from coordinator.checking.effects import Effects
-from coordinator.ledger.database import Ledger, LedgerUnavailable
+from coordinator.ledger.database import Ledger
 from coordinator.ledger.settlement import count_refusal
 from coordinator.policy.actions import NewsKind
 from protocol.errors import Refused
@@ -60,7 +60,7 @@ class Calls:
             self._effects.report(NewsKind.REFUSED, text, host=host)
 
     def trouble(self, name: str, error: Exception) -> str:
-        """Our own trouble, said at most every ten seconds: all hosts run into it, again and again. What they are told."""
+        """What hosts are told. Our own trouble is said aloud at most every ten seconds: all hosts run into it."""
         now = self._clock()
         if not 0 <= now - self._trouble_at < TROUBLE_SECONDS:
             self._trouble_at = now

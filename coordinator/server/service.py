@@ -8,8 +8,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-import grpc
-
 from coordinator.checking.cases import decode_envelope
 from coordinator.server.calls import Calls
 from coordinator.server.coordinator import Coordinator
@@ -39,7 +37,7 @@ WATCH_SECONDS = 1.0  # how often a status stream looks for news
 
 
 class Service:
-    """One method a call of coordinator.proto, by its name; each runs on the door's loop and lets threads do the work."""
+    """One method a call of coordinator.proto; each runs on the door's loop and lets threads do the work."""
 
     def __init__(self, coordinator: Coordinator, bootstrap: Callable[[], list[str]]):
         self.coordinator, self.bootstrap = coordinator, bootstrap
