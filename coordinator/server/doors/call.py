@@ -19,6 +19,7 @@ from protocol.trust.envelope import Envelope
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+END = grpc.aio.EOF  # type: ignore[attr-defined]  # read, when the other side has said all
 OVER = object()  # a stream that has nothing more
 
 
@@ -53,7 +54,7 @@ class Call:
             raise TooSlow(f"nothing was said for {FIRST_MESSAGE_SECONDS:.0f} s") from None
         self._spoke()
         self._since = time.monotonic()
-        if raw is grpc.aio.EOF:
+        if raw is END:
             raise Refused("no-message", "the call said nothing")
         return _parsed(kind, raw)
 
@@ -71,7 +72,7 @@ class Call:
         """The bytes that follow the first message. Raises TooSlow when they trickle, Refused."""
         while True:
             raw = await self._keep_going(self.context.read())
-            if raw is grpc.aio.EOF:
+            if raw is END:
                 return
             data = _parsed(pb.BlobChunk, raw).data
             self._got += len(data)
