@@ -1,12 +1,10 @@
-"""Our claims and our presence in the swarm: a swarm node's coroutines, each ending in one event."""
+"""Our claims in the swarm: a swarm node's coroutines, each ending in one event."""
 
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from peer.session.session import Introduction
 from peer.state.actions import (
-    AnnouncePresence,
     Claim,
     FollowCampaign,
     IgnoreHosts,
@@ -14,20 +12,21 @@ from peer.state.actions import (
     RenewClaims,
     ResumeClaims,
     SwarmAction,
+    UseAllowance,
 )
 from peer.state.events import Claimed, ClaimsFailed, ClaimsReleased, ClaimsRenewed, ClaimsResumed, Event
 from peer.state.ids import AssignmentId
 from peer.state.ports import Emit
 from peer.storage.workspace import Workspace
+from protocol.trust.allowance import Allowance
 from protocol.swarm.claimer import Claims
-from protocol.swarm.records import BARE, PRESENCE_TTL, Presence, presence_bucket, presence_key
 
 
 class Node(Protocol):
     """What is needed of a `SwarmNode`."""
 
     host: str
-    dht: Any  # a claimer.Node that can `keep` a record
+    dht: Any  # a claimer.Node
 
     def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]: ...
     def allow_campaign(self, digest: str, assignments: int) -> None: ...
@@ -36,9 +35,9 @@ class Node(Protocol):
 class SwarmClaimBook:
     """Performs swarm actions; the node's thread does the waiting."""
 
-    def __init__(self, node: Node, organizer: str, workspace: Workspace, introduction: Introduction, emit: Emit):
+    def __init__(self, node: Node, organizer: str, workspace: Workspace, emit: Emit):
         self.node, self.organizer, self.workspace, self.emit = node, organizer, workspace, emit
-        self.introduction = introduction
+        self.allowance: Allowance | None = None
         self.claims: dict[str, Claims] = {}  # by campaign
         self.banned: set[str] = set()  # all of them look at this one
 
@@ -49,8 +48,10 @@ class SwarmClaimBook:
             case IgnoreHosts(hosts):
                 self.banned.clear()
                 self.banned.update(hosts)
-            case AnnouncePresence():
-                self.node.submit(self._announce(action))
+            case UseAllowance(allowance):
+                self.allowance = allowance
+                for claims in self.claims.values():
+                    claims.allowance = allowance
             case _:
                 future = self.node.submit(self._answer(action))
                 future.add_done_callback(lambda done: self.emit(ending(action, done)))
@@ -68,6 +69,7 @@ class SwarmClaimBook:
             settle=campaign.policy.settle_seconds,
             lease=campaign.policy.lease_seconds,
             banned=self.banned,
+            allowance=self.allowance,
         )
 
     async def _answer(self, action: SwarmAction) -> Event:
@@ -87,16 +89,6 @@ class SwarmClaimBook:
                 await self.claims[campaign].release(indices)
                 return ClaimsReleased(action)
         raise TypeError(f"not for the swarm: {action}")
-
-    async def _announce(self, action: AnnouncePresence) -> None:
-        presence = Presence(
-            name=self.introduction.name,
-            version=self.introduction.version,
-            device=action.device,
-            network_steps_per_second=action.steps_per_second,
-            threads=self.introduction.threads,
-        )
-        await self.node.dht.keep(presence_key(presence_bucket(self.node.host)), BARE, presence, PRESENCE_TTL)
 
 
 def ending(action: SwarmAction, done: Future[Event]) -> Event:

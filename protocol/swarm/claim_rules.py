@@ -6,10 +6,14 @@ Precedence: the organizer's done bit > a confirmed claim > a claim; among equals
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
+from protocol.trust.allowance import Allowance
 from protocol.swarm.records import CLAIM, DONE, SHARD_SIZE, Claim, Done, shard_count
 
 SETTLE_SECONDS_MAX = 10.0  # a host slower than this is always late, and yields to anybody it sees
@@ -41,10 +45,6 @@ class Held:
     published: int = 0  # the claimed bits of our last record that was stored
     stored_at: float | None = None  # when that was: seconds, monotonic
 
-    @property
-    def claim(self) -> Claim:
-        return Claim(claimed=self.claimed, confirmed=self.confirmed)
-
     def drop(self, bits: int) -> None:
         self.claimed &= ~bits
         self.confirmed &= ~bits
@@ -73,15 +73,40 @@ def remember(seen: FirstSeen, view: View, now: float) -> dict[tuple[str, int], f
 def without_overdue(view: View, seen: FirstSeen, now: float, patience: float) -> View:
     """The view without claims that have stood for longer than `patience` seconds.
 
-    A claim costs nothing, so a host could claim everything, renew for ever and stop a campaign. After a while we do
-    the work as well; if the other host was honest and slow, the duplicate is a check.
+    Its allowance may say less. A host could claim what it may, renew for ever and never deliver; after a while we do
+    the work as well, and if the other host was honest and slow, the duplicate is a check.
     """
     others = {}
     for host, claim in view.others.items():
-        overdue = bitmap(bit for bit in set_bits(claim.claimed) if now - seen.get((host, bit), now) > patience)
+        allowed = patience if claim.allowance is None else min(patience, claim.allowance.patience)
+        overdue = bitmap(bit for bit in set_bits(claim.claimed) if now - seen.get((host, bit), now) > allowed)
         if claim.claimed & ~overdue:
-            others[host] = Claim(claimed=claim.claimed & ~overdue, confirmed=claim.confirmed & ~overdue)
+            left = replace(claim, claimed=claim.claimed & ~overdue, confirmed=claim.confirmed & ~overdue)
+            others[host] = left
     return View(view.done, others)
+
+
+def overclaimers(views: Collection[View]) -> set[str]:
+    """Hosts that claim more in these shards together, seen at one moment, than the organizer allows them at all."""
+    claimed: Counter[str] = Counter()
+    allowed: dict[str, int] = {}
+    for view in views:
+        for host, claim in view.others.items():
+            claimed[host] += claim.claimed.bit_count()
+            if claim.allowance is not None:
+                allowed[host] = max(allowed.get(host, 0), claim.allowance.assignments)
+    return {host for host, limit in allowed.items() if claimed[host] > limit}
+
+
+def without(view: View, hosts: Collection[str]) -> View:
+    """The view as if these hosts claimed nothing."""
+    return View(view.done, {host: claim for host, claim in view.others.items() if host not in hosts})
+
+
+def room(held: Iterable[Held], allowance: Allowance | None) -> int:
+    """How many assignments we may claim beside those that we hold; none without an allowance."""
+    limit = 0 if allowance is None else allowance.assignments
+    return max(0, limit - sum(shard.claimed.bit_count() for shard in held))
 
 
 def rank(purpose: str, campaign: str, host: str, number: int) -> int:

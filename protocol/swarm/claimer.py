@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from protocol.swarm import claim_rules as rules
+from protocol.trust.allowance import Allowance
 from protocol.swarm.claim_rules import SETTLE_SAMPLES, Held, View
-from protocol.swarm.records import CLAIM, claims_key, shard_size
+from protocol.swarm.records import CLAIM, Claim, claims_key, shard_size
 
 SHARDS_PER_CLAIM = 64  # looked at in one claim(), at most: a hunt through 100,000 assignments takes several calls
 FINISHED_PER_CLAIM = 16  # of these: shards that were done when we last looked, in case the organizer reopened some
@@ -60,9 +61,11 @@ class Claims:
         lease: float = 90.0,  # seconds
         patience: float = 3600.0,  # seconds that another host's claim may stand without a result
         banned: Collection[str] = (),
+        allowance: Allowance | None = None,
     ):
         self.node, self.campaign, self.assignments, self.organizer = node, campaign, assignments, organizer
         self.settle, self.lease, self.patience, self.banned = settle, lease, patience, banned
+        self.allowance = allowance  # the organizer's; may be replaced at any time, without one nothing is claimed
         self.held: dict[int, Held] = {}  # by shard
         self._order = rules.shards_in_order(campaign, node.host, assignments)
         self._cursor = self._finished_cursor = 0  # where the next walks begin
@@ -73,7 +76,8 @@ class Claims:
     async def claim(self, batch: int) -> list[int] | None:
         """Up to `batch` assignments (of one shard) that are now ours; [] when nothing is free at the moment or the
         swarm is out of reach, so ask again in a while; None when the organizer calls everything done."""
-        if not self.node.connected():
+        batch = min(batch, rules.room(self.held.values(), self.allowance))
+        if not self.node.connected() or not batch:
             return []
         try:
             for _ in range(CONTESTS_PER_CLAIM):
@@ -96,7 +100,7 @@ class Claims:
         ours = []
         for shard, bits in rules.by_shard(indices).items():
             try:
-                if not self.node.connected():
+                if not self.node.connected() or self.allowance is None:
                     raise TimeoutError
                 seen = self.node.monotonic()
                 view = (await self._look([shard]))[shard]
@@ -224,9 +228,12 @@ class Claims:
         """Fresh views of these shards. Raises TimeoutError when the swarm does not answer."""
         keys = {shard: claims_key(self.campaign, shard) for shard in shards}
         found = await self.node.read(list(keys.values()))
+        entries = {shard: found.get(key, {}) for shard, key in keys.items()}
+        full = {shard: rules.view_of(e, self.node.host, self.organizer, self.banned) for shard, e in entries.items()}
+        greedy = rules.overclaimers(full.values())
         now, views = self.node.monotonic(), {}
-        for shard, key in keys.items():
-            view = rules.view_of(found.get(key, {}), self.node.host, self.organizer, self.banned)
+        for shard in shards:
+            view = rules.without(full[shard], greedy)
             self._seen[shard] = rules.remember(self._seen.get(shard, {}), view, now)
             views[shard] = rules.without_overdue(view, self._seen[shard], now, self.patience)
         return views
@@ -234,7 +241,8 @@ class Claims:
     async def _store(self, shards: Sequence[int]) -> bool:
         """Publish our bits of these shards under the lease. True when every record reached the swarm."""
         now = self.node.monotonic()  # before the put: our lease may end a little early, never late
-        records = [(shard, self.held[shard].claim) for shard in shards]
+        held = [(shard, self.held[shard]) for shard in shards]
+        records = [(shard, Claim(h.claimed, h.confirmed, self.allowance)) for shard, h in held]
         puts = [(claims_key(self.campaign, shard), CLAIM, claim, self.lease) for shard, claim in records]
         stored = await self.node.put_many(puts) if puts else []
         for (shard, claim), ok in zip(records, stored, strict=True):

@@ -52,6 +52,7 @@ class Dht:
         self.guard = RecordValidator(identity, space, self.dht_time)
         self.joined = asyncio.Event()  # set once any address answered
         self.restarts = 0
+        self.coordinator = ""  # as the newest manifest that we saw says: gRPC host:port
         self.clock = clock
         self.link = Link(identity_path, options, self.guard, clock)
         self._last: dict[tuple[str, str], float] = {}  # (key, kind) -> the latest expiration that we used
@@ -127,6 +128,7 @@ class Dht:
         manifest = result.get(manifest_key(), {}).get((self.space.organizer, ""))
         if isinstance(manifest, SwarmManifest):
             self.space.follow(manifest)
+            self.coordinator = manifest.coordinator
         return result
 
     def _entries(self, key: str, found: Any) -> dict[tuple[str, str], Any]:

@@ -31,7 +31,7 @@ from hivemind.proto import dht_pb2, p2pd_pb2
 from hivemind.utils import MSGPackSerializer
 from hivemind.utils.timed_storage import TimedStorage, ValueWithExpiration
 
-from protocol.swarm.records import SUBKEY_BYTES_MAX
+from protocol.swarm.records import SUBKEY_BYTES_MAX, earned
 
 SUBKEYS_MAX = 1500  # entries under one key: 1,500 x 700 B stays far under libp2p's 4 MiB
 KEYS_MAX = 100_000  # keys of a node's storage
@@ -100,7 +100,7 @@ def patch_storage() -> None:
         current = self.data.get(key)
         if not type(self).frozen and current is not None and current.expiration_time >= expiration_time:
             return False  # `frozen` as a class is the cache refresh queue, which relies on the old behaviour
-        if isinstance(self, DictionaryDHTValue) and current is None and len(self.data) >= SUBKEYS_MAX:
+        if isinstance(self, DictionaryDHTValue) and current is None and not make_room(self, value):
             return False  # hivemind's dictionaries grow until no reply can carry them
         return store_value(self, key, value, expiration_time)
 
@@ -111,6 +111,20 @@ def patch_storage() -> None:
 
     TimedStorage.store = store  # type: ignore[method-assign]
     DHTLocalStorage.store_subkey = store_entry  # type: ignore[method-assign]
+
+
+def make_room(dictionary: DictionaryDHTValue, value: bytes) -> bool:
+    """Whether one more entry fits. New keys cost little: where they have filled everything, whoever has earned
+    something takes the place of one of them."""
+    if len(dictionary.data) < SUBKEYS_MAX:
+        return True
+    worth = earned(value)
+    if worth:
+        for subkey, item in dictionary.data.items():
+            if earned(item.value) < worth:
+                del dictionary[subkey]
+                return True
+    return False
 
 
 def patch_dictionaries() -> None:

@@ -20,19 +20,7 @@ from protocol.errors import LogFile
 from protocol.swarm.addresses import NodeOptions, peer_of
 from protocol.swarm.clock import THIS_COMPUTERS, SwarmClock
 from protocol.swarm.dht import Dht
-from protocol.swarm.records import (
-    BARE,
-    MANIFEST_TTL,
-    PRESENCE_BUCKETS,
-    PRESENCE_TTL,
-    KeySpace,
-    Presence,
-    SwarmManifest,
-    Value,
-    manifest_key,
-    presence_bucket,
-    presence_key,
-)
+from protocol.swarm.records import BARE, MANIFEST_TTL, KeySpace, SwarmManifest, Value, manifest_key
 from protocol.trust.identity import Identity
 
 T = TypeVar("T")
@@ -140,15 +128,6 @@ class SwarmNode:
         """The newest records: {key: {(host, kind): value}}. Raises TimeoutError when the swarm does not answer."""
         return self.run(self.dht.read(keys))
 
-    def announce(self, presence: Presence) -> bool:
-        """Tell the swarm about ourselves from now on."""
-        return self.keep(presence_key(presence_bucket(self.host)), BARE, presence, PRESENCE_TTL)
-
-    def presence(self) -> dict[str, Presence]:
-        """Who is here: {host: presence}. Raises TimeoutError."""
-        found = self.read([presence_key(bucket) for bucket in range(PRESENCE_BUCKETS)])
-        return {host: value for entries in found.values() for (host, _), value in entries.items()}
-
     def publish_manifest(self, manifest: SwarmManifest) -> bool:
         """The organizer's: tell the swarm about its campaigns from now on."""
         self.space.follow(manifest)
@@ -185,6 +164,10 @@ class SwarmNode:
     def refused_counts(self) -> Counter[str]:
         """Records refused since the start, by reason."""
         return Counter(self.dht.guard.refused)
+
+    def coordinator(self) -> str:
+        """Where the organizer's newest manifest that we have seen says that he is: gRPC host:port, or ""."""
+        return self.dht.coordinator
 
     def last_offenders(self) -> dict[str, str]:
         """For each reason, what was refused last and whose it claimed to be."""

@@ -1,8 +1,9 @@
 """DHT records: which keys exist, what may stand under them, and the one function that judges a record.
 
-A swarm's key space is closed: `zs1/manifest`, `zs1/presence/{0..15}` and, for each known campaign,
-`zs1/{campaign}/claims/{shard}`. Every value is a dictionary entry under its owner's subkey `PeerID` or `PeerID|kind`,
-typed msgpack plus a signature over key, subkey, value and expiration. Everything else is refused by every node.
+A swarm's key space is closed: `zs2/manifest` and, for each known campaign, `zs2/{campaign}/claims/{shard}`. Every
+value is a dictionary entry under its owner's subkey `PeerID` or `PeerID|kind`, typed msgpack plus a signature over key,
+subkey, value and expiration. Everything else is refused by every node, and so is a claim beyond what the organizer has
+allowed its host (`allowance`).
 """
 
 import hashlib
@@ -15,21 +16,21 @@ import msgspec
 from msgspec import Meta
 
 from protocol.errors import Refused
+from protocol.trust.allowance import Allowance, Allowances
 from protocol.trust.identity import HOST_LENGTH, Identity, verify_signature
 
-PREFIX = "zs1"  # changes with any change of keys, kinds or schemas: two versions never share a record
+PREFIX = "zs2"  # changes with any change of keys, kinds or schemas: two versions never share a record
 DOMAIN = "dht-record"  # of the signatures
 VALUE_BYTES_MAX = 512  # 1,500 entries of 512 + 64 bytes stay under libp2p's 4 MiB message limit
 SIGNATURE_BYTES = 64
 SUBKEY_BYTES_MAX = HOST_LENGTH + 16
 SKEW_SECONDS = 10.0  # how far our clocks may differ after correction
 SHARD_SIZE = 64  # assignments a key: one bitmap is one msgpack integer
-PRESENCE_BUCKETS = 16
 KEYED_ASSIGNMENTS_MAX = 4_000_000  # of a campaign in a record, more than campaigns have: 62,500 keys in memory
 SWARM_CAMPAIGNS_MAX = 8  # of one manifest
 
 CLAIM, DONE, BARE = "c", "d", ""
-PRESENCE_TTL, CLAIM_TTL_MAX, DONE_TTL, MANIFEST_TTL = 90.0, 300.0, 3600.0, 7200.0  # seconds
+CLAIM_TTL_MAX, DONE_TTL, MANIFEST_TTL = 300.0, 3600.0, 7200.0  # seconds
 
 Bitmap = Annotated[int, Meta(ge=0)]  # bit i: assignment i of the shard
 
@@ -55,22 +56,12 @@ class SwarmManifest(Value, frozen=True, array_like=True):
     engine: Annotated[str, Meta(max_length=32)]
 
 
-class Presence(Value, frozen=True, array_like=True):
-    """What a host says about itself; nothing here is believed for credit."""
-
-    name: Annotated[str, Meta(max_length=32)]
-    version: Annotated[str, Meta(max_length=32)]
-    device: Annotated[str, Meta(max_length=64)]
-    network_steps_per_second: Annotated[float, Meta(ge=0, le=1e15)]
-    threads: Annotated[int, Meta(ge=0, le=65535)]
-    coordinator: Annotated[str, Meta(max_length=128)] | None = None  # gRPC host:port of an organizer's node
-
-
 class Claim(Value, frozen=True, array_like=True):
     """A host's lease on assignments of one shard: those it asks for, and among them those it holds."""
 
     claimed: Bitmap
     confirmed: Bitmap
+    allowance: Allowance | None = None  # without one no node takes the record
 
 
 class Done(Value, frozen=True, array_like=True):
@@ -95,7 +86,6 @@ class RecordKey:
     name: str
     rules: dict[str, Rule]  # by kind
     size: int = 0  # assignments in the shard, for claims
-    bucket: int | None = None  # of presence keys: only hosts of this bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +100,6 @@ class Record:
 
 
 RULES_MANIFEST = {BARE: Rule(SwarmManifest, MANIFEST_TTL, organizer_only=True)}
-RULES_PRESENCE = {BARE: Rule(Presence, PRESENCE_TTL)}
 RULES_CLAIMS = {CLAIM: Rule(Claim, CLAIM_TTL_MAX), DONE: Rule(Done, DONE_TTL, organizer_only=True)}
 KINDS = {CLAIM: Claim, DONE: Done}
 
@@ -138,6 +127,10 @@ def check_record(key: bytes, subkey: bytes, value: bytes, expiration: float, now
     decoded = decode_value(payload, rule.schema)
     check_meaning(entry, host, decoded)
     verify_signature(host, DOMAIN, signed_bytes(key, subkey, payload, expiration), value[-SIGNATURE_BYTES:])
+    if isinstance(decoded, Claim):
+        if decoded.allowance is None:
+            raise Refused("claim-allowance", f"{host} has no allowance of the organizer")
+        space.allowances.check(decoded.allowance, host, decoded.claimed.bit_count(), now)
     return Record(entry.name, host, kind, decoded, expiration)
 
 
@@ -147,12 +140,6 @@ def check_meaning(entry: RecordKey, host: str, value: Value) -> None:
         raise Refused("record-bits", f"{entry.name}: bits that cannot be, from {host}")
     if isinstance(value, Done) and value.done >> entry.size:
         raise Refused("record-bits", f"{entry.name}: bits past the shard's end, from {host}")
-    if isinstance(value, Presence):
-        if entry.bucket != presence_bucket(host):
-            raise Refused("record-bucket", f"{entry.name}: not the bucket of {host}")
-        shown = (value.name, value.version, value.device, value.coordinator or "")
-        if not all(text.isprintable() for text in shown):  # these reach terminals and pages
-            raise Refused("record-text", f"{entry.name}: unprintable text from {host}")
 
 
 def decode_value(payload: bytes, schema: type[Value]) -> Value:
@@ -164,6 +151,16 @@ def decode_value(payload: bytes, schema: type[Value]) -> Value:
     if msgspec.msgpack.encode(value) != payload:
         raise Refused("record-schema", f"a {schema.__name__} in another encoding")
     return value
+
+
+def earned(value: bytes) -> int:
+    """What a checked record's writer has earned, for when a key is full: a new host's claim nothing, everything else
+    something."""
+    try:
+        claim = msgspec.msgpack.decode(value[:-SIGNATURE_BYTES], type=Claim)
+    except (msgspec.DecodeError, RecursionError):
+        return 1  # the organizer's
+    return int(claim.allowance is not None and claim.allowance.proved)
 
 
 def split_subkey(subkey: bytes) -> tuple[str, str]:
@@ -205,14 +202,6 @@ def manifest_key() -> str:
     return f"{PREFIX}/manifest"
 
 
-def presence_bucket(host: str) -> int:
-    return hashlib.sha256(host.encode()).digest()[0] % PRESENCE_BUCKETS
-
-
-def presence_key(bucket: int) -> str:
-    return f"{PREFIX}/presence/{bucket}"
-
-
 def claims_key(campaign: str, shard: int) -> str:
     """`campaign` is the campaign's digest (64 hex digits); the key carries its first 16."""
     return f"{PREFIX}/{campaign[:16]}/claims/{shard}"
@@ -235,9 +224,8 @@ class KeySpace:
         self.campaigns: dict[str, int] = {}  # digest -> assignments
         self.version = 0  # counts changes, so that caches of verdicts know when to forget
         self.keys: dict[bytes, RecordKey] = {}
+        self.allowances = Allowances(organizer)
         self._add(RecordKey(manifest_key(), RULES_MANIFEST))
-        for bucket in range(PRESENCE_BUCKETS):
-            self._add(RecordKey(presence_key(bucket), RULES_PRESENCE, bucket=bucket))
 
     def allow_campaign(self, digest: str, assignments: int) -> None:
         """Open the claim keys of a campaign; again with the same count is harmless. Raises ValueError (our bug)."""
