@@ -23,6 +23,7 @@ from peer.state.actions import (
 )
 from peer.state.events import Event, Started, StopRequested, Tick
 from peer.state.ports import ClaimBook, CoordinatorApi, DatasetSource, Trainer
+from protocol.trust.allowance import Allowance
 
 TICK_SECONDS = 0.25  # at most this long until a Ctrl-C is heard, and between two looks at the screen
 
@@ -101,10 +102,10 @@ class Daemon:
             (Exit, self._exit),
         )
 
-    def run(self, campaigns: tuple[str, ...], stop: Callable[[], bool]) -> str:
+    def run(self, campaigns: tuple[str, ...], stop: Callable[[], bool], allowance: Allowance | None = None) -> str:
         """Until the state exits; `stop()` asks it to. Returns "" or the one line that a person has to read."""
         try:
-            self._handle(Started(campaigns))
+            self._handle(Started(campaigns, allowance))
             asked, tick_at = False, self.clock()
             while not self.state.exited:
                 event = self.events.next(min(tick_at, self.state.next_wakeup()) - self.clock())

@@ -170,14 +170,14 @@ def run_volunteer(
             events,
             trainer=trainer,
             coordinator=CoordinatorSession(client, workspace, introduction),
-            claims=SwarmClaimBook(node, cache.organizer, workspace, introduction, events.emit),
+            claims=SwarmClaimBook(node, cache.organizer, workspace, events.emit),
             datasets=datasets,
             disk=workspace,
             free_bytes=home.free_bytes,
             kept_bytes=home.kept_bytes,
             view=view,
         )
-        return daemon.run(tuple(cache.campaigns), stop)
+        return daemon.run(tuple(cache.campaigns), stop, home.allowance(cache.organizer))
 
 
 def physical_memory() -> int:

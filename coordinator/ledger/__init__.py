@@ -1,5 +1,6 @@
 """What must not be forgotten.
 
 Reading order: `tables`, `database` (one writer, durable before anything is answered), `facts` (what the policy wants to
-know), `settlement` (stores how a result ended), `results` (stores what happens before), `heartbeats` (who is here).
+know), `settlement` (stores how a result ended), `results` (stores what happens before), `heartbeats` (who is
+here), `allowances` (how much each may claim).
 """

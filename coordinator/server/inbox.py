@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, bindparam, select, union
 
 from coordinator.checking.cases import decode_envelope
 from coordinator.checking.stores import Stores
+from coordinator.ledger.allowances import AllowanceBook
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import answers, checkers, hosts, results
 from coordinator.policy.inbox import CHECKS_MAX, OwnResult, Wanted, check_fits, uploads_wanted
@@ -71,6 +72,7 @@ class Inboxes:
         self.stores, self.presence, self.identity = stores, presence, identity
         self.clock, self.shared_seconds = clock, shared_seconds
         self._shared: Shared | None = None
+        self._allowances = AllowanceBook(identity, clock)
 
     def poll(self, envelope: Envelope, address: str = "") -> Envelope:
         """A signed heartbeat, and the IP address that it came from -> the signed inbox. Raises Refused."""
@@ -103,6 +105,7 @@ class Inboxes:
                 banned=banned,
                 banned_hosts=shared.banned,
                 campaigns=shared.campaigns,
+                allowance=None if banned else self._allowances.of(connection, host),
             )
 
     def _look(self, connection: Connection, version: int, now: float) -> Shared:

@@ -1,5 +1,5 @@
 """Talking to one coordinator and to the swarm: performers of the actions that `peer.state` decides.
 
 Reading order: `client` (gRPC), `requests` (the longer ones: checks, openings, uploads), `session` (coordinator calls),
-`dataset_fetcher` (data sets), `claim_book` (claims and presence, through a swarm node).
+`dataset_fetcher` (data sets), `claim_book` (claims, through a swarm node).
 """

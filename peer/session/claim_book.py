@@ -1,5 +1,6 @@
 """Our claims in the swarm: a swarm node's coroutines, each ending in one event."""
 
+import contextlib
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol
@@ -18,8 +19,8 @@ from peer.state.events import Claimed, ClaimsFailed, ClaimsReleased, ClaimsRenew
 from peer.state.ids import AssignmentId
 from peer.state.ports import Emit
 from peer.storage.workspace import Workspace
-from protocol.trust.allowance import Allowance
 from protocol.swarm.claimer import Claims
+from protocol.trust.allowance import Allowance
 
 
 class Node(Protocol):
@@ -52,6 +53,8 @@ class SwarmClaimBook:
                 self.allowance = allowance
                 for claims in self.claims.values():
                     claims.allowance = allowance
+                with contextlib.suppress(OSError):  # a full disk is said elsewhere; the next inbox brings it again
+                    self.workspace.home.keep_allowance(self.organizer, allowance)
             case _:
                 future = self.node.submit(self._answer(action))
                 future.add_done_callback(lambda done: self.emit(ending(action, done)))

@@ -160,4 +160,5 @@ def read_inbox(call: Poll, inbox: Inbox, organizer: str) -> InboxReceived:
         banned=inbox.banned,
         banned_hosts=inbox.banned_hosts,
         campaigns=inbox.campaigns,
+        allowance=inbox.allowance,
     )

@@ -7,6 +7,7 @@ that take long (calls, claims, fetches) only have to be begun in that order.
 import msgspec
 
 from peer.state.ids import AssignmentId, CheckId
+from protocol.trust.allowance import Allowance
 from protocol.trust.messages import Answer, BlobPart, CheckRequest, OpeningRequest
 
 
@@ -143,11 +144,10 @@ class IgnoreHosts(SwarmAction, frozen=True):
     hosts: tuple[str, ...]
 
 
-class AnnouncePresence(SwarmAction, frozen=True):
-    """Tell the swarm that we are here. No answer."""
+class UseAllowance(SwarmAction, frozen=True):
+    """The organizer's word on how much we may claim: from now on it goes with our claims. No answer."""
 
-    device: str
-    steps_per_second: float
+    allowance: Allowance
 
 
 # -- data sets --------------------------------------------------------------------------------------------------------

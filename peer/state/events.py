@@ -13,6 +13,7 @@ from peer.state.actions import (
 )
 from peer.state.ids import AssignmentId, CheckId
 from protocol.recipes.campaign import Campaign
+from protocol.trust.allowance import Allowance
 from protocol.trust.messages import Admission, Answer, CheckRequest, OpeningRequest
 
 
@@ -21,9 +22,10 @@ class Event(msgspec.Struct, frozen=True, tag=True):
 
 
 class Started(Event, frozen=True):
-    """The first event. `campaigns` are digests that the join, or the last run, told of."""
+    """The first event. `campaigns` are digests that the join, or the last run, told of; the allowance is of then."""
 
     campaigns: tuple[str, ...]
+    allowance: Allowance | None = None
 
 
 class Tick(Event, frozen=True):
@@ -203,6 +205,7 @@ class InboxReceived(CallEnded, frozen=True):
     banned: str = ""
     banned_hosts: tuple[str, ...] = ()
     campaigns: tuple[tuple[str, str], ...] = ()  # (digest, state: running, paused, complete, cancelled)
+    allowance: Allowance | None = None
 
 
 class AnswerTaken(CallEnded, frozen=True):

@@ -23,6 +23,7 @@ from peer.state.held import Checks, Happened, HeldAssignment, HeldAssignments, P
 from peer.state.ids import AssignmentId
 from peer.state.limits import UNLIMITED
 from protocol.recipes.campaign import Campaign
+from protocol.trust.allowance import Allowance
 
 STORIES_MAX = 1000  # assignments remembered, the newest
 STORY_LINES_MAX = 100  # of one: more than any that ends well
@@ -41,7 +42,6 @@ class PeerSettings:
     memory_bytes: int = UNLIMITED  # of all our processes
     disk_bytes: int = UNLIMITED  # of our directory
     poll_seconds: float = 1.0
-    presence_seconds: float = 30.0
     claim_pause_seconds: float = 2.0  # after a claim that found nothing free
     leave_seconds: float = 30.0  # then the program ends, whatever is still on its way
 
@@ -83,6 +83,7 @@ class PeerFacts:
     turned_down: dict[str, None] = field(default_factory=dict)  # above our limits
     bundle_bytes: dict[str, int] = field(default_factory=dict)  # of the largest bundle of each, at most
     banned_hosts: tuple[str, ...] = ()
+    allowance: Allowance | None = None  # how much we may claim
     # work
     held: HeldAssignments = field(default_factory=HeldAssignments)
     checks: Checks = field(default_factory=Checks)
@@ -104,7 +105,6 @@ class PeerFacts:
     dataset_retries: dict[str, float] = field(default_factory=dict)
     poll_at: float = -inf
     renew_at: float = -inf
-    presence_at: float = -inf
     claim_at: float = inf  # the earliest of the resting campaigns, when we want work
     resting: dict[str, float] = field(default_factory=dict)  # campaign -> when to claim in it again
     # for people

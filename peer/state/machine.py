@@ -41,7 +41,7 @@ class PeerState(PeerFacts):
         """When a Tick is due: before that it changes nothing. inf: only another event can bring something to do."""
         if self.leaving is not None:
             return self.leaving.by
-        times = [self.presence_at, self.claim_at]
+        times = [self.claim_at]
         if self.call is None:
             campaigns = self.retries.earliest(self.unknown_campaigns)
             times.append(max(min(self.poll_at, campaigns), self.backoff.until))
@@ -88,7 +88,8 @@ class PeerState(PeerFacts):
         for item in self.held.of(Phase.WAITING):
             assert item.data_set is not None and item.data_set in self.missing_datasets, f"{item.id} waits for nothing"
         if self.held.phases[Phase.RESUMING]:
-            assert self.claiming is not None or self.claim_at < inf, "nobody resumes what was found on disk"
+            waits = self.allowance is None or self.claiming is not None or self.claim_at < inf
+            assert waits, "nobody resumes what was found on disk"
         assert self.fetching or not self.missing_datasets or self.next_wakeup() < inf
         if self.call is None and self.backoff.ready(now):
             waiting = self.held.count(Phase.TRAINED) + len(self.openings) + len(self.uploads)

@@ -26,7 +26,7 @@ class CoordinatorApi(Protocol):
 
 
 class ClaimBook(Protocol):
-    """Our claims and our presence in the swarm. Returns at once and answers later."""
+    """Our claims in the swarm. Returns at once and answers later."""
 
     def perform(self, action: SwarmAction, /) -> None: ...
 

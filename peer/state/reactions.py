@@ -26,6 +26,9 @@ def started(facts: PeerFacts, event: on.Started, now: float) -> None:
     facts.figures.began = now
     facts.unknown_campaigns = dict.fromkeys(event.campaigns)
     facts.do(act.StartTrainer())
+    if event.allowance is not None:
+        facts.allowance = event.allowance
+        facts.do(act.UseAllowance(event.allowance))
 
 
 def ticked(facts: PeerFacts, event: on.Tick, now: float) -> None:

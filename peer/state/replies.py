@@ -64,6 +64,9 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
     if event.banned_hosts != facts.banned_hosts:
         facts.banned_hosts = event.banned_hosts
         facts.do(act.IgnoreHosts(event.banned_hosts))
+    if event.allowance is not None and event.allowance != facts.allowance:
+        facts.allowance = event.allowance
+        facts.do(act.UseAllowance(event.allowance))
     facts.campaign_states = dict(event.campaigns)
     running = [digest for digest, state in event.campaigns if state == CampaignState.RUNNING]
     known = facts.campaigns.keys() | facts.turned_down.keys()

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from math import inf
 
 from peer.state.actions import (
-    AnnouncePresence,
     Claim,
     Exit,
     FetchCampaign,
@@ -183,6 +182,8 @@ def resume_claims(facts: PeerFacts, now: float) -> None:
     facts.claim_at = inf
     if facts.claiming is not None or not facts.held.phases[Phase.RESUMING]:
         return
+    if facts.allowance is None and not facts.backoff.delay:
+        return  # the first inbox brings it; while nobody answers, what we had is presumed ours
     found: dict[str, list[int]] = {}
     for held in facts.held.of(Phase.RESUMING):
         found.setdefault(held.id.campaign, []).append(held.id.index)
@@ -194,7 +195,7 @@ def resume_claims(facts: PeerFacts, now: float) -> None:
 
 def claim_work(facts: PeerFacts, now: float) -> None:
     """In the running campaign of the highest priority that has its data here and is not resting."""
-    if facts.claiming is not None:
+    if facts.claiming is not None or facts.allowance is None:
         return
     wanted = claims_wanted(
         facts.held, facts.settings.threads, facts.width, facts.figures.steps_per_second, facts.free_bytes
@@ -244,12 +245,6 @@ def claims_wanted(held: HeldAssignments, threads: int, width: int, steps_per_sec
     return max(1, min(room, CLAIMS_AT_ONCE_MAX, int(share * training)))
 
 
-def announce_presence(facts: PeerFacts, now: float) -> None:
-    if now >= facts.presence_at:
-        facts.presence_at = now + facts.settings.presence_seconds
-        facts.do(AnnouncePresence(facts.device or facts.settings.device, facts.figures.steps_per_second))
-
-
 # -- the order --------------------------------------------------------------------------------------------------------
 
 
@@ -278,8 +273,6 @@ RULES: tuple[tuple[When, Callable[[PeerFacts, float], None]], ...] = (
     (When.WORKING, start_training),
     (When.WORKING, resume_claims),
     (When.WORKING, claim_work),
-    # idle
-    (When.WORKING, announce_presence),
     # and the end of it
     (When.LEAVING, give_back),
     (When.LEAVING, leave_now),

@@ -12,6 +12,7 @@ from protocol.errors import Refused, UsageError
 from protocol.files import lock_directory, write_atomic
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.tasks.datasets import Shelf
+from protocol.trust.allowance import Allowance
 from protocol.trust.envelope import Envelope, envelope_from_bytes, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import CampaignManifest
@@ -61,6 +62,17 @@ class Home:
 
     def remember(self, known: JoinCache) -> None:
         write_atomic(self.path / "known.json", msgspec.json.encode(known))
+
+    def allowance(self, organizer: str) -> Allowance | None:
+        """What this organizer last allowed us to claim, if we know."""
+        try:
+            kept = msgspec.msgpack.decode((self.path / "allowance").read_bytes(), type=tuple[str, Allowance])
+        except (OSError, msgspec.DecodeError):
+            return None  # the first inbox brings it
+        return kept[1] if kept[0] == organizer else None
+
+    def keep_allowance(self, organizer: str, allowance: Allowance) -> None:
+        write_atomic(self.path / "allowance", msgspec.msgpack.encode((organizer, allowance)))
 
     def add_campaign(self, data: bytes, manifest: Envelope, organizer: str) -> Campaign:
         """Check and keep a campaign's bytes and manifest. Raises Refused."""

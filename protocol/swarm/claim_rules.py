@@ -13,8 +13,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from protocol.trust.allowance import Allowance
 from protocol.swarm.records import CLAIM, DONE, SHARD_SIZE, Claim, Done, shard_count
+from protocol.trust.allowance import Allowance
 
 SETTLE_SECONDS_MAX = 10.0  # a host slower than this is always late, and yields to anybody it sees
 SETTLE_SAMPLES = 32

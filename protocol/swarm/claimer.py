@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from protocol.swarm import claim_rules as rules
-from protocol.trust.allowance import Allowance
 from protocol.swarm.claim_rules import SETTLE_SAMPLES, Held, View
 from protocol.swarm.records import CLAIM, Claim, claims_key, shard_size
+from protocol.trust.allowance import Allowance
 
 SHARDS_PER_CLAIM = 64  # looked at in one claim(), at most: a hunt through 100,000 assignments takes several calls
 FINISHED_PER_CLAIM = 16  # of these: shards that were done when we last looked, in case the organizer reopened some

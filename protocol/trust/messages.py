@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
+from protocol.trust.allowance import Allowance
 from protocol.trust.envelope import Envelope, Message
 from protocol.trust.roster import RosterPath, Tag, Weight
 
@@ -246,6 +247,7 @@ class Inbox(Message, frozen=True, kw_only=True):
     banned: str  # why, or ""
     banned_hosts: tuple[str, ...]
     campaigns: tuple[tuple[str, str], ...]  # (digest, state)
+    allowance: Allowance | None = None  # how much the host may claim
 
 
 class Welcome(Message, frozen=True, kw_only=True):

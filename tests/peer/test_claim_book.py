@@ -1,20 +1,20 @@
-"""A volunteer's claims and presence over the swarm in memory: every action ends in the event it names."""
+"""A volunteer's claims over the swarm in memory: every action ends in the event it names."""
 
 import asyncio
 from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from support.swarms.fake_swarm import FakeSwarm, run_virtual
+from support.swarms.fake_swarm import ENOUGH, FakeSwarm, run_virtual
 from support.volunteer import campaign_of
 
 from peer.session.claim_book import SwarmClaimBook
-from peer.session.session import Introduction
 from peer.state import AssignmentId
 from peer.state import actions as act
 from peer.state import events as on
 from peer.storage.home import Home
 from peer.storage.workspace import Workspace
+from protocol.trust.allowance import Allowance
 from protocol.trust.messages import CampaignManifest
 
 CAMPAIGN = campaign_of(assignments=6)
@@ -25,13 +25,8 @@ class LoopNode:
     """A node of the swarm in memory, used as the daemon uses a real one."""
 
     def __init__(self, swarm: FakeSwarm, host: str):
-        self.host, self.kept, self.allowed = host, [], {}
+        self.host, self.allowed = host, {}
         self.dht: Any = swarm.host(host, 1).node
-        self.dht.keep = self.keep
-
-    async def keep(self, key: str, kind: str, value: Any, ttl: float) -> bool:
-        self.kept.append(value)
-        return True
 
     def submit(self, work) -> Future:
         future: Future = Future()
@@ -57,8 +52,8 @@ class Book:
         self.events: asyncio.Queue[on.Event] = asyncio.Queue()
         self.node, workspace = LoopNode(swarm, host), Workspace(Home(path / host))
         workspace.follow(CAMPAIGN, MANIFEST)
-        introduction = Introduction(name=host, version="1", threads=2)
-        self.book = SwarmClaimBook(self.node, "organizer", workspace, introduction, self.events.put_nowait)
+        self.book = SwarmClaimBook(self.node, "organizer", workspace, self.events.put_nowait)
+        self.book.perform(act.UseAllowance(ENOUGH))
         self.book.perform(act.FollowCampaign(CAMPAIGN.digest))
 
     async def ends(self, action: act.SwarmAction) -> Any:
@@ -120,17 +115,15 @@ def test_claims_of_banned_hosts_do_not_count(on_swarm):
     on_swarm(story)
 
 
-def test_presence_says_who_and_how_fast(on_swarm):
+def test_claims_carry_the_newest_allowance_and_stay_within_it(on_swarm):
     async def story(alice: Book, bob: Book) -> None:
-        alice.book.perform(act.AnnouncePresence("cpu", 120.5))
-        await asyncio.sleep(1.0)
-        (presence,) = alice.node.kept
-        assert (presence.name, presence.device, presence.network_steps_per_second, presence.threads) == (
-            "alice",
-            "cpu",
-            120.5,
-            2,
-        )
+        alice.book.perform(act.UseAllowance(Allowance(2, 1800, 1 << 39, bytes(64))))
+        assert len((await alice.ends(act.Claim(CAMPAIGN.digest, 6))).indices) == 2
+        assert (await alice.ends(act.Claim(CAMPAIGN.digest, 6))).indices == (), "two are held"
+        alice.book.perform(act.UseAllowance(Allowance(3, 1800, 1 << 39, bytes(64))))
+        assert len((await alice.ends(act.Claim(CAMPAIGN.digest, 6))).indices) == 1
+        (claim,) = [value for value, _ in alice.node.dht.swarm.records.popitem()[1].values()]
+        assert claim.allowance.assignments == 3 and claim.claimed.bit_count() == 3
         assert alice.node.allowed == {CAMPAIGN.digest: 6}
 
     on_swarm(story)

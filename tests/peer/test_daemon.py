@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from support.volunteer import CAMPAIGN, PLENTY, id_of, result_of
+from support.volunteer import ALLOWANCE, CAMPAIGN, PLENTY, id_of, result_of
 
 import peer.daemon
 from peer.daemon import Daemon, EventQueue
@@ -61,7 +61,7 @@ class World:
             case act.UploadPart():
                 return on.PartUploaded(action)
             case act.Poll():
-                return on.InboxReceived(action, campaigns=((CAMPAIGN.digest, "running"),))
+                return on.InboxReceived(action, campaigns=((CAMPAIGN.digest, "running"),), allowance=ALLOWANCE)
         return None
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 from support.volunteer import (
+    ALLOWANCE,
     CAMPAIGN,
     DATA,
     IMAGES,
@@ -65,7 +66,7 @@ def test_a_campaign_that_is_refused_is_asked_for_again_and_said_once(alice):
 
 def test_what_the_last_join_taught_is_enough_while_the_coordinator_is_away():
     bob = Volunteer()
-    bob.hears(on.Started((CAMPAIGN.digest,)))
+    bob.hears(on.Started((CAMPAIGN.digest,), ALLOWANCE))
     bob.hears(on.Tick(PLENTY))
     bob.ends(on.CampaignFetched, CAMPAIGN, ())  # from the disk
     bob.ends(on.CallAway, "no answer")  # the poll
@@ -79,6 +80,22 @@ def test_a_campaign_that_is_neither_here_nor_there_is_asked_for_when_the_coordin
     bob.ends(on.CallAway, "no answer")
     bob.waits(1.0)
     assert bob.state.call == act.FetchCampaign(CAMPAIGN.digest)
+
+
+def test_half_trained_work_waits_for_an_allowance_while_the_coordinator_may_still_answer():
+    bob = Volunteer()
+    bob.hears(on.Started((CAMPAIGN.digest,)))
+    bob.hears(on.Tick(PLENTY))
+    bob.ends(on.CampaignFetched, CAMPAIGN, (HALF,))
+    assert not bob.ever(act.ResumeClaims)
+    bob.inbox()
+    assert bob.wanted(act.ResumeClaims) == [act.ResumeClaims(CAMPAIGN.digest, (0,))]
+    carol = Volunteer()
+    carol.hears(on.Started((CAMPAIGN.digest,)))
+    carol.hears(on.Tick(PLENTY))
+    carol.ends(on.CampaignFetched, CAMPAIGN, (HALF,))
+    carol.ends(on.CallAway, "no answer")
+    assert carol.wanted(act.ResumeClaims), "presumed its own"
 
 
 def test_claims_of_banned_hosts_do_not_count(alice):
@@ -151,7 +168,7 @@ COMMITTED = on.RestoredBundle(index=2, untrained=(), result=result_of(2), receip
 
 def test_everything_on_disk_is_taken_up_where_it_was():
     bob = Volunteer()
-    bob.hears(on.Started((CAMPAIGN.digest,)))
+    bob.hears(on.Started((CAMPAIGN.digest,), ALLOWANCE))
     bob.hears(on.Tick(PLENTY))
     bob.ends(on.CampaignFetched, CAMPAIGN, (HALF, SPOOLED, COMMITTED))
     assert [bob.phase(i) for i in range(3)] == [Phase.RESUMING, Phase.TRAINED, Phase.COMMITTED]

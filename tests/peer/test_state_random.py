@@ -5,6 +5,7 @@ import random
 
 import pytest
 from support.volunteer import (
+    ALLOWANCE,
     CAMPAIGN,
     PLENTY,
     Volunteer,
@@ -64,7 +65,7 @@ class RandomWorld:
                 lost = isinstance(action, act.SubmitResult | act.FetchCampaign) or self.rng.random() < 0.5
                 return [away if lost else refused]
             case act.SwarmAction() if self.fails() and not isinstance(
-                action, act.FollowCampaign | act.IgnoreHosts | act.AnnouncePresence
+                action, act.FollowCampaign | act.IgnoreHosts | act.UseAllowance
             ):
                 if isinstance(action, act.ReleaseClaims):
                     self.free += [index for index in action.indices if index not in self.settled]  # the lease ends
@@ -125,6 +126,7 @@ class RandomWorld:
         done = len(self.settled) == CAMPAIGN.assignment_count
         return on.InboxReceived(
             call,
+            allowance=ALLOWANCE,
             missing=tuple((r, p) for r in call.holding for p in ("trace", "weights") if (r, p) not in self.parts),
             openings=tuple(opening_of(r[0]) for r in call.holding if (r, "states") not in self.parts),
             checks=tuple(self.checks[:4]),

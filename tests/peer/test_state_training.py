@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.volunteer import (
+    ALLOWANCE,
     CAMPAIGN,
     PLENTY,
     RECIPE,
@@ -33,7 +34,7 @@ def test_the_first_thing_is_a_trainer_the_second_the_campaigns(alice):
     assert isinstance(alice.done[0], act.StartTrainer)
     assert alice.ever(act.FetchCampaign) == [act.FetchCampaign(CAMPAIGN.digest)]
     assert alice.ever(act.FollowCampaign) == [act.FollowCampaign(CAMPAIGN.digest)]
-    assert alice.ever(act.AnnouncePresence) == [act.AnnouncePresence("cpu", 0.0)]
+    assert alice.ever(act.UseAllowance) == [act.UseAllowance(ALLOWANCE)]
 
 
 def test_nothing_is_claimed_before_the_disk_was_looked_at():
@@ -44,6 +45,8 @@ def test_nothing_is_claimed_before_the_disk_was_looked_at():
     bob.hears(on.Tick(1000))
     assert not bob.ever(act.Claim), "a full disk takes no work"
     bob.hears(on.Tick(PLENTY))
+    assert not bob.ever(act.Claim), "nor does one without an allowance"
+    bob.inbox()
     assert bob.ever(act.Claim) == [act.Claim(CAMPAIGN.digest, 1)]
 
 
@@ -376,7 +379,8 @@ def test_a_gpu_says_what_it_is_and_more_is_claimed():
     assert not bob.wanted(act.Claim), "the first two are the measurement"
     bob.hears(on.TrainerProgressed("xor", 4, steps=1_000_000, seconds=1.0, at_step=20, best_loss=0.25))
     assert bob.wanted(act.Claim)[0].batch == 16
-    assert [a.device for a in bob.waits(30.0) if isinstance(a, act.AnnouncePresence)] == ["H100"]
+    bob.inbox()
+    assert [a.device for a in bob.waits(30.0) if isinstance(a, act.Poll)][-1] == "H100"
 
 
 # -- tables and numbers ------------------------------------------------------------------------------------------------

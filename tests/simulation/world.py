@@ -74,7 +74,6 @@ class World:
             device="simulated",
             until_done=True,
             poll_seconds=options.poll_seconds,
-            presence_seconds=10 * options.poll_seconds,
             claim_pause_seconds=2 * options.poll_seconds,
         )
         self.presence_seconds = max(30.0, 3 * options.poll_seconds)

@@ -9,10 +9,12 @@ from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.recipes.layers import Flatten, Gru, Linear
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import DatasetTask, MachineTask
+from protocol.trust.allowance import Allowance
 from protocol.trust.envelope import Envelope
 from protocol.trust.messages import Admission, AdmissionOutcome, Answer, Cell, CheckRequest, OpeningRequest
 
 PLENTY = 1 << 40  # bytes on the disk
+ALLOWANCE = Allowance(64, 3600, 1 << 39, bytes(64))  # to claim as much as anybody may
 DATA = "d" * 64
 OTHER = "12D3" + "x" * 48  # a host
 RECIPE = Recipe(
@@ -106,7 +108,7 @@ class Volunteer:
             self.waits(self.state.settings.poll_seconds)
         assert isinstance(self.state.call, act.Poll)
         states = tuple((digest, "running") for digest in self.campaigns)
-        return self.ends(on.InboxReceived, **({"campaigns": states} | fields))
+        return self.ends(on.InboxReceived, **({"campaigns": states, "allowance": ALLOWANCE} | fields))
 
     def wanted(self, kind: type[A]) -> list[A]:
         """What the last event made it do, of this kind."""
@@ -129,7 +131,7 @@ class Volunteer:
 
         `restored`: bundles found on disk, by the campaign's name.
         """
-        self.hears(on.Started(tuple(self.campaigns)))
+        self.hears(on.Started(tuple(self.campaigns), ALLOWANCE))
         self.hears(on.Tick(PLENTY))
         self.hears(on.TrainerReady(device="", width=0))
         for campaign in self.campaigns.values():

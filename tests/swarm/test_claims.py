@@ -9,6 +9,7 @@ from support.swarms.fake_swarm import CAMPAIGN, FakeSwarm, run_virtual
 from protocol.swarm import claim_rules as rules
 from protocol.swarm.claim_rules import Held, View
 from protocol.swarm.records import Claim, Done
+from protocol.trust.allowance import Allowance
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
@@ -112,20 +113,55 @@ def test_a_host_that_slept_gives_way_to_who_took_over():
 
 
 def test_a_squatter_cannot_stop_a_campaign():
-    """Claims are free, so somebody claims everything and renews for ever; after a while the others work anyway."""
+    """Two claim all they may and renew for ever; after a while the others work anyway."""
 
     async def story():
         swarm = FakeSwarm(lease=30)
-        squatter, honest = swarm.host("squatter", 100), [swarm.host(name, 100) for name in names(3)]
-        assert len(await squatter.claim(64) or []) + len(await squatter.claim(64) or []) == 100
+        squatters, honest = [swarm.host(f"s{i}", 100) for i in (1, 2)], [swarm.host(name, 100) for name in names(3)]
+        taken = [await claims.claim(64) or [] for claims in squatters for _ in range(2)]
+        assert sum(map(len, taken)) == 100 and max(map(len, taken)) <= 64
         for claims in honest:
             claims.patience = 300.0
             assert await claims.claim(4) == []
         for _ in range(31):
             await asyncio.sleep(10)
-            await squatter.renew()
+            for claims in squatters:
+                await claims.renew()
         won = [index for claims in honest for index in await claims.claim(4) or []]
         assert len(won) == len(set(won)) == 12
+
+    run_virtual(story())
+
+
+def test_a_short_patience_is_part_of_the_allowance():
+    async def story():
+        swarm = FakeSwarm(lease=30)
+        slow, honest = swarm.host("slow", 4), swarm.host("honest", 4)
+        slow.allowance = Allowance(8, 100, 1 << 39, bytes(64))
+        assert len(await slow.claim(4) or []) == 4 and await honest.claim(4) == []
+        for _ in range(11):
+            await asyncio.sleep(10)
+            await slow.renew()
+        assert len(await honest.claim(4) or []) == 4
+
+    run_virtual(story())
+
+
+def test_who_claims_more_than_it_may_claims_nothing():
+    """One key claims eight in each of eight shards, each record within its allowance: whoever sees more than one
+    shard at a time believes none of it."""
+
+    async def story():
+        swarm = FakeSwarm()
+        greedy, honest = swarm.host("greedy", 512), swarm.host("honest", 512)
+        greedy.allowance = Allowance(8, 1800, 1 << 39, bytes(64))
+        for shard in range(8):
+            greedy.held[shard] = Held(claimed=255, confirmed=255)
+        await greedy._store(list(range(8)))
+        views = await honest._look(list(range(8)))
+        assert all(view.taken == 0 for view in views.values())
+        assert (await honest._look([3]))[3].taken == 255, "of one shard nobody can tell"
+        assert await greedy.claim(4) == [], "an honest program does not even try"
 
     run_virtual(story())
 

@@ -4,7 +4,11 @@ import asyncio
 import time
 from types import SimpleNamespace
 
+import msgspec
 import pytest
+
+from protocol.swarm.records import Claim
+from protocol.trust.allowance import Allowance
 
 pytestmark = pytest.mark.swarm  # imports hivemind: seconds
 
@@ -42,6 +46,19 @@ def test_dictionaries_and_storages_stop_growing(patches, monkeypatch):
     assert [storage.store_subkey(patches.DHTID(1), f"h{i}", b"v", end) for i in range(5)] == [True] * 3 + [False] * 2
     assert storage.store_subkey(patches.DHTID(1), "h0", b"w", end + 1), "those inside may still renew"
     assert [storage.store_subkey(patches.DHTID(i), "h", b"v", end) for i in (2, 3)] == [True, False]
+
+
+def test_in_a_full_dictionary_those_who_earned_something_take_the_places_of_new_keys(patches, monkeypatch):
+    def value(assignments):
+        claim = Claim(1, 0, Allowance(assignments, 1800, 1 << 39, bytes(64)))
+        return msgspec.msgpack.encode(claim) + bytes(64)
+
+    monkeypatch.setattr(patches, "SUBKEYS_MAX", 3)
+    storage, key, end = patches.DHTLocalStorage(), patches.DHTID(1), time.time() + 60
+    assert all(storage.store_subkey(key, f"new{i}|c", value(8), end) for i in range(3))
+    assert not storage.store_subkey(key, "new3|c", value(8), end)
+    assert [storage.store_subkey(key, f"old{i}|c", value(9), end) for i in range(4)] == [True] * 3 + [False]
+    assert set(storage.get(key).value.data) == {"old0|c", "old1|c", "old2|c"}
 
 
 @pytest.mark.parametrize(

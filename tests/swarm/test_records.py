@@ -15,23 +15,22 @@ from protocol.swarm.records import (
     Claim,
     Done,
     KeySpace,
-    Presence,
     SwarmManifest,
     check_record,
     claims_key,
+    earned,
     hash_key,
     make_subkey,
     manifest_key,
-    presence_bucket,
-    presence_key,
     sign_record,
 )
 from protocol.swarm.validator import RecordValidator
+from protocol.trust.allowance import allow
 from protocol.trust.identity import Identity
 
 NOW = 1_000_000.0
 CAMPAIGN = "ab" * 32
-PRESENCE = Presence("alice", "0.1.0", "4-core CPU", 1e6, 4)
+ANYTHING = Done(1)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +50,16 @@ def space(organizer):
     return space
 
 
+@pytest.fixture
+def claim(organizer, alice):
+    """A claim of alice's, with the organizer's allowance in it."""
+
+    def make(claimed, confirmed, assignments=64, host=alice.host, signer=organizer, expires=int(NOW) + 3600):
+        return Claim(claimed, confirmed, allow(signer, host, assignments, 1800, expires))
+
+    return make
+
+
 def signed(identity, key, kind, payload, end=NOW + 60, subkey=None):
     """(hashed key, subkey, value, expiration) as they travel. `payload` may be bytes that mean nothing."""
     if not isinstance(payload, bytes):
@@ -67,53 +76,47 @@ def reason(space, record, now=NOW):
     return refusal.value.reason
 
 
-def test_every_kind_of_record_is_accepted_from_its_owner(space, organizer, alice):
+def test_every_kind_of_record_is_accepted_from_its_owner(space, organizer, alice, claim):
     entry = CampaignEntry(bytes.fromhex(CAMPAIGN), 100)
     manifest = SwarmManifest((entry,) * 8, 2**40, "coordinator.example.org:4002", 1, "exact-1")
     records = [
         (organizer, manifest_key(), BARE, manifest),
         (organizer, claims_key(CAMPAIGN, 1), DONE, Done(2**36 - 1)),
-        (alice, presence_key(presence_bucket(alice.host)), BARE, PRESENCE),
-        (alice, claims_key(CAMPAIGN, 0), CLAIM, Claim(2**64 - 1, 2**63)),
+        (alice, claims_key(CAMPAIGN, 0), CLAIM, claim(2**64 - 1, 2**63)),
     ]
     for identity, key, kind, value in records:
         record = check_record(*signed(identity, key, kind, value), NOW, space)
         assert (record.key, record.host, record.kind, record.value) == (key, identity.host, kind, value)
 
 
-def test_a_record_is_refused_in_any_other_hands(space, organizer, alice):
-    key, subkey, value, end = signed(alice, claims_key(CAMPAIGN, 0), CLAIM, Claim(1, 0))
+def test_a_record_is_refused_in_any_other_hands(space, organizer, alice, claim):
+    key, subkey, value, end = signed(alice, claims_key(CAMPAIGN, 0), CLAIM, claim(1, 0))
     mallory = Identity.generate()
     stolen = msgspec.msgpack.encode(make_subkey(mallory.host, CLAIM))
     assert reason(space, (key, stolen, value, end)) == "signature"
     assert reason(space, (hash_key(claims_key(CAMPAIGN, 1)), subkey, value, end)) == "signature"
     assert reason(space, (key, subkey, value, end + 1)) == "signature"  # a longer life than its owner gave it
-    assert reason(space, (key, subkey, b"\x92\x02\x00" + value[3:], end)) == "signature"
+    assert reason(space, (key, subkey, b"\x93\x02\x00" + value[3:], end)) == "signature"
     assert reason(space, signed(alice, manifest_key(), BARE, SwarmManifest((), 0, "", 1, ""))) == "record-owner"
     assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), DONE, Done(1))) == "record-owner"
 
 
-def test_the_key_space_is_closed(space, alice):
-    assert reason(space, signed(alice, "zs1/anything", BARE, PRESENCE)) == "record-key"
-    assert reason(space, signed(alice, claims_key(CAMPAIGN, 2), CLAIM, Claim(1, 0))) == "record-key"
-    assert reason(space, signed(alice, claims_key("cd" * 32, 0), CLAIM, Claim(1, 0))) == "record-key"
-    assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), "x", Claim(1, 0))) == "record-kind"
-    assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), BARE, Claim(1, 0))) == "record-kind"
-    other = (presence_bucket(alice.host) + 1) % 16
-    assert reason(space, signed(alice, presence_key(other), BARE, PRESENCE)) == "record-bucket"
+def test_the_key_space_is_closed(space, alice, claim):
+    assert reason(space, signed(alice, "zs2/anything", BARE, ANYTHING)) == "record-key"
+    assert reason(space, signed(alice, claims_key(CAMPAIGN, 2), CLAIM, claim(1, 0))) == "record-key"
+    assert reason(space, signed(alice, claims_key("cd" * 32, 0), CLAIM, claim(1, 0))) == "record-key"
+    assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), "x", claim(1, 0))) == "record-kind"
+    assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), BARE, claim(1, 0))) == "record-kind"
     space.forget_campaign(CAMPAIGN)
-    assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), CLAIM, Claim(1, 0))) == "record-key"
+    assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), CLAIM, claim(1, 0))) == "record-key"
 
 
-def test_lives_are_capped_and_numbers_must_be_finite(space, alice):
+def test_lives_are_capped_and_numbers_must_be_finite(space, alice, claim):
     key = claims_key(CAMPAIGN, 0)
     for end in (NOW + CLAIM_TTL_MAX + 11, NOW + 1e9, float("inf"), float("nan")):
-        assert reason(space, signed(alice, key, CLAIM, Claim(1, 0), end)) == "record-ttl"
-    expired = signed(alice, key, CLAIM, Claim(1, 0), NOW - 1)
-    assert check_record(*expired, NOW, space).value == Claim(1, 0)  # the storage drops it; a reply is not spoilt
-    presence = Presence("a", "1", "cpu", float("nan"), 1)
-    bucket = presence_key(presence_bucket(alice.host))
-    assert reason(space, signed(alice, bucket, BARE, presence)) == "record-schema"
+        assert reason(space, signed(alice, key, CLAIM, claim(1, 0), end)) == "record-ttl"
+    expired = signed(alice, key, CLAIM, claim(1, 0), NOW - 1)
+    assert check_record(*expired, NOW, space).value == claim(1, 0)  # the storage drops it; a reply is not spoilt
 
 
 @pytest.mark.parametrize(
@@ -121,16 +124,16 @@ def test_lives_are_capped_and_numbers_must_be_finite(space, alice):
     [
         (b"\xc1", "record-schema"),  # not msgpack
         (b"", "record-size"),
-        (b"\x92\x01", "record-schema"),  # cut short
-        (b"\x92\x01\x00\x00", "record-schema"),  # something after the end
-        (b"\x92\xcc\x01\x00", "record-schema"),  # another encoding of [1, 0]
-        (b"\x93\x01\x00\x00", "record-schema"),  # one field too many
+        (b"\x93\x01\x00", "record-schema"),  # cut short
+        (b"\x93\x01\x00\xc0\x00", "record-schema"),  # something after the end
+        (b"\x93\xcc\x01\x00\xc0", "record-schema"),  # another encoding of [1, 0]
+        (b"\x94\x01\x00\xc0\x00", "record-schema"),  # one field too many
         (b"\x91\x01", "record-schema"),  # one too few
-        (b"\x92\xff\x00", "record-schema"),  # a negative bitmap
-        (b"\x92\xcb" + b"\x00" * 8 + b"\x00", "record-schema"),  # a float
+        (b"\x93\xff\x00\xc0", "record-schema"),  # a negative bitmap
+        (b"\x93\xcb" + b"\x00" * 8 + b"\x00\xc0", "record-schema"),  # a float
         (b"\xc7\x02\x40\x92\x01", "record-schema"),  # hivemind's tuple extension
         (b"\x91" * 400 + b"\x00", "record-schema"),  # nested deeply
-        (b"\x92\x01\x02", "record-bits"),  # confirmed without being claimed
+        (b"\x93\x01\x02\xc0", "record-bits"),  # confirmed without being claimed
         (b"\xc4\xff" + b"\x00" * 600, "record-size"),
     ],
 )
@@ -138,20 +141,35 @@ def test_junk_is_refused(space, alice, payload, expected):
     assert reason(space, signed(alice, claims_key(CAMPAIGN, 0), CLAIM, payload)) == expected
 
 
-def test_bits_past_the_end_of_the_last_shard_are_refused(space, organizer, alice):
-    assert reason(space, signed(alice, claims_key(CAMPAIGN, 1), CLAIM, Claim(1 << 36, 0))) == "record-bits"
+def test_bits_past_the_end_of_the_last_shard_are_refused(space, organizer, alice, claim):
+    assert reason(space, signed(alice, claims_key(CAMPAIGN, 1), CLAIM, claim(1 << 36, 0))) == "record-bits"
     assert reason(space, signed(organizer, claims_key(CAMPAIGN, 1), DONE, Done(1 << 36))) == "record-bits"
 
 
-@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\u202eevil", "x" * 33])
-def test_names_that_would_spoil_a_terminal_are_refused(space, alice, name):
-    presence = Presence(name, "0.1.0", "cpu", 1.0, 1)
-    record = signed(alice, presence_key(presence_bucket(alice.host)), BARE, presence)
-    assert reason(space, record) in ("record-text", "record-schema")
+def test_a_claim_needs_the_organizers_allowance_and_stays_within_it(space, organizer, alice, claim):
+    key, mallory = claims_key(CAMPAIGN, 0), Identity.generate()
+    assert reason(space, signed(alice, key, CLAIM, Claim(1, 0))) == "claim-allowance"
+    assert reason(space, signed(alice, key, CLAIM, claim(2**64 - 1, 0, assignments=8))) == "claim-allowance"
+    assert check_record(*signed(alice, key, CLAIM, claim(255, 0, assignments=8)), NOW, space)
+    assert reason(space, signed(alice, key, CLAIM, claim(1, 0, expires=int(NOW) - 61))) == "claim-allowance"
+    assert reason(space, signed(alice, key, CLAIM, claim(1, 0, signer=alice))) == "signature"
+    assert reason(space, signed(mallory, key, CLAIM, claim(1, 0))) == "signature", "it is another host's"
+    good = claim(1, 0, assignments=8)
+    more = Claim(1, 0, msgspec.structs.replace(good.allowance, assignments=64))
+    assert check_record(*signed(alice, key, CLAIM, good), NOW, space)
+    assert reason(space, signed(alice, key, CLAIM, more)) == "signature", "what was believed before is not believed now"
 
 
-def test_subkeys_name_one_owner_in_one_way(space, alice):
-    key, payload = claims_key(CAMPAIGN, 0), Claim(1, 0)
+def test_a_full_key_keeps_those_who_have_earned_something(space, organizer, alice, claim):
+    def value(payload):
+        return signed(alice, claims_key(CAMPAIGN, 0), CLAIM, payload)[2]
+
+    assert [earned(value(claim(1, 0, assignments=n))) for n in (1, 8, 9, 64)] == [0, 0, 1, 1]
+    assert earned(value(Claim(1, 0))) == 0 and earned(value(Done(1))) == 1
+
+
+def test_subkeys_name_one_owner_in_one_way(space, alice, claim):
+    key, payload = claims_key(CAMPAIGN, 0), claim(1, 0)
     text = make_subkey(alice.host, CLAIM).encode()
     cases = {
         b"\xc0": "record-regular",
@@ -168,7 +186,7 @@ def test_subkeys_name_one_owner_in_one_way(space, alice):
         assert reason(space, signed(alice, key, CLAIM, payload, subkey=subkey)) == expected, subkey
 
 
-def test_the_guard_counts_by_reason_and_remembers_the_last_offender(space, alice):
+def test_the_guard_counts_by_reason_and_remembers_the_last_offender(space, alice, claim):
     guard = RecordValidator(alice, space, lambda: NOW)
 
     def judge(record):
@@ -176,10 +194,10 @@ def test_the_guard_counts_by_reason_and_remembers_the_last_offender(space, alice
             SimpleNamespace(key=record[0], subkey=record[1], value=record[2], expiration_time=record[3])
         )
 
-    good = signed(alice, claims_key(CAMPAIGN, 0), CLAIM, Claim(1, 0))
+    good = signed(alice, claims_key(CAMPAIGN, 0), CLAIM, claim(1, 0))
     assert judge(good) and judge(good)
     for _ in range(3):
-        assert not judge(signed(alice, "zs1/nothing", CLAIM, Claim(1, 0)))
+        assert not judge(signed(alice, "zs2/nothing", CLAIM, claim(1, 0)))
     assert not judge((*good[:2], bytes(len(good[2])), good[3]))
     assert guard.refused == {"record-key": 3, "record-schema": 1}
     assert alice.host in guard.offenders["record-key"]

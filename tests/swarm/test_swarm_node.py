@@ -25,20 +25,19 @@ from protocol.swarm.records import (
     CampaignEntry,
     Claim,
     Done,
-    Presence,
     SwarmManifest,
     claims_key,
     hash_key,
     make_subkey,
     manifest_key,
-    presence_bucket,
-    presence_key,
     sign_record,
 )
+from protocol.trust import allowance as allowances
 from protocol.trust.identity import Identity
 
 pytestmark = pytest.mark.swarm
-PRESENCE = Presence("alice", "0.1.0", "4-core CPU", 1e6, 4)
+COMMON = "ac" * 32  # a campaign that every node here knows
+KEY = claims_key(COMMON, 0)
 
 
 def eventually(ask, seconds=60.0, pause=0.1):
@@ -62,6 +61,8 @@ def nodes(tmp_path_factory):
             for i in range(3)
         ]
         eventually(lambda: all(node.peer_count() == 3 for node in (organizer, *hosts)))
+        for node in (organizer, *hosts):
+            node.allow_campaign(COMMON, 64)
         yield [organizer, *hosts]
 
 
@@ -85,7 +86,16 @@ class RealSwarm:
         self.open(assignments)
         node = self.nodes[1 + len(self.names)]
         self.names[name] = node
-        return Claims(node.dht, self.campaign, assignments, self.nodes[0].host, settle=0.3, lease=self.lease)
+        allowance = claim_of(self.nodes[0], node).allowance
+        return Claims(
+            node.dht,
+            self.campaign,
+            assignments,
+            self.nodes[0].host,
+            settle=0.3,
+            lease=self.lease,
+            allowance=allowance,
+        )
 
     async def on(self, claims, work):
         node = next(node for node in self.nodes if node.dht is claims.node)
@@ -96,6 +106,12 @@ class RealSwarm:
 
     def clock(self):
         return time.monotonic()
+
+
+def claim_of(organizer, node, claimed=1, confirmed=0, assignments=64):
+    """A claim with the organizer's allowance for this host."""
+    expires = int(organizer.dht_time()) + 3600
+    return Claim(claimed, confirmed, allowances.allow(organizer.identity, node.host, assignments, 1800, expires))
 
 
 async def allow(node, campaign, assignments):
@@ -112,26 +128,18 @@ def test_the_manifest_opens_the_keys_of_its_campaigns(nodes):
     entry = CampaignEntry(bytes.fromhex("cd" * 32), 100)
     manifest = SwarmManifest((entry,), 7, "127.0.0.1:4002", 1, "exact-1")
     assert organizer.publish_manifest(manifest)
-    assert eventually(host.manifest) == manifest
-    assert host.put(claims_key("cd" * 32, 1), CLAIM, Claim(1, 1), 30)
+    assert eventually(host.manifest) == manifest and host.coordinator() == "127.0.0.1:4002"
+    claim = claim_of(nodes[0], host, 1, 1)
+    assert host.put(claims_key("cd" * 32, 1), CLAIM, claim, 30)
     assert nodes[2].manifest() == manifest
     found = nodes[2].read([claims_key("cd" * 32, 1)])
-    assert found == {claims_key("cd" * 32, 1): {(host.host, CLAIM): Claim(1, 1)}}
-
-
-def test_hosts_see_each_other(nodes):
-    for i, node in enumerate(nodes):
-        assert node.announce(Presence(f"host {i}", "0.1.0", "cpu", 10, 2))  # an int where a float belongs
-    seen = eventually(lambda: len(found := nodes[1].presence()) == 4 and found)
-    assert {presence.name for presence in seen.values()} == {f"host {i}" for i in range(4)}
-    assert seen[nodes[2].host].network_steps_per_second == 10.0
+    assert found == {claims_key("cd" * 32, 1): {(host.host, CLAIM): claim}}
 
 
 def test_only_a_record_with_a_later_end_replaces_and_ours_always_do(nodes):
-    key = presence_key(presence_bucket(nodes[1].host))
-    for speed in range(5):
-        assert nodes[1].put(key, BARE, Presence("a", "1", "cpu", speed, 1), 60)
-    assert nodes[2].read([key])[key][nodes[1].host, BARE].network_steps_per_second == 4
+    for bits in range(1, 6):
+        assert nodes[1].put(KEY, CLAIM, claim_of(nodes[0], nodes[1], bits), 60)
+    assert nodes[2].read([KEY])[KEY][nodes[1].host, CLAIM].claimed == 5
 
 
 def test_hostile_records_are_refused_and_counted(nodes):
@@ -142,7 +150,8 @@ def test_hostile_records_are_refused_and_counted(nodes):
     key, end = claims_key(campaign, 0), alice.dht_time() + 60
     hashed, subkey = hash_key(key), make_subkey(alice.host, CLAIM)
     packed = msgspec.msgpack.encode(subkey)
-    good = sign_record(alice.identity, hashed, packed, msgspec.msgpack.encode(Claim(1, 1)), end)
+    claim = claim_of(nodes[0], alice, 1, 1)
+    good = sign_record(alice.identity, hashed, packed, msgspec.msgpack.encode(claim), end)
 
     def send(value, end=end, subkey: Any = subkey, key=key, sender=mallory):
         return sender.run(raw_store(sender, organizer, hash_key(key), value, end, subkey))
@@ -171,10 +180,12 @@ def test_hostile_records_are_refused_and_counted(nodes):
     }
     assert alice.host in organizer.last_offenders()["record-ttl"]
     early = alice.dht_time() + 0.5  # signed by its owner, long ago; hivemind would let it end the newer one
-    old = sign_record(alice.identity, hashed, packed, msgspec.msgpack.encode(Claim(2, 0)), early)
+    old = sign_record(alice.identity, hashed, packed, msgspec.msgpack.encode(claim_of(nodes[0], alice, 2, 0)), early)
     assert not send(old, end=early)
     time.sleep(max(0.0, early + 0.2 - alice.dht_time()))
-    assert nodes[3].read([key])[key] == {(alice.host, CLAIM): Claim(1, 1)}
+    assert nodes[3].read([key])[key] == {(alice.host, CLAIM): claim}
+    assert not mallory.put(key, CLAIM, claim_of(nodes[0], mallory, 511, 0, assignments=8), 60), "more than it may"
+    assert not mallory.put(key, CLAIM, Claim(1, 0), 60), "no allowance"
     assert not mallory.put(key, "d", Done(1), 60), "our own rules refuse it before it leaves"
 
 
@@ -195,23 +206,24 @@ def test_a_lying_replica_cannot_hide_records(nodes):
     from hivemind.utils.timed_storage import ValueWithExpiration
 
     _, alice, liar, reader = nodes
-    key = presence_key(presence_bucket(alice.host))
-    assert alice.put(key, BARE, PRESENCE, 60)
+    key, lied = KEY, make_subkey(alice.host, CLAIM)
+    claim = claim_of(nodes[0], alice)
+    assert alice.put(KEY, CLAIM, claim, 60)
 
     async def lie():
         from hivemind.dht import DHTID
 
         false = DictionaryDHTValue()
-        false.store(alice.host, b"\x01" * 100, alice.dht_time() + 80)
+        false.store(lied, b"\x01" * 100, alice.dht_time() + 80)
         true = liar.dht.link.node.protocol.storage.get(DHTID.from_bytes(hash_key(key)))
         for subkey, item in true.value.items() if true else ():
-            if subkey != alice.host:
+            if subkey != lied:
                 false.store(subkey, item.value, item.expiration_time)
         name = DHTID.from_bytes(hash_key(key))
         liar.dht.link.node.protocol.storage.data[name] = ValueWithExpiration(false, float("inf"))
 
     liar.run(lie())
-    assert reader.read([key])[key][alice.host, BARE] == PRESENCE
+    assert reader.read([KEY])[KEY][alice.host, CLAIM] == claim
     assert reader.refused_counts()["record-schema"] >= 1
     liar.run(forget(liar, key))
 
@@ -225,8 +237,8 @@ async def forget(node, key):
 @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSTOP"])
 def test_a_daemon_that_dies_or_hangs_comes_back_as_the_same_host(nodes, signal_name):
     _, host, other, _ = nodes
-    key = presence_key(presence_bucket(host.host))
-    assert host.keep(key, BARE, PRESENCE, 60)
+    claim = claim_of(nodes[0], host)
+    assert host.keep(KEY, CLAIM, claim, 60)
     address, before = host.visible_addresses(), host.dht.restarts
     if signal_name == "SIGSTOP":  # a hang that looks like everybody else's death
         host.dht.link.node.protocol.routing_table.__init__(host.dht.link.node.node_id, 20, 5)
@@ -234,8 +246,8 @@ def test_a_daemon_that_dies_or_hangs_comes_back_as_the_same_host(nodes, signal_n
     eventually(lambda: host.dht.restarts > before and host.connected(), 60)
     assert host.visible_addresses() == address, "same PeerID, same port"
     eventually(lambda: host.peer_count() == 3, 60)
-    assert host.put(key, BARE, PRESENCE, 60)
-    assert other.read([key])[key][host.host, BARE] == PRESENCE
+    assert host.put(KEY, CLAIM, claim, 60)
+    assert other.read([KEY])[KEY][host.host, CLAIM] == claim
 
 
 def test_ctrl_c_does_not_reach_the_daemon(nodes):
@@ -254,12 +266,15 @@ def test_a_node_joins_when_its_bootstrap_comes_up_late_and_finds_it_again(tmp_pa
         with SwarmNode(tmp_path / "late", NodeOptions(port=port)) as bootstrap:
             assert early.wait_joined(30)
             eventually(lambda: bootstrap.peer_count() == 1 and early.connected())
-            key = presence_key(presence_bucket(early.host))
-            assert early.keep(key, BARE, PRESENCE, 60)
+            for node in (bootstrap, early):
+                node.allow_campaign(COMMON, 64)
+            claim = claim_of(bootstrap, early)
+            assert early.keep(KEY, CLAIM, claim, 60)
         eventually(lambda: not early.connected())
         with SwarmNode(tmp_path / "late", NodeOptions(port=port)) as bootstrap:  # it restarted and knows nobody
+            bootstrap.allow_campaign(COMMON, 64)
             eventually(lambda: bootstrap.peer_count() == 1, 60)
-            assert eventually(lambda: bootstrap.read([key])[key])[early.host, BARE] == PRESENCE
+            assert eventually(lambda: bootstrap.read([KEY])[KEY])[early.host, CLAIM] == claim
 
 
 def test_a_wrong_clock_is_measured_and_corrected(nodes, tmp_path):
@@ -272,9 +287,10 @@ def test_a_wrong_clock_is_measured_and_corrected(nodes, tmp_path):
     ) as slow:
         assert abs(slow.dht_time() - nodes[0].dht_time()) < 1
         assert "clock is 400 s behind" in said[0]
-        key = presence_key(presence_bucket(slow.host))
-        assert slow.put(key, BARE, PRESENCE, 60)
-        assert nodes[1].read([key])[key][slow.host, BARE] == PRESENCE
+        slow.allow_campaign(COMMON, 64)
+        claim = claim_of(nodes[0], slow)
+        assert slow.put(KEY, CLAIM, claim, 60)
+        assert nodes[1].read([KEY])[KEY][slow.host, CLAIM] == claim
 
 
 def test_what_a_person_got_wrong_is_said_in_one_line(nodes, tmp_path):
@@ -296,9 +312,10 @@ def test_a_node_in_client_mode_works_but_is_in_nobodys_table(nodes, tmp_path):
         tmp_path / "client", NodeOptions(bootstrap=nodes[0].visible_addresses(), client_mode=True)
     ) as client:
         assert client.wait_joined(10) and client.connected()
-        key = presence_key(presence_bucket(client.host))
-        assert client.put(key, BARE, PRESENCE, 60)
-        assert nodes[1].read([key])[key][client.host, BARE] == PRESENCE
+        client.allow_campaign(COMMON, 64)
+        claim = claim_of(nodes[0], client)
+        assert client.put(KEY, CLAIM, claim, 60)
+        assert nodes[1].read([KEY])[KEY][client.host, CLAIM] == claim
         peer = PeerID.from_base58(client.host)
         assert all(node.dht.link.node.protocol.routing_table.get(peer_id=peer) is None for node in nodes)
 

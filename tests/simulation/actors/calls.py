@@ -111,6 +111,7 @@ def _inbox(call: actions.Poll, reply: Any) -> events.InboxReceived:
         banned=reply.banned,
         banned_hosts=reply.banned_hosts,
         campaigns=reply.campaigns,
+        allowance=reply.allowance,
     )
 
 

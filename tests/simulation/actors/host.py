@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from peer.state import AssignmentId, CheckId, PeerState, actions, events
 from protocol.swarm.claimer import Claims
+from protocol.trust.allowance import Allowance
 from protocol.trust.envelope import seal
 from simulation.actors import calls
 from simulation.actors.liars import Kind, Networks
@@ -45,6 +46,7 @@ class Host:
         self.jobs: dict[CheckId, CheckJob] = {}
         self.node: Node | None = None
         self.claims: dict[str, Claims] = {}
+        self.allowance: Allowance | None = None
         self._tasks: list[Task] = []
         self._wake: Timer | None = None
         self._deaths = 0
@@ -59,6 +61,7 @@ class Host:
         self.up, self._away_seconds = True, None
         self.state = PeerState(self.world.settings)
         self.trainer, self.jobs, self.claims, self._tasks, self._deaths = None, {}, {}, [], 0
+        self.allowance = None
         node = EclipsedNode if self.kind is Kind.ECLIPSED else Node
         self.node = node(self.world.dht, self.host, self.skew, self.rate)
         self.note("started")
@@ -258,12 +261,15 @@ class Host:
                 self.world.organizer.host,
                 settle=campaign.policy.settle_seconds,
                 lease=self.world.rules.lease(campaign.policy.lease_seconds),
+                allowance=self.allowance,
             )
         elif isinstance(action, actions.IgnoreHosts):
             for claims in self.claims.values():
                 claims.banned = frozenset(action.hosts)
-        elif isinstance(action, actions.AnnouncePresence):
-            return  # who is there the organizer knows from heartbeats
+        elif isinstance(action, actions.UseAllowance):
+            self.allowance = action.allowance
+            for claims in self.claims.values():
+                claims.allowance = action.allowance
         else:
             self._spawn(action)
 

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordinator.policy.allowances import allowance_of
 from coordinator.policy.inbox import CHECKS_MAX, OwnResult, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
 from protocol.engine import state_bytes_length
+from protocol.trust.allowance import Allowance
 from protocol.trust.commitment import context
 from protocol.trust.envelope import unseal
 from protocol.trust.messages import Admission, CheckRequest, OpeningRequest
@@ -30,6 +32,7 @@ class Inbox:
     banned: str
     banned_hosts: tuple[str, ...]
     campaigns: tuple[tuple[str, str], ...]
+    allowance: Allowance | None = None
 
 
 def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...]) -> Inbox:
@@ -61,7 +64,14 @@ def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...]) -> Inbox
         banned=row.banned,
         banned_hosts=ledger.banned_hosts,
         campaigns=((ledger.campaign.digest, ledger.state),),
+        allowance=None if row.banned else _allowance(organizer, host),
     )
+
+
+def _allowance(organizer: "Organizer", host: str) -> Allowance:
+    """As `coordinator.ledger.allowances` has it, unsigned: the simulated DHT takes every claim."""
+    assignments, patience, _ = allowance_of(organizer.ledger.pace(host))
+    return Allowance(assignments, patience, 1 << 39, bytes(64))
 
 
 def _check_request(organizer: "Organizer", row: Row, slot: int, host: str) -> CheckRequest:

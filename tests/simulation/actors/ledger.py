@@ -6,6 +6,7 @@ nothing of what is here, and all of what is in `organizer`.
 
 from dataclasses import dataclass, field
 
+from coordinator.policy.allowances import PACE_BUNDLES
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import HELD, Event, Phase, next_phase
 from coordinator.policy.receive import Reception
@@ -86,6 +87,7 @@ class HostRow:
     tag: bytes = b""  # of its network's prefix
     settled: dict[bytes, bool] = field(default_factory=dict)  # (digest, whether a fault), the oldest first
     unsettled: dict[bytes, Row] = field(default_factory=dict)  # in order of arrival
+    admitted_at: list[float] = field(default_factory=list)  # when its last admitted bundles were handed in
 
 
 @dataclass(eq=False)
@@ -122,6 +124,10 @@ class Ledger:
             settled=tuple(reversed(list(host.settled.items())[-FAULT_WINDOW:])),
             unsettled=tuple(row.stored for row in host.unsettled.values()),
         )
+
+    def pace(self, name: str) -> list[float]:
+        """When this host's last admitted bundles were handed in, the newest first."""
+        return list(reversed(self.host(name).admitted_at))
 
     def touch(self, row: Row) -> None:
         self.changed[row.digest] = None
@@ -187,6 +193,8 @@ class Ledger:
             admit = settlement.admit
             host = self.host(admit.host)
             host.credit += admit.credit
+            received = [self.rows[outcome.result.digest].received_at for outcome in settlement.outcomes[:1]]
+            host.admitted_at = [*host.admitted_at, *received][-PACE_BUNDLES:]
             host.clean_bundles += 1
             self.admitted += 1
             self.registered.update((admit.recipe, seed) for seed in admit.seeds)

@@ -9,8 +9,10 @@ from typing import Any
 from support.swarms.done_board import DoneBoard
 
 from protocol.swarm.claimer import Claims
+from protocol.trust.allowance import Allowance
 
 CAMPAIGN = "ab" * 32
+ENOUGH = Allowance(64, 4 * 3600, 1 << 39, bytes(64))  # nobody checks it here
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
@@ -116,7 +118,7 @@ class FakeSwarm:
 
     def host(self, name, assignments, latency=None):
         node = FakeNode(self, name, self.latency if latency is None else latency)
-        return Claims(node, CAMPAIGN, assignments, "organizer", settle=self.settle, lease=self.lease)
+        return Claims(node, CAMPAIGN, assignments, "organizer", settle=self.settle, lease=self.lease, allowance=ENOUGH)
 
     async def on(self, claims, work):
         """Run a coroutine of a host or board where its node lives."""
