@@ -1,6 +1,7 @@
 """Whole volunteers against a real coordinator over gRPC: every call and every answer, in seconds."""
 
 import random
+from typing import Any
 
 import pytest
 from support.in_process import ClaimBoard, InProcessVolunteer
@@ -117,7 +118,14 @@ def test_an_inbox_with_a_forged_outcome_is_refused_as_a_whole():
     call = act.Poll((), "cpu", 0.0, 0, 0)
 
     def inbox(signer: Identity) -> Inbox:
-        nothing = {"openings": (), "missing": (), "checks": (), "unknown": (), "banned_hosts": (), "campaigns": ()}
+        nothing: dict[str, Any] = {
+            "openings": (),
+            "missing": (),
+            "checks": (),
+            "unknown": (),
+            "banned_hosts": (),
+            "campaigns": (),
+        }
         outcomes = (seal(signer, admission),)
         return Inbox(nonce=bytes(16), time=0.0, outcomes=outcomes, credit=0, clean_bundles=0, banned="", **nothing)
 
