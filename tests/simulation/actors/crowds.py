@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator.policy.phases import HELD
 from protocol.recipes.campaign import Assignment
 from protocol.swarm.records import CLAIM, Claim, claims_key, shard_count, shard_size
+from protocol.trust.allowance import FRESH_ASSIGNMENTS, Allowance
 from protocol.trust.commitment import Trace
 from protocol.trust.envelope import Envelope, seal
 from protocol.trust.messages import Answer, Result
@@ -197,8 +198,8 @@ class Squatters(Crowd):
                 continue
             self.ask(self.world.organizer.poll, puppet.host, ())
             for shard in range(shard_count(total)):
-                all_bits = (1 << shard_size(total, shard)) - 1
-                claim = Claim(claimed=all_bits, confirmed=all_bits)
+                bits = (1 << min(FRESH_ASSIGNMENTS, shard_size(total, shard))) - 1  # of each shard: more than it may
+                claim = Claim(bits, bits, Allowance(FRESH_ASSIGNMENTS, 1800, 1 << 39, bytes(64)))
                 dht.store(puppet.host, claims_key(campaign.digest, shard), CLAIM, claim, now + CLAIM_SECONDS)
         if self.keys:
             for assignment in self.targets():

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.swarm.claimer import Put
-from protocol.swarm.records import CLAIM, SHARD_SIZE, Claim
+from protocol.swarm.records import CLAIM, Claim
+from protocol.trust.allowance import FRESH_ASSIGNMENTS, Allowance
 from simulation.environment.kernel import Crashed, Kernel, Later
 from simulation.environment.network import Network
 
@@ -54,6 +55,12 @@ class Dht:
         self._copies = {0: merged}
 
     def store(self, host: str, key: str, kind: str, value: Any, end: float) -> None:
+        """As all honest nodes do: a claim without an allowance, or beyond it, is refused. Allowances are not signed."""
+        if isinstance(value, Claim):
+            allowed = 0 if value.allowance is None else value.allowance.assignments
+            if value.claimed.bit_count() > allowed:
+                self.counts["refused claims"] += 1
+                return
         entries = self.copy_of(host).setdefault(key, {})
         if end > entries.get((host, kind), (None, 0.0))[1]:
             entries[host, kind] = (value, end)
@@ -156,5 +163,6 @@ class EclipsedNode(Node):
         self._live()
         await self._travel()
         await self._travel()
-        claimed = Claim(claimed=(1 << SHARD_SIZE) - 1, confirmed=(1 << SHARD_SIZE) - 1)
+        bits = (1 << FRESH_ASSIGNMENTS) - 1
+        claimed = Claim(bits, bits, Allowance(FRESH_ASSIGNMENTS, 1800, 1 << 39, bytes(64)))
         return {key: {("attacker", CLAIM): claimed} if self.dht.rng.random() < 0.5 else {} for key in keys}
