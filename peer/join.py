@@ -169,7 +169,7 @@ def run_volunteer(
             PeerState(settings),
             events,
             trainer=trainer,
-            coordinator=CoordinatorSession(client, workspace, introduction),
+            coordinator=CoordinatorSession(client, workspace, introduction, node.coordinator),
             claims=SwarmClaimBook(node, cache.organizer, workspace, events.emit),
             datasets=datasets,
             disk=workspace,

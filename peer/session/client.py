@@ -38,6 +38,13 @@ class Client:
         self.target, self.identity, self.organizer, self._nonce = target, identity, organizer, nonce
         self._open: tuple[grpc.Channel, CoordinatorStub] | None = None
 
+    def move(self, target: str) -> None:
+        """From now on call `target`, host:port. Calls that are under way end as they will."""
+        if target != self.target:
+            self.target, opened, self._open = target, self._open, None
+            if opened is not None:
+                opened[0].close()
+
     @property
     def stub(self) -> CoordinatorStub:
         """Connects when it is first needed. Raises Away, UsageError: the address does not say who should answer."""

@@ -1,5 +1,6 @@
 """Our conversation with one coordinator: each call goes out, comes back, is verified, and ends in one event."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -34,7 +35,8 @@ from peer.state.events import (
 )
 from peer.state.ids import CheckId
 from peer.storage.workspace import Workspace, disk_error
-from protocol.errors import Refused
+from protocol.errors import Refused, UsageError
+from protocol.rpc.wire import parse_address
 from protocol.trust.challenge import BeaconChains
 from protocol.trust.envelope import unseal
 from protocol.trust.messages import Admission, CheckRequest, Inbox, Result
@@ -52,14 +54,22 @@ class Introduction:
 class CoordinatorSession:
     """Performs coordinator calls, blocking; for one thread."""
 
-    def __init__(self, client: Client, workspace: Workspace, introduction: Introduction):
+    def __init__(
+        self,
+        client: Client,
+        workspace: Workspace,
+        introduction: Introduction,
+        whereabouts: Callable[[], str] = str,  # where the organizer's manifest says that he is: host:port, or ""
+    ):
         self.client, self.workspace, self.introduction = client, workspace, introduction
+        self.whereabouts, self._told = whereabouts, client.target  # the address that a person gave us
         self._chains = BeaconChains()
 
     def perform(self, call: CoordinatorCall) -> Event:
         try:
             return self._perform(call)
         except Away as error:
+            self._look_elsewhere()
             return CallAway(call, str(error))
         except Refused as error:
             return CallRefused(call, error.reason, str(error))
@@ -67,6 +77,17 @@ class CoordinatorSession:
             return CallRefused(call, "file-gone", f"file-gone: {error.filename}")
         except OSError as error:
             return DiskFailed(call, disk_error(error, self.workspace.home.path))
+
+    def _look_elsewhere(self) -> None:
+        """The next call goes where the manifest says, if that is not where nobody answered, else where we were told.
+
+        Whoever answers must have the organizer's key, so a wrong address costs one call.
+        """
+        try:
+            moved, _ = parse_address(self.whereabouts())
+        except UsageError:  # it says nothing
+            moved = self._told
+        self.client.move(moved if self.client.target != moved else self._told)
 
     def _perform(self, call: CoordinatorCall) -> CallEnded:
         match call:

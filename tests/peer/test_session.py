@@ -7,7 +7,7 @@ import pytest
 from support.in_process import ClaimBoard, InProcessVolunteer
 from support.scripted_host import CAMPAIGN, Stage
 
-from peer.session.session import read_inbox
+from peer.session.session import CoordinatorSession, read_inbox
 from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
@@ -110,6 +110,30 @@ def test_a_coordinator_that_is_away_is_waited_for(swarm):
         alice.turn(swarm.now + seconds)
     assert sum("away" in text for text in alice.said) == 1 and alice.exit is None
     assert alice.state.held.count(Phase.TRAINED, Phase.COMMITTED), "what is finished is kept"
+
+
+def test_a_coordinator_that_moved_is_found_where_its_manifest_says(tmp_path):
+    stage = Stage(tmp_path / "host")
+    volunteer = InProcessVolunteer("alice", tmp_path / "alice", stage.port, ClaimBoard(1))
+    said, call = [""], act.Poll((), "cpu", 0.0, 0, 0)
+    session = CoordinatorSession(volunteer.client, volunteer.workspace, volunteer.session.introduction, lambda: said[0])
+    told = volunteer.client.target
+    assert isinstance(session.perform(call), on.InboxReceived)
+    stage.restart()  # on another port
+    assert isinstance(session.perform(call), on.CallAway)
+    assert volunteer.client.target == told, "it may only be away"
+    said[0] = f"127.0.0.1:{stage.port}"
+    assert isinstance(session.perform(call), on.CallAway)
+    assert isinstance(session.perform(call), on.InboxReceived)
+    stage.close()
+    targets = []
+    for _ in range(3):
+        assert isinstance(session.perform(call), on.CallAway)
+        targets.append(volunteer.client.target)
+    assert targets == [told, said[0], told], "each in turn while neither answers"
+    said[0] = "nonsense"
+    assert isinstance(session.perform(call), on.CallAway) and volunteer.client.target == told
+    volunteer.close()
 
 
 def test_an_inbox_with_a_forged_outcome_is_refused_as_a_whole():
