@@ -182,6 +182,8 @@ def table(status: Status) -> Any:
         numbers = (f"{h.steps_per_second:,.0f}", f"{h.credit:,}", str(h.clean_bundles), str(h.faults))
         hosts.add_row(name, text(h.device), *numbers, f"{duration(h.seconds_ago)} ago", remark)
     parts: list[Any] = [campaigns, hosts]
+    more = status.hosts_known, status.hosts_present, status.hosts_banned
+    parts.append(Text("{:,} hosts have earned something, {:,} are here, {:,} are banned".format(*more)))
     if status.refusals:
         refusals = Table("refused", "host", "times", "the last one", title="Refusals", title_justify="left")
         for r in status.refusals[:20]:

@@ -121,7 +121,7 @@ class RefereeLoop:
             organizer=self.organizer,
             epoch=int(get_meta(connection, "epoch", "0")),
             revealed_at=float(get_meta(connection, "revealed_at", "0")),
-            last_seen=self.presence.last_seen(),
+            last_seen=self.presence.counted_from(self.presence_seconds),
             banned=frozenset(connection.execute(BANNED).scalars()),
             false_accusers=frozenset(connection.execute(FALSE_ACCUSERS).scalars()),
             presence_seconds=self.presence_seconds,

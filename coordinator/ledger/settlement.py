@@ -62,6 +62,7 @@ def store_settlement(connection: Connection, settlement: Settlement, sign: Sign,
     if settlement.admit is not None:
         _store_admit(connection, settlement.admit, settlement.outcomes[0].result.digest)
     for accusation in settlement.false_accusations:
+        ensure_host(connection, accusation.host, now)
         again = {"false_accusations": hosts.c.false_accusations + 1}
         connection.execute(update(hosts).where(hosts.c.host == accusation.host).values(again))
         count_refusal(connection, "false-accusation", accusation.host, f"slot {accusation.slot}", now)

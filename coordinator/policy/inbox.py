@@ -1,6 +1,6 @@
-"""What a host is asked for: parts of its own results that are missing, and the checks that are its to do."""
+"""What a host is asked for and told: uploads that are missing, checks to do, bans that it has not heard of."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from coordinator.policy.phases import Phase
@@ -8,6 +8,8 @@ from protocol.trust.messages import BlobPart, Cell, OpeningRequest
 
 CHECKS_MAX = 4  # at a time; the rest come when these are answered
 CHECKS_BYTES_MAX = 5 * 1024 * 1024  # stays under Inbox.BYTES_MAX with the rest
+BANS_TOLD_MAX = 1000  # the newest; older ones have lost their leases long ago
+BANS_AT_ONCE = 100  # in one inbox: 5 kB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +43,10 @@ def uploads_wanted(results: Iterable[OwnResult]) -> Wanted:
 def check_fits(count: int, size: int) -> bool:
     """Whether one more check may go into an inbox that has `count`, when all together are `size` bytes."""
     return not count or (count < CHECKS_MAX and size <= CHECKS_BYTES_MAX)
+
+
+def bans_to_tell(bans: Sequence[str], known: int) -> tuple[tuple[str, ...], int]:
+    """(Some that come after the `known` first ones, how many are known then); of the newest BANS_TOLD_MAX."""
+    begin = max(known, len(bans) - BANS_TOLD_MAX)
+    end = min(len(bans), begin + BANS_AT_ONCE)
+    return tuple(bans[begin:end]), end

@@ -1,4 +1,4 @@
-"""Who counts as present, and which heartbeats are believed."""
+"""Who counts as present, which heartbeats are believed, and when the next one is due."""
 
 import math
 from collections.abc import Mapping
@@ -7,6 +7,11 @@ from protocol.errors import Refused
 from protocol.trust.messages import Heartbeat
 
 PRESENCE_SECONDS = 30.0  # a host that was silent for so long is not drawn, and loses the slots it was drawn for
+PATIENCE = 3  # a host that was told to ask more rarely is here until it has missed so many times
+ASK_SECONDS, ASK_SECONDS_MAX = 1.0, 120.0
+BUSY_ASK_SECONDS_MAX = 15.0  # others wait for what it has to do
+BUSY_ASKS_A_SECOND = 100.0  # of all busy hosts together; a coordinator on two cores serves several times as many
+IDLE_ASKS_A_SECOND = 50.0
 
 
 def check_heartbeat(beat: Heartbeat) -> None:
@@ -17,6 +22,21 @@ def check_heartbeat(beat: Heartbeat) -> None:
         raise Refused("heartbeat", "unprintable text")
     if beat.networks_trained >= 2**53 or beat.checks_done >= 2**53:
         raise Refused("heartbeat", "absurd counts")
+
+
+def ask_again_seconds(busy: bool, busy_hosts: int, present_hosts: int) -> float:
+    """When a host should ask next. `busy`: it waits for an outcome, or has something to upload or to check.
+
+    So many hosts that ask together stay below what the coordinator can serve; a few ask every second.
+    """
+    if busy:
+        return min(BUSY_ASK_SECONDS_MAX, max(ASK_SECONDS, busy_hosts / BUSY_ASKS_A_SECOND))
+    return min(ASK_SECONDS_MAX, max(ASK_SECONDS, present_hosts / IDLE_ASKS_A_SECOND))
+
+
+def present_until(now: float, ask_again: float, presence_seconds: float) -> float:
+    """How long a host counts as present that was heard now, and told when to ask again."""
+    return now + max(presence_seconds, PATIENCE * ask_again)
 
 
 def is_present(host: str, last_seen: Mapping[str, float], now: float, presence_seconds: float) -> bool:

@@ -121,7 +121,7 @@ class Console:
 
 def note_of(campaign: CampaignStatus, status: Status) -> str:
     """`2 hosts, 1 committed, 3 checking, 12 s left`."""
-    present = sum(host.seconds_ago <= 30 and not host.banned for host in status.hosts)
+    present = status.hosts_present
     parts = [f"{present} host{'s' if present != 1 else ''}"]
     counts = {"committed": campaign.committed, "checking": campaign.checking, "rejected": campaign.rejected}
     parts += [f"{number} {name}" for name, number in counts.items() if number]

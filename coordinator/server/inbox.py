@@ -1,5 +1,6 @@
 """What a host finds in its inbox: challenges to its results, checks to do, outcomes, its standing."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,14 +12,15 @@ from coordinator.checking.stores import Stores
 from coordinator.ledger.allowances import AllowanceBook
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import answers, checkers, hosts, results
-from coordinator.policy.inbox import CHECKS_MAX, OwnResult, Wanted, check_fits, uploads_wanted
+from coordinator.policy.inbox import CHECKS_MAX, OwnResult, Wanted, bans_to_tell, check_fits, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.presence import PRESENCE_SECONDS, ask_again_seconds
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import CheckRequest, Heartbeat, Inbox
 
 SHARED_SECONDS = 0.2
-BANNED_MAX = 1000  # the newest; older ones have lost their leases long ago
+PRESENT_SECONDS = 2.0  # without any change in the ledger, hosts are counted this often
 
 # Statements made once are three times as fast, and a thousand hosts ask every second.
 STANDING = select(hosts.c.banned, hosts.c.credit, hosts.c.clean_bundles).where(hosts.c.host == bindparam("host"))
@@ -37,13 +39,13 @@ OWN_CHECKS = (
     .order_by(checkers.c.since, checkers.c.slot)
     .limit(CHECKS_MAX)
 )
-BUSY = union(  # hosts that have something to upload, or to check
-    select(results.c.worker).where(results.c.phase.in_((Phase.COMMITTED, Phase.OPENING))),
+BUSY = union(  # hosts that wait for an outcome, or have something to upload or to check
+    select(results.c.worker).where(results.c.phase.in_(LIVE)),
     select(checkers.c.host)
     .join(results, results.c.digest == checkers.c.result)
     .where(results.c.phase == Phase.CHECKING, checkers.c.silent == 0),
 )
-BANNED = select(hosts.c.host).where(hosts.c.banned != "").order_by(hosts.c.last_seen.desc()).limit(BANNED_MAX)
+BANNED = select(hosts.c.host).where(hosts.c.banned > "").order_by(hosts.c.host)
 NAMED = select(results.c.digest, results.c.phase, results.c.admission).where(
     results.c.digest.in_(bindparam("digests", expanding=True))
 )
@@ -55,8 +57,8 @@ class Shared:
 
     version: int
     at: float  # seconds since 1970
-    busy: frozenset[str]  # hosts that have something to upload or to check
-    banned: tuple[str, ...]
+    busy: frozenset[str]  # hosts that wait for an outcome, or have something to upload or to check
+    present: int  # hosts
     campaigns: tuple[tuple[str, str], ...]  # (digest, state)
 
 
@@ -73,6 +75,9 @@ class Inboxes:
         self.clock, self.shared_seconds = clock, shared_seconds
         self._shared: Shared | None = None
         self._allowances = AllowanceBook(identity, clock)
+        self._looking = threading.Lock()
+        self._bans: tuple[str, ...] = ()  # in the order in which they were seen
+        self._bans_list = int(1e3 * clock()) % 2**31  # another list after a restart: its order may be another
 
     def poll(self, envelope: Envelope, address: str = "") -> Envelope:
         """A signed heartbeat, and the IP address that it came from -> the signed inbox. Raises Refused."""
@@ -86,10 +91,12 @@ class Inboxes:
         with self.stores.ledger.read() as connection:
             row = connection.execute(STANDING, {"host": host}).first()
             banned = row.banned if row else ""
-            if not banned:
-                self.presence.see(host, beat, now, address)
             shared = self._look(connection, version, now)
             busy = not banned and host in shared.busy
+            ask_again = ask_again_seconds(busy or bool(beat.holding), len(shared.busy), shared.present)
+            if not banned:
+                self.presence.see(host, beat, now, address, ask_again=ask_again, known=row is not None)
+            banned_hosts, bans_known = self._new_bans(beat)
             openings, missing = self._wanted(connection, host) if busy else ((), ())
             outcomes, unknown = self._outcomes(connection, beat) if beat.holding else ((), ())
             return Inbox(
@@ -103,23 +110,41 @@ class Inboxes:
                 credit=row.credit if row else 0,
                 clean_bundles=row.clean_bundles if row else 0,
                 banned=banned,
-                banned_hosts=shared.banned,
+                banned_hosts=banned_hosts,
                 campaigns=shared.campaigns,
                 allowance=None if banned else self._allowances.of(connection, host),
+                ask_again_seconds=ask_again,
+                bans_list=self._bans_list,
+                bans_known=bans_known,
             )
 
+    def _new_bans(self, beat: Heartbeat) -> tuple[tuple[str, ...], int]:
+        return bans_to_tell(self._bans, beat.bans_known if beat.bans_list == self._bans_list else 0)
+
     def _look(self, connection: Connection, version: int, now: float) -> Shared:
-        """What is the same in all inboxes, a fifth of a second old at most: a thousand hosts ask every second."""
+        """What is the same in all inboxes, a fifth of a second old at most: thousands of hosts ask."""
         shared = self._shared
-        if shared is None or (shared.version != version and not 0 <= now - shared.at < self.shared_seconds):
-            shared = self._shared = Shared(
-                version=version,
-                at=now,
-                busy=frozenset(connection.execute(BUSY).scalars()),
-                banned=tuple(sorted(connection.execute(BANNED).scalars())),
-                campaigns=tuple(self.stores.campaigns.states().items()),
-            )
+        if shared is None or self._is_old(shared, version, now):
+            with self._looking:
+                shared = self._shared
+                if shared is None or self._is_old(shared, version, now):
+                    shared = self._shared = self._look_now(connection, version, now)
         return shared
+
+    def _is_old(self, shared: Shared, version: int, now: float) -> bool:
+        seconds = PRESENT_SECONDS if shared.version == version else self.shared_seconds
+        return not 0 <= now - shared.at < seconds
+
+    def _look_now(self, connection: Connection, version: int, now: float) -> Shared:
+        known = set(self._bans)
+        self._bans += tuple(host for host in connection.execute(BANNED).scalars() if host not in known)
+        return Shared(
+            version=version,
+            at=now,
+            busy=frozenset(connection.execute(BUSY).scalars()),
+            present=self.presence.count_present(now, PRESENCE_SECONDS),
+            campaigns=tuple(self.stores.campaigns.states().items()),
+        )
 
     def _wanted(self, connection: Connection, host: str) -> Wanted:
         """What this host has to upload for its own results."""

@@ -11,13 +11,14 @@ from sqlalchemy import Connection, Row, func, select
 
 from coordinator.checking.cases import CampaignBook
 from coordinator.ledger.database import Ledger, get_meta
-from coordinator.ledger.heartbeats import Heartbeats
+from coordinator.ledger.heartbeats import Heartbeats, Present
 from coordinator.ledger.tables import campaigns, hosts, refusals, results
 from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.presence import PRESENCE_SECONDS
 from protocol.trust.messages import CampaignState
 
-HOSTS_MAX = 1000  # in one status; those seen last
-REFUSALS_MAX = 1000
+HOSTS_MAX = 100  # in one status; those seen last, hosts that earned something first
+REFUSALS_MAX = 100
 ETA_WINDOW_SECONDS = 600.0  # the speed of the last ten minutes says when a campaign is done
 
 
@@ -78,7 +79,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     campaigns: list[CampaignStatus]  # in the order of seeding
     networks: int  # admitted, of all campaigns
     networks_by_class: dict[str, int]
-    hosts: list[HostStatus]  # those seen last, HOSTS_MAX at most
+    hosts_known: int  # that earned something
+    hosts_present: int  # these and others
+    hosts_banned: int
+    hosts: list[HostStatus]  # HOSTS_MAX at most; those that earned something first, then those seen last
     refusals: list[RefusalStatus]  # the last ones first, REFUSALS_MAX at most
 
 
@@ -96,6 +100,9 @@ def status(ledger: Ledger, book: CampaignBook, presence: Heartbeats, organizer: 
             campaigns=listed,
             networks=sum(networks.values()),
             networks_by_class=dict(sorted(networks.items())),
+            hosts_known=connection.execute(select(func.count()).select_from(hosts)).scalar_one(),
+            hosts_present=presence.count_present(now, PRESENCE_SECONDS),
+            hosts_banned=connection.execute(select(func.count()).where(hosts.c.banned > "")).scalar_one(),
             hosts=_hosts(connection, presence, now),
             refusals=_refusals(connection),
         )
@@ -173,6 +180,7 @@ def _eta(connection: Connection, digest: str, left: int, now: float) -> float | 
 
 
 def _hosts(connection: Connection, presence: Heartbeats, now: float) -> list[HostStatus]:
+    """Those of the ledger, then those that are only heard: so no crowd of new keys hides who has done something."""
     seen = presence.last_seen()
     faults: dict[str, int] = defaultdict(int)
     faulty = select(results.c.worker, func.sum(results.c.fault)).where(results.c.fault > 0).group_by(results.c.worker)
@@ -200,7 +208,30 @@ def _hosts(connection: Connection, presence: Heartbeats, now: float) -> list[Hos
                 seconds_ago=round(max(0.0, now - last_seen), 1),
             )
         )
-    return listed
+    room = HOSTS_MAX - len(listed)
+    return listed + [_fresh(host, heard, now) for host, heard in list(presence.fresh().items())[::-1][:room]]
+
+
+def _fresh(host: str, heard: Present, now: float) -> HostStatus:
+    """A host that has earned nothing yet."""
+    beat = heard.beat
+    return HostStatus(
+        host=host,
+        name=beat.name if beat else "",
+        device=beat.device if beat else "",
+        version=beat.version if beat else "",
+        steps_per_second=beat.steps_per_second if beat else 0.0,
+        networks_trained=beat.networks_trained if beat else 0,
+        checks_done=beat.checks_done if beat else 0,
+        credit=0,
+        clean_bundles=0,
+        faults=0,
+        false_accusations=0,
+        banned="",
+        first_seen=heard.first_seen,
+        last_seen=heard.last_seen,
+        seconds_ago=round(max(0.0, now - heard.last_seen), 1),
+    )
 
 
 def _refusals(connection: Connection) -> list[RefusalStatus]:

@@ -41,6 +41,8 @@ from protocol.trust.challenge import BeaconChains
 from protocol.trust.envelope import unseal
 from protocol.trust.messages import Admission, CheckRequest, Inbox, Result
 
+BANS_KEPT = 1000  # older ones have lost their leases long ago
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introduction:
@@ -64,6 +66,7 @@ class CoordinatorSession:
         self.client, self.workspace, self.introduction = client, workspace, introduction
         self.whereabouts, self._told = whereabouts, client.target  # the address that a person gave us
         self._chains = BeaconChains()
+        self._bans = KnownBans()
 
     def perform(self, call: CoordinatorCall) -> Event:
         try:
@@ -119,9 +122,12 @@ class CoordinatorSession:
             "networks_trained": call.networks_trained,
             "checks_done": call.checks_done,
             "holding": call.holding,
+            "bans_list": self._bans.list,
+            "bans_known": self._bans.known,
         }
         assert self.client.organizer is not None
-        return read_inbox(call, self.client.poll(heartbeat), self.client.organizer)
+        inbox = self.client.poll(heartbeat)
+        return read_inbox(call, inbox, self.client.organizer, self._bans.learn(inbox))
 
     def _submit_result(self, call: SubmitResult) -> CallEnded:
         bundle = self.workspace.bundle(call.assignment)
@@ -164,7 +170,25 @@ def campaign_of(request: CheckRequest) -> str:
         return ""
 
 
-def read_inbox(call: Poll, inbox: Inbox, organizer: str) -> InboxReceived:
+class KnownBans:
+    """The organizer's bans as they came, a few in every inbox: the newest BANS_KEPT."""
+
+    def __init__(self) -> None:
+        self.list, self.known = 0, 0  # which list, and how many of it have come
+        self._hosts: dict[str, None] = {}
+
+    def learn(self, inbox: Inbox) -> tuple[str, ...]:
+        """All that are known now. Another list, of a coordinator that started again, begins anew."""
+        if inbox.bans_list != self.list:
+            self._hosts.clear()
+        self.list, self.known = inbox.bans_list, inbox.bans_known
+        self._hosts |= dict.fromkeys(inbox.banned_hosts)
+        for host in list(self._hosts)[:-BANS_KEPT]:
+            del self._hosts[host]
+        return tuple(self._hosts)
+
+
+def read_inbox(call: Poll, inbox: Inbox, organizer: str, banned_hosts: tuple[str, ...]) -> InboxReceived:
     """A verified inbox as an event. Raises Refused when an outcome is not the organizer's."""
     return InboxReceived(
         call,
@@ -179,7 +203,8 @@ def read_inbox(call: Poll, inbox: Inbox, organizer: str) -> InboxReceived:
         credit=inbox.credit,
         clean_bundles=inbox.clean_bundles,
         banned=inbox.banned,
-        banned_hosts=inbox.banned_hosts,
+        banned_hosts=banned_hosts,
         campaigns=inbox.campaigns,
         allowance=inbox.allowance,
+        ask_again_seconds=inbox.ask_again_seconds,
     )

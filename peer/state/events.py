@@ -203,9 +203,10 @@ class InboxReceived(CallEnded, frozen=True):
     credit: int = 0
     clean_bundles: int = 0
     banned: str = ""
-    banned_hosts: tuple[str, ...] = ()
+    banned_hosts: tuple[str, ...] = ()  # all that are known
     campaigns: tuple[tuple[str, str], ...] = ()  # (digest, state: running, paused, complete, cancelled)
     allowance: Allowance | None = None
+    ask_again_seconds: float | None = None  # None: it does not say, so as often as our own settings have it
 
 
 class AnswerTaken(CallEnded, frozen=True):

@@ -41,7 +41,7 @@ class PeerSettings:
     until_done: bool = False
     memory_bytes: int = UNLIMITED  # of all our processes
     disk_bytes: int = UNLIMITED  # of our directory
-    poll_seconds: float = 1.0
+    poll_seconds: float = 1.0  # until the coordinator says how often to ask
     claim_pause_seconds: float = 2.0  # after a claim that found nothing free
     leave_seconds: float = 30.0  # then the program ends, whatever is still on its way
 
@@ -104,6 +104,7 @@ class PeerFacts:
     retries: Retries = field(default_factory=lambda: Retries(RETRY_SECONDS, RETRY_SECONDS_MAX))
     dataset_retries: dict[str, float] = field(default_factory=dict)
     poll_at: float = -inf
+    asked_seconds: float | None = None  # the coordinator's word for how often to ask, within bounds
     renew_at: float = -inf
     claim_at: float = inf  # the earliest of the resting campaigns, when we want work
     resting: dict[str, float] = field(default_factory=dict)  # campaign -> when to claim in it again
@@ -168,6 +169,11 @@ class PeerFacts:
     def start_call(self, call: CoordinatorCall) -> None:
         self.call = call
         self.do(call)
+
+    @property
+    def poll_seconds(self) -> float:
+        """How often to ask the coordinator, when nothing happens."""
+        return self.settings.poll_seconds if self.asked_seconds is None else self.asked_seconds
 
     def may_call(self, now: float) -> bool:
         """One call at a time; none while the coordinator is away; while leaving, until one fails."""

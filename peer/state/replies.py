@@ -13,6 +13,7 @@ from peer.state.reactions import CHECKS_MAX, REFUSALS_MAX, put_off_check
 from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
 UPLOADED = (BlobPart.TRACE, BlobPart.WEIGHTS)  # of every result; states are opened when a challenge asks for them
+ASK_SECONDS_MIN, ASK_SECONDS_MAX = 0.2, 120.0  # whatever the coordinator says
 CHECKS_NAMED = 4  # a coordinator names no fewer, the oldest first, while it waits for that many
 
 
@@ -61,6 +62,7 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
     if event.banned:
         return banned(facts, event.banned, now)
     facts.figures.credit, facts.figures.clean_bundles = event.credit, event.clean_bundles
+    ask_as_told(facts, event.ask_again_seconds)
     if event.banned_hosts != facts.banned_hosts:
         facts.banned_hosts = event.banned_hosts
         facts.do(act.IgnoreHosts(event.banned_hosts))
@@ -80,6 +82,14 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
             forget_requests(facts, result)
             facts.take(held, Happened.UNKNOWN, now)
     asked_for(facts, event, now)
+
+
+def ask_as_told(facts: PeerFacts, seconds: float | None) -> None:
+    """The next heartbeat so long after this one was sent, and all that follow; NaN is the shortest time."""
+    if seconds is not None:
+        before = facts.poll_seconds
+        facts.asked_seconds = min(ASK_SECONDS_MAX, max(ASK_SECONDS_MIN, seconds))
+        facts.poll_at += facts.asked_seconds - before
 
 
 def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
@@ -147,7 +157,8 @@ def answer_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
 def check_over(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
     assert isinstance(event.call, act.SubmitAnswer)
     facts.checks.take(facts.checks.items[event.call.check], CheckHappened.OVER)
-    facts.poll_at = now  # there may be more
+    if not facts.checks.items:
+        facts.poll_at = now  # there may be more
 
 
 def submitted(facts: PeerFacts, event: on.CallEnded) -> HeldAssignment:

@@ -135,7 +135,7 @@ def fetch_checks(facts: PeerFacts, now: float) -> None:
 
 def poll(facts: PeerFacts, now: float) -> None:
     if now >= facts.poll_at and facts.may_call(now):
-        facts.poll_at = now + facts.settings.poll_seconds
+        facts.poll_at = now + facts.poll_seconds
         committed = [held.result for held in facts.held.of(Phase.COMMITTED) if held.result is not None]
         facts.start_call(
             Poll(

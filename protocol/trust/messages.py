@@ -191,7 +191,7 @@ class Upload(Message, frozen=True, kw_only=True):
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):
-    """Host -> coordinator, every second or so: I am here; what is there for me?"""
+    """Host -> coordinator, as often as the last inbox says: I am here; what is there for me?"""
 
     KIND: ClassVar[str] = "heartbeat"
     nonce: Nonce
@@ -202,6 +202,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     networks_trained: Annotated[int, Meta(ge=0)]
     checks_done: Annotated[int, Meta(ge=0)]
     holding: Annotated[tuple[Digest, ...], Meta(max_length=64)]  # results that wait for an outcome
+    bans_list: Index = 0  # of which list of bans ...
+    bans_known: Index = 0  # ... how many have come: only later ones are named
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, order=True):
@@ -245,9 +247,12 @@ class Inbox(Message, frozen=True, kw_only=True):
     credit: int
     clean_bundles: int
     banned: str  # why, or ""
-    banned_hosts: tuple[str, ...]
+    banned_hosts: tuple[str, ...]  # those that `bans_known` does not count yet, or the first of them
     campaigns: tuple[tuple[str, str], ...]  # (digest, state)
     allowance: Allowance | None = None  # how much the host may claim
+    ask_again_seconds: float = 1.0  # when the next heartbeat is due, unless there is something to hand in
+    bans_list: Index = 0  # another one than the host knows: its bans are all forgotten first
+    bans_known: Index = 0  # for the next heartbeat
 
 
 class Welcome(Message, frozen=True, kw_only=True):

@@ -13,15 +13,27 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from coordinator.checking.beacon import Beacon, BeaconExhausted
-from coordinator.ledger import settlement
+from coordinator.ledger import heartbeats, settlement
 from coordinator.ledger.database import Ledger, LedgerUnavailable, get_meta, set_meta
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.results import reveal
-from coordinator.ledger.tables import meta, refusals
+from coordinator.ledger.settlement import ensure_host
+from coordinator.ledger.tables import hosts, meta, refusals
+from coordinator.policy.presence import is_present
 from protocol.errors import Refused, UsageError
 from protocol.trust.challenge import beacon_link, check_link
 from protocol.trust.messages import Heartbeat
 
+BEAT = Heartbeat(
+    nonce=b"n" * 16,
+    name="a",
+    device="",
+    version="",
+    steps_per_second=1.0,
+    networks_trained=0,
+    checks_done=0,
+    holding=(),
+)
 CHILD = r"""
 import sys, threading
 from coordinator.ledger.database import Ledger, set_meta
@@ -196,22 +208,56 @@ def test_the_beacon_is_one_chain_from_a_secret_file_and_its_epoch_is_durable(tmp
 
 def test_presence_stands_still_while_the_coordinator_is_away(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
+    for name in ("a", "b"):
+        ledger.write(lambda c, name=name: ensure_host(c, name, 900.0))
     presence = Heartbeats(ledger, 1000.0)
-    beat = Heartbeat(
-        nonce=b"n" * 16,
-        name="a",
-        device="",
-        version="",
-        steps_per_second=1.0,
-        networks_trained=0,
-        checks_done=0,
-        holding=(),
-    )
-    presence.see("a", beat, 1000.0)
-    presence.see("b", beat, 1007.0)
+    presence.see("a", BEAT, 1000.0)
+    presence.see("b", BEAT, 1007.0)
     with pytest.raises(Refused):
-        presence.see("c", msgspec.structs.replace(beat, steps_per_second=float("nan")), 1.0)
+        presence.see("a", msgspec.structs.replace(BEAT, steps_per_second=float("nan")), 1.0)
     presence.flush(1007.0, force=True)
     ledger.write(lambda c: None)
     assert Heartbeats(ledger, 9000.0).last_seen() == {"a": 8993.0, "b": 9000.0}
+    ledger.close()
+
+
+def test_the_ledger_remembers_only_hosts_that_earned_something(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    presence = Heartbeats(ledger, 1000.0)
+    for i in range(1000):
+        presence.see(f"stranger {i}", BEAT, 1000.0)
+    presence.see("worker", BEAT, 1000.0)  # its first result comes after its first heartbeat
+    ledger.write(lambda c: ensure_host(c, "worker", 1000.5))
+    presence.see("worker", msgspec.structs.replace(BEAT, name="second"), 1001.0, known=True)
+    before = ledger.version
+    presence.flush(1010.0)
+    ledger.write(lambda c: None)
+    assert ledger.version - before <= 2
+    with ledger.read() as connection:
+        assert connection.execute(select(hosts.c.host, hosts.c.name)).all() == [("worker", "second")]
+    assert len(presence.fresh()) == 1000 and presence.count_present(1001.0, 30.0) == 1001
+    assert Heartbeats(ledger, 9000.0).last_seen() == {"worker": 9000.0}
+    ledger.close()
+
+
+def test_a_crowd_of_strangers_pushes_out_the_longest_silent_stranger_and_nobody_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeats, "FRESH_MAX", 3)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.write(lambda c: ensure_host(c, "worker", 900.0))
+    presence = Heartbeats(ledger, 900.0)
+    for i, name in enumerate(["a", "b", "c", "a", "d"]):
+        presence.see(name, BEAT, 1000.0 + i)
+    assert presence.last_seen() == {"worker": 900.0, "c": 1002.0, "a": 1003.0, "d": 1004.0}
+    ledger.close()
+
+
+def test_a_host_that_was_told_to_ask_rarely_is_present_until_it_has_missed_three_times(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    presence = Heartbeats(ledger, 1000.0)
+    presence.see("often", BEAT, 1000.0, ask_again=1.0)
+    presence.see("rarely", BEAT, 1000.0, ask_again=60.0)
+    counted = presence.counted_from(30.0)
+    here = [[host for host in counted if is_present(host, counted, now, 30.0)] for now in (1030.0, 1031.0, 1180.0)]
+    assert here == [["often", "rarely"], ["rarely"], ["rarely"]]
+    assert [presence.count_present(now, 30.0) for now in (1030.0, 1031.0, 1180.0, 1181.0)] == [2, 1, 1, 0]
     ledger.close()

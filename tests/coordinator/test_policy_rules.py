@@ -7,9 +7,18 @@ import pytest
 
 from coordinator.policy.announcing import UNKNOWN, shards_to_announce
 from coordinator.policy.campaigns import control, in_order_of_urgency, is_over
-from coordinator.policy.inbox import CHECKS_BYTES_MAX, CHECKS_MAX, OwnResult, check_fits, uploads_wanted
+from coordinator.policy.inbox import (
+    BANS_AT_ONCE,
+    BANS_TOLD_MAX,
+    CHECKS_BYTES_MAX,
+    CHECKS_MAX,
+    OwnResult,
+    bans_to_tell,
+    check_fits,
+    uploads_wanted,
+)
 from coordinator.policy.phases import LIVE, Phase
-from coordinator.policy.presence import check_heartbeat, is_present, resumed
+from coordinator.policy.presence import ask_again_seconds, check_heartbeat, is_present, present_until, resumed
 from coordinator.policy.publishing import BUNDLES_MAX, AdmittedBundle, batches_due, tidying_due
 from coordinator.policy.uploads import UploadFacts, is_here, may_fetch
 from protocol.errors import Refused
@@ -104,6 +113,28 @@ def test_time_stands_still_while_the_coordinator_is_away():
     assert resumed({}, 9000.0) == {}
     assert is_present("a", {"a": 70.0}, 100.0, 30.0) and not is_present("a", {"a": 69.9}, 100.0, 30.0)
     assert not is_present("stranger", {}, 1_800_000_000.0, 30.0)
+
+
+def test_few_hosts_ask_every_second_and_many_no_more_often_than_can_be_served():
+    assert ask_again_seconds(False, 0, 1) == ask_again_seconds(False, 3, 50) == ask_again_seconds(True, 100, 9999) == 1
+    assert ask_again_seconds(False, 0, 2000) == 40.0 and ask_again_seconds(True, 500, 2000) == 5.0
+    for busy, idle in [(0, 100), (10, 10), (200, 2000), (1500, 4500)]:
+        asked = busy / ask_again_seconds(True, busy, busy + idle) + idle / ask_again_seconds(False, busy, busy + idle)
+        assert asked <= 150.0
+    assert ask_again_seconds(False, 0, 10**6) == 120.0 and ask_again_seconds(True, 10**6, 10**6) == 15.0
+
+
+def test_a_host_counts_as_present_for_three_times_what_it_was_told():
+    assert present_until(100.0, 1.0, 30.0) == 130.0
+    assert present_until(100.0, 60.0, 30.0) == 280.0
+
+
+def test_bans_are_told_once_and_the_newest_if_there_are_too_many():
+    bans = [str(i) for i in range(BANS_TOLD_MAX + 50)]
+    told, known = bans_to_tell(bans, 0)
+    assert told == tuple(bans[50 : 50 + BANS_AT_ONCE]) and known == 50 + BANS_AT_ONCE
+    assert bans_to_tell(bans, len(bans) - 1) == (tuple(bans[-1:]), len(bans))
+    assert bans_to_tell(bans, len(bans)) == ((), len(bans)) == bans_to_tell(bans, 2**31)
 
 
 def test_a_campaign_is_controlled_by_a_table():

@@ -7,7 +7,8 @@ import pytest
 from support.in_process import ClaimBoard, InProcessVolunteer
 from support.scripted_host import CAMPAIGN, Stage
 
-from peer.session.session import CoordinatorSession, read_inbox
+from coordinator.policy.inbox import bans_to_tell
+from peer.session.session import BANS_KEPT, KnownBans, read_inbox
 from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
@@ -142,20 +143,38 @@ def test_an_inbox_with_a_forged_outcome_is_refused_as_a_whole():
     call = act.Poll((), "cpu", 0.0, 0, 0)
 
     def inbox(signer: Identity) -> Inbox:
-        nothing: dict[str, Any] = {
-            "openings": (),
-            "missing": (),
-            "checks": (),
-            "unknown": (),
-            "banned_hosts": (),
-            "campaigns": (),
-        }
-        outcomes = (seal(signer, admission),)
-        return Inbox(nonce=bytes(16), time=0.0, outcomes=outcomes, credit=0, clean_bundles=0, banned="", **nothing)
+        return inbox_with(outcomes=(seal(signer, admission),))
 
-    assert read_inbox(call, inbox(organizer), organizer.host).outcomes == (admission,)
+    assert read_inbox(call, inbox(organizer), organizer.host, ("bob",)).outcomes == (admission,)
     with pytest.raises(Refused, match="signer"):
-        read_inbox(call, inbox(mallory), organizer.host)
+        read_inbox(call, inbox(mallory), organizer.host, ())
+
+
+def test_bans_come_a_few_at_a_time_and_anew_from_a_coordinator_that_started_again():
+    def told(bans: list[str], name: int) -> tuple[str, ...]:
+        hosts, known = bans_to_tell(bans, learned.known if learned.list == name else 0)
+        return learned.learn(inbox_with(banned_hosts=hosts, bans_list=name, bans_known=known))
+
+    learned, bans = KnownBans(), [f"host {i}" for i in range(250)]
+    assert [len(told(bans, 7)) for _ in range(4)] == [100, 200, 250, 250]
+    bans.append("late")
+    assert told(bans, 7) == tuple(bans)
+    assert told(["another", "host 3"], 8) == ("another", "host 3")
+    many = [f"many {i}" for i in range(5000)]
+    assert [told(many, 8) for _ in range(20)][-1] == tuple(many[-BANS_KEPT:])
+
+
+def inbox_with(**fields: Any) -> Inbox:
+    nothing: dict[str, Any] = {
+        "openings": (),
+        "missing": (),
+        "checks": (),
+        "unknown": (),
+        "outcomes": (),
+        "campaigns": (),
+    }
+    mine: dict[str, Any] = {"credit": 0, "clean_bundles": 0, "banned": "", "banned_hosts": ()}
+    return Inbox(nonce=bytes(16), time=0.0, **(nothing | mine | fields))
 
 
 def test_files_that_are_gone_refuse_one_call_and_no_more(swarm):

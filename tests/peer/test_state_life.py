@@ -107,6 +107,38 @@ def test_claims_of_banned_hosts_do_not_count(alice):
     assert alice.wanted(act.IgnoreHosts) == [act.IgnoreHosts(())]
 
 
+def test_the_coordinator_says_when_to_ask_next():
+    alice = Volunteer().joins()
+    alice.claimed()
+    alice.inbox(ask_again_seconds=40.0)
+    assert not polls(alice.waits(38.9)) and len(polls(alice.waits(1.2))) == 1
+    alice.inbox(ask_again_seconds=1.0)
+    assert not polls(alice.last) and len(polls(alice.waits(1.0))) == 1, "sooner, when it says so"
+
+
+@pytest.mark.parametrize(("said", "kept"), [(1e9, 120.0), (0.0, 0.2), (-5.0, 0.2), (float("nan"), 0.2)])
+def test_what_the_coordinator_says_is_obeyed_within_bounds(said, kept):
+    alice = Volunteer().joins()
+    alice.inbox(ask_again_seconds=said)
+    assert alice.state.poll_seconds == kept
+
+
+def test_a_result_is_handed_in_at_once_however_rarely_we_ask(alice):
+    alice.claimed(0)
+    alice.inbox(ask_again_seconds=60.0)
+    alice.trains(0)
+    assert isinstance(alice.state.call, act.SubmitResult)
+    alice.ends(on.ResultAccepted)
+    while not isinstance(alice.state.call, act.Poll):
+        alice.ends(on.PartUploaded)
+    alice.inbox(ask_again_seconds=1.0)
+    assert len(polls(alice.waits(1.0))) == 1
+
+
+def polls(actions: list[act.Action]) -> list[act.Poll]:
+    return [action for action in actions if isinstance(action, act.Poll)]
+
+
 def test_a_refused_poll_is_said_once_and_backs_off(alice):
     for _ in range(3):
         while alice.state.call is None:

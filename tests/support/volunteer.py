@@ -105,7 +105,7 @@ class Volunteer:
         """The next poll (waited for, if need be) is answered with this; campaigns are running unless told."""
         if not isinstance(self.state.call, act.Poll):
             assert self.state.call is None, f"{self.state.call} is in flight"
-            self.waits(self.state.settings.poll_seconds)
+            self.waits(self.state.poll_seconds)
         assert isinstance(self.state.call, act.Poll)
         states = tuple((digest, "running") for digest in self.campaigns)
         return self.ends(on.InboxReceived, **({"campaigns": states, "allowance": ALLOWANCE} | fields))
