@@ -8,7 +8,7 @@ from support.in_process import ClaimBoard, InProcessVolunteer
 from support.scripted_host import CAMPAIGN, Stage
 
 from coordinator.policy.inbox import bans_to_tell
-from peer.session.session import BANS_KEPT, KnownBans, read_inbox
+from peer.session.session import BANS_KEPT, CoordinatorSession, KnownBans, read_inbox
 from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
