@@ -6,7 +6,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, bindparam, select
 
 from coordinator.ledger.tables import results
-from coordinator.policy.allowances import PACE_BUNDLES, allowance_of
+from coordinator.policy.inbox import PACE_BUNDLES, allowance_of
 from coordinator.policy.phases import Phase
 from protocol.trust.allowance import ASSIGNMENTS_MAX, Allowance, allow
 from protocol.trust.identity import Identity

@@ -6,7 +6,7 @@ from sqlalchemy import insert
 from coordinator.ledger.allowances import LOOK_SECONDS, AllowanceBook
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.tables import campaigns, results
-from coordinator.policy.allowances import PATIENCE_SECONDS, PATIENCE_SECONDS_MAX, allowance_of
+from coordinator.policy.inbox import PATIENCE_SECONDS, PATIENCE_SECONDS_MAX, allowance_of
 from protocol.errors import Refused
 from protocol.trust.allowance import ASSIGNMENTS_MAX, FRESH_ASSIGNMENTS, Allowances
 from protocol.trust.identity import Identity

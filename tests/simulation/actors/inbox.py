@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordinator.policy.allowances import allowance_of
-from coordinator.policy.inbox import CHECKS_MAX, OwnResult, uploads_wanted
+from coordinator.policy.inbox import CHECKS_MAX, OwnResult, allowance_of, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
 from protocol.engine import state_bytes_length
 from protocol.trust.allowance import Allowance

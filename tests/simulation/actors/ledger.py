@@ -6,8 +6,8 @@ nothing of what is here, and all of what is in `organizer`.
 
 from dataclasses import dataclass, field
 
-from coordinator.policy.allowances import PACE_BUNDLES
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
+from coordinator.policy.inbox import PACE_BUNDLES
 from coordinator.policy.phases import HELD, Event, Phase, next_phase
 from coordinator.policy.receive import Reception
 from coordinator.policy.referee import Checker
