@@ -8,6 +8,8 @@ import click
 
 from protocol.errors import shown
 
+LINE_SECONDS = 5.0
+
 
 @click.command()
 @click.argument("zoo", type=click.Path(path_type=Path))
@@ -54,24 +56,42 @@ def report(zoo: Path, out: Path, where: str | None, json_too: bool, permutations
 
 @click.command()
 @click.argument("zoo", type=click.Path(path_type=Path))
-@click.option("--replay", type=click.IntRange(0), default=3, show_default=True, help="Networks to train again, whole.")
-@click.option("--organizer", help="The host name that must have signed. Default: whom the evidence names.")
-@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True)
-def audit(zoo: Path, replay: int, organizer: str | None, threads: int) -> None:
-    """Check ZOO from scratch: every file, all evidence, and some networks trained again bit for bit.
+@click.option(
+    "--replay",
+    type=click.IntRange(0),
+    help="Networks to train again, whole; 0: none. Default: as many as begin within --seconds.",
+)
+@click.option("--seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="Of training again.")
+@click.option("--organizer", help="Whose zoo it must be. Default: whose signature the newest manifest bears.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Networks trained at once. Default: one a processor.")
+def audit(zoo: Path, replay: int | None, seconds: float, organizer: str | None, threads: int | None) -> None:
+    """Check ZOO from scratch: signatures, every file, all evidence, and some networks trained again bit for bit.
 
-    Believes nobody. Exit code 1 when anything is wrong.
+    Believes nobody, and says what it has not proved. Exit code 1 when anything is wrong.
+
+    \b
+    zooswarm audit zoo               half a minute of training again
+    zooswarm audit zoo --replay 300  if all agree, at most 1.5 % of the networks could be fake (95 %)
     """
-    from analysis.audit import audit_zoo
+    import os
 
-    found = audit_zoo(zoo, replay, threads, organizer, say=lambda text: print(shown(text), file=sys.stderr, flush=True))
-    print(f"networks           {found.networks} in {found.bundles} bundles by {found.hosts} hosts")
-    print(f"checked by others  {found.checked_by_others} of {found.networks}, {found.cells} segments replayed")
-    print(f"trained again      {found.replayed}, bit for bit" if found.replayed else "trained again      0")
-    for problem in found.problems:
-        print(f"PROBLEM            {shown(problem)}")
-    print("the zoo is sound" if not found.problems else f"{len(found.problems)} problems")
-    sys.exit(1 if found.problems else 0)
+    from analysis.audit.check import audit_zoo
+    from analysis.audit.telling import told
+    from protocol.cli.console import progress
+
+    with progress("files", replay, line_seconds=LINE_SECONDS) as bar:
+        found = audit_zoo(
+            zoo,
+            replay,
+            threads or os.cpu_count() or 1,
+            organizer,
+            say=lambda text: bar.update(0, replay, text),
+            seconds=seconds,
+            hear=lambda r: bar.update(r.agreed + r.differed, replay, f"trained again, {r.differed} differ"),
+        )
+    for line in told(found):
+        print(shown(line))
+    sys.exit(130 if found.replays.stopped else 1 if found.problems else 0)
 
 
 @click.command()

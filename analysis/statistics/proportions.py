@@ -17,3 +17,15 @@ def binomial_p(correct: int, total: int, chance: float) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(correct, total, chance, alternative="greater").pvalue)
+
+
+def share_at_most(wrong: int, drawn: int) -> float:
+    """One-sided 95% limit of a share, 0 to 1, of which `wrong` of `drawn` members were found (Clopper, Pearson 1934).
+
+    For none it is 1 - 0.05 ** (1 / drawn). 1 when nothing was drawn. Raises ValueError unless 0 <= wrong <= drawn.
+    """
+    from scipy.stats import beta
+
+    if not 0 <= wrong <= drawn:
+        raise ValueError(f"{wrong} of {drawn}")
+    return float(beta.ppf(0.95, wrong + 1, drawn - wrong)) if wrong < drawn else 1.0

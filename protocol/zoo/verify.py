@@ -39,12 +39,12 @@ class VerifiedZoo(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
-def verify_zoo(path: Path | str, verify: Verify | None = None, organizer: str | None = None) -> VerifiedZoo:
+def verify_zoo(path: Store | Path | str, verify: Verify | None = None, organizer: str | None = None) -> VerifiedZoo:
     """Recompute every digest: manifests' files, each row's weights, each bundle's evidence. Reads the whole zoo.
 
     With `verify` the manifests' signatures too, which must be `organizer`'s if one is given. Raises UsageError: no zoo.
     """
-    store = open_store(path, verify)
+    store = path if isinstance(path, Store) else open_store(path, verify)
     problems = [*manifest_problems(store.path, verify, organizer), *card_problems(store)]
     manifest = store.manifest
     checks: list[Callable[[], object]] = [partial(store.recipe, digest) for digest in manifest.recipes]

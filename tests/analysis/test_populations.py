@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.swarms.stage import CAMPAIGN, Stage
 
-from analysis.audit import audit_zoo
+from analysis.audit.check import audit_zoo
 from analysis.methods.changes import modification_pairs
 from analysis.zoo import open_zoo
 from protocol.engine.select import select_engine

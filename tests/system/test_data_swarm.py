@@ -8,7 +8,7 @@ from support.homes import moved_home
 from support.images import RECIPE, blobs
 from support.swarms.stage import CAMPAIGN, Stage
 
-from analysis.audit import audit_zoo
+from analysis.audit.check import audit_zoo
 from analysis.zoo import open_zoo
 from protocol.canonical import hexdigest
 from protocol.tasks.datasets import HEADER

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.swarms.stage import Stage
 
-from analysis.audit import audit_zoo
+from analysis.audit.check import audit_zoo
 from protocol.engine.select import select_engine
 from protocol.engine.training import train_networks
 from protocol.recipes.campaign import load_campaign

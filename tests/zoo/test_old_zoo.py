@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.audit import audit_zoo
+from analysis.audit.check import audit_zoo
+from analysis.audit.telling import told
 from analysis.zoo import open_zoo
 from protocol.canonical import hexdigest
 
@@ -21,7 +22,17 @@ def old_zoo(tmp_path) -> Path:
 def test_its_files_and_evidence_are_sound_and_all_its_networks_are_trained_again_bit_for_bit(old_zoo):
     audit = audit_zoo(old_zoo, replay=8)
     assert audit.problems == []
-    assert (audit.networks, audit.bundles, audit.replayed, audit.checked_by_others) == (8, 2, 8, 8)
+    assert (audit.networks, audit.bundles, audit.replayed, audit.replays.agreed) == (8, 2, 8, 8)
+    lines = told(audit)
+    assert sum("made by version 0.1, whose manifest is not signed" in line for line in lines) == 1
+    assert sum("evidence of 2 bundles, which is of version 0.1" in line for line in lines) == 1
+    assert lines[-1] == "the zoo is sound: every network was trained again, bit for bit"
+
+
+def test_nobody_has_signed_it(old_zoo):
+    name = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+    problems = audit_zoo(old_zoo, organizer=name).problems
+    assert problems and all("nobody has signed" in text or "0.1" in text for text in problems)
 
 
 def test_its_recipes_still_hash_to_their_names(old_zoo):

@@ -9,6 +9,7 @@ from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.trust.challenge import BeaconChains
 from protocol.trust.envelope import unseal
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
+from protocol.trust.identity import verify_signature
 from protocol.trust.messages import Receipt
 from protocol.zoo.store import Store, open_store
 from protocol.zoo.verify import verify_zoo
@@ -20,7 +21,7 @@ PULL = "put the file back from a copy of the zoo, or `zooswarm pull` it from som
 def examine_zoo(path: Path, organizer: str | None, findings: Findings) -> dict[str, int]:
     """Digest of each bundle's result (hex) -> the beacon's link that its draw used."""
     with findings.looking("zoos", str(path), PULL):
-        verified = verify_zoo(path)
+        verified = verify_zoo(path, verify_signature, organizer)
         findings.looked_at["files"] += verified.files
         for line in verified.problems:
             findings.problem(line, PULL)
