@@ -127,7 +127,8 @@ def test_liars_are_banned_and_nobody_else_is():
 
 
 def test_faults_happen_and_are_counted():
-    options = dataclasses.replace(seed_with(), crashes_per_hour=20.0, partitions_per_hour=10.0, outages_per_hour=10.0)
+    options = seed_with(assignments=12)
+    options = dataclasses.replace(options, crashes_per_hour=20.0, partitions_per_hour=30.0, outages_per_hour=30.0)
     report = simulate(options)
     assert_kept(report)
     counted = table.faults([report])

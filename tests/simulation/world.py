@@ -23,7 +23,7 @@ from simulation.checkers import Checkers, Violation
 from simulation.environment.crypto import CheapIdentity, cheap_signatures
 from simulation.environment.dht import Dht
 from simulation.environment.disk import StoredBundle
-from simulation.environment.engine import Truth
+from simulation.environment.engine import Truth, known_initial_states
 from simulation.environment.kernel import Kernel, branch
 from simulation.environment.network import Network
 from simulation.faults import Faults
@@ -193,7 +193,7 @@ class World:
 def simulate(options: Options, rules: Rules | None = None) -> Report:
     """One run from beginning to end, or to its first violation. A function of its arguments alone."""
     rules = rules or Rules()
-    with cheap_signatures(), mock.patch.object(referee, "decide", rules.decide):
+    with cheap_signatures(), known_initial_states(), mock.patch.object(referee, "decide", rules.decide):
         world = World(options, rules)
         violation = None
         try:

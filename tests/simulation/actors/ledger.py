@@ -12,6 +12,7 @@ from coordinator.policy.phases import HELD, Event, Phase, next_phase
 from coordinator.policy.receive import Reception
 from coordinator.policy.referee import Checker
 from coordinator.policy.settle import Settlement
+from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX
 from protocol.recipes.campaign import Assignment, Campaign
 from protocol.swarm.records import SHARD_SIZE
 from protocol.trust.challenge import SlotTask
@@ -106,12 +107,17 @@ class Ledger:
     registered: set[tuple[str, int]] = field(default_factory=set)  # (recipe, seed) of admitted networks
     changed: dict[bytes, None] = field(default_factory=dict)
     unpublished: dict[int, None] = field(default_factory=dict)  # shards whose done bits may have changed
+    last_seen: dict[str, float] = field(default_factory=dict)  # by host: that of its row, for ten thousand at once
+    false_accusers: frozenset[str] = frozenset()
     banned: dict[str, None] = field(default_factory=dict)
     banned_hosts: tuple[str, ...] = ()  # sorted
     _duties: dict[str, dict[tuple[bytes, int], None]] = field(default_factory=dict)  # by checker
 
     def host(self, name: str) -> HostRow:
         return self.hosts.setdefault(name, HostRow(name))
+
+    def seen(self, name: str, now: float) -> None:
+        self.host(name).last_seen = self.last_seen[name] = now
 
     def record(self, name: str) -> HostRecord:
         """What the policy may know of a host."""
@@ -201,7 +207,10 @@ class Ledger:
             if admit.completes:
                 self.state = "complete"
         for accusation in settlement.false_accusations:
-            self.host(accusation.host).false_accusations += 1
+            accuser = self.host(accusation.host)
+            accuser.false_accusations += 1
+            if accuser.false_accusations >= FALSE_ACCUSATIONS_MAX:
+                self.false_accusers |= {accuser.host}
 
     def receive(self, reception: Reception, row: Row, signed: dict[bytes, Envelope], now: float) -> None:
         """Write a reception, in the order that it states."""

@@ -83,7 +83,7 @@ class Organizer:
     def poll(self, host: str, holding: tuple[bytes, ...]) -> inbox.Inbox:
         row = self.ledger.host(host)
         if not row.banned:
-            row.last_seen = self.now()
+            self.ledger.seen(host, self.now())
         return inbox.make(self, host, holding)
 
     @answering
@@ -254,9 +254,8 @@ class Organizer:
         self.up = True
         self._said_at, self.requests = {}, {}
         self.ledger.unpublished = dict.fromkeys(range(shard_count(self.campaign.assignment_count)))
-        seen = {name: row.last_seen for name, row in self.ledger.hosts.items() if row.last_seen}
-        for name, at in resumed(seen, self.now()).items():
-            self.ledger.host(name).last_seen = at
+        for name, at in resumed(self.ledger.last_seen, self.now()).items():
+            self.ledger.seen(name, at)
         self.ledger.changed.update((digest, None) for digest in self.ledger.live)
         self.world.kernel.note(NAME, "restarted")
         self.refereeing.wake()

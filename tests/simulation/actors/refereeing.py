@@ -6,7 +6,7 @@ from coordinator.policy import referee
 from coordinator.policy.phases import LIVE, Event, Phase
 from coordinator.policy.referee import CaseState, Checker, Situation
 from coordinator.policy.settle import FalseAccusation
-from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Standing, rank, roster_of, slots_of, stands
+from coordinator.policy.standing import Standing, rank, roster_of, slots_of, stands
 from protocol.trust.challenge import challenge
 from protocol.trust.messages import Draw
 from protocol.trust.openings import slot_tasks
@@ -19,6 +19,7 @@ from simulation.environment.engine import HashEngine
 if TYPE_CHECKING:
     from simulation.actors.organizer import Organizer
 
+ROSTER_SECONDS = 5.0  # as `coordinator.checking.rosters` has it
 WAKE_SECONDS = 0.2  # from a change to the look
 
 
@@ -30,7 +31,7 @@ class Refereeing:
         self.campaign = organizer.campaign
         self.engine = HashEngine("organizer")
         self._waking = False
-        self._roster: tuple[float, int, Roster] | None = None
+        self._roster = 0.0, -1, Roster(())  # when it was made, in which epoch
         self._timed_look()
 
     def wake(self) -> None:
@@ -72,11 +73,9 @@ class Refereeing:
             organizer=self.organizer.host,
             epoch=ledger.epoch,
             revealed_at=ledger.revealed_at,
-            last_seen={name: row.last_seen for name, row in ledger.hosts.items() if row.last_seen},
+            last_seen=ledger.last_seen,
             banned=frozenset(ledger.banned),
-            false_accusers=frozenset(
-                name for name, row in ledger.hosts.items() if row.false_accusations >= FALSE_ACCUSATIONS_MAX
-            ),
+            false_accusers=ledger.false_accusers,
             presence_seconds=self.world.presence_seconds,
         )
 
@@ -141,17 +140,19 @@ class Refereeing:
         self.world.checkers.drawn(row)
 
     def roster(self) -> Roster:
-        """Who is present and stands; the same for all draws of one moment and epoch."""
+        """Who is present and stands; the same for all draws of an epoch that are made within seconds."""
         now = self.organizer.now()
-        if self._roster is None or self._roster[:2] != (now, self.ledger.epoch):
+        made_at, epoch, roster = self._roster
+        if epoch != self.ledger.epoch or now - made_at >= ROSTER_SECONDS:
             present = {
-                name: row.tag
-                for name, row in self.ledger.hosts.items()
-                if row.last_seen and now - row.last_seen <= self.world.presence_seconds
+                name: self.ledger.host(name).tag
+                for name, seen in self.ledger.last_seen.items()
+                if now - seen <= self.world.presence_seconds
             }
             known = {name: self._standing(name) for name in present}
-            self._roster = now, self.ledger.epoch, roster_of(known, self.campaign.policy, present)
-        return self._roster[2]
+            roster = roster_of(known, self.campaign.policy, present)
+            self._roster = now, self.ledger.epoch, roster
+        return roster
 
     def _standing(self, name: str) -> Standing:
         host = self.ledger.host(name)

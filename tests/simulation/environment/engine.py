@@ -4,15 +4,18 @@ All else about a network is real: initial states, boundaries, the stop rule, lea
 state would have become can be computed from it, so a liar is a function on boundaries, and a checker really replays.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from unittest import mock
 
 import numpy as np
 
-from protocol.engine import Evaluation, State, TaskData
+from protocol.engine import Evaluation, State, TaskData, initial, training
 from protocol.engine.training import Boundary, is_final, mean, segment_length, train_networks
 from protocol.recipes.campaign import Assignment
 from protocol.recipes.recipe import Recipe
+from protocol.trust import spot_check
 from protocol.trust.commitment import Leaf, Trace, leaf_of
 
 
@@ -37,6 +40,21 @@ class HashEngine:
 
     def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
         raise NotImplementedError("neither training nor checking counts targets")
+
+
+@contextlib.contextmanager
+def known_initial_states() -> Iterator[None]:
+    """While this lasts, checkers and trainers make a network's state 0 once: all of them are asked for the same few."""
+    states: dict[tuple[str, int], State] = {}
+
+    def known(recipe: Recipe, seed: int) -> State:
+        key = recipe.digest, seed
+        if key not in states:
+            states[key] = initial.initial_state(recipe, seed)
+        return states[key]
+
+    with mock.patch.object(spot_check, "initial_state", known), mock.patch.object(training, "initial_state", known):
+        yield
 
 
 def _after(recipe: Recipe, seed: int, state: State, steps: int) -> State:
