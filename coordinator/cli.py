@@ -17,16 +17,25 @@ DIR = click.Path(path_type=Path, file_okay=False)
 @click.option("--listen", default="127.0.0.1:7750", show_default=True, help="HOST:PORT of the service.")
 @click.option("--dht-port", default=0, help="TCP port of the swarm node; default: the one of last time.")
 @click.option("--announce", metavar="HOST", help="Name or address under which others reach this machine.")
+@click.option(
+    "--stamp-bits", type=click.IntRange(0, 24), default=15, show_default=True, help="What a new key works; 0: nothing."
+)
 @click.option("--exit-when-done", is_flag=True, help="Stop when every campaign is complete.")
 @click.option("--no-dht", is_flag=True, hidden=True, help="Serve without a swarm node (tests).")
 def host(
-    directory: Path | None, listen: str, dht_port: int, announce: str | None, exit_when_done: bool, no_dht: bool
+    directory: Path | None,
+    listen: str,
+    dht_port: int,
+    announce: str | None,
+    stamp_bits: int,
+    exit_when_done: bool,
+    no_dht: bool,
 ) -> None:
     """Start a swarm: coordinate campaigns, check results, fill DIR/zoo."""
     from coordinator.directories import default_directory
     from coordinator.server.main import run_host
 
-    run_host(directory or default_directory(), listen, dht_port, announce, exit_when_done, not no_dht)
+    run_host(directory or default_directory(), listen, dht_port, announce, exit_when_done, not no_dht, stamp_bits)
 
 
 @click.command()
@@ -93,6 +102,18 @@ def doctor(directory: Path) -> None:
     sys.exit(run_doctor(directory, click.echo))
 
 
+@click.command()
+@click.argument("host_name", metavar="HOST")
+@click.option("--days", type=click.FloatRange(0, 3660, min_open=True), default=30.0, show_default=True)
+@click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
+def ticket(host_name: str, days: float, directory: Path | None) -> None:
+    """Let HOST, by its key (`zooswarm identity show`), into campaigns that ask for tickets; prints the ticket."""
+    from coordinator.client import ticket_for
+    from coordinator.directories import last_directory
+
+    click.echo(ticket_for(directory or last_directory(), host_name, days))
+
+
 @click.group()
 def data() -> None:
     """Data sets that recipes can name."""
@@ -121,4 +142,4 @@ def list_data(directory: Path | None) -> None:
         click.echo(shown(line))
 
 
-VERBS: list[click.Command] = [host, seed, status, control, data, doctor]
+VERBS: list[click.Command] = [host, seed, status, control, ticket, data, doctor]

@@ -1,10 +1,12 @@
 """Talking to a running coordinator: what `seed`, `control` and `status` do."""
 
 import json
+import secrets
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import msgspec
@@ -12,18 +14,27 @@ import msgspec
 from coordinator.directories import address_of
 from coordinator.server.console import duration, note_of
 from coordinator.server.status import Status
-from protocol.errors import UsageError, shown
+from protocol.errors import Refused, UsageError, shown
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_stranger, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import CHUNK_BYTES, parse_address, refusal, to_wire
-from protocol.trust.envelope import Envelope, Message, seal
-from protocol.trust.identity import Identity
-from protocol.trust.messages import CampaignAction, CampaignState, ControlCampaign, SeedCampaign, UploadData
+from protocol.trust.envelope import Envelope, seal
+from protocol.trust.identity import Identity, public_key
+from protocol.trust.messages import (
+    NONCE_BYTES,
+    CampaignAction,
+    CampaignState,
+    ControlCampaign,
+    SeedCampaign,
+    UploadData,
+)
+from protocol.trust.ticket import make_ticket
 
 CALL_SECONDS = 15.0
 CELL_MAX = 300  # characters in a cell of the status
 DATA_SECONDS = 300.0  # the coordinator cuts a transfer off then
+C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData)
 STATES_SETTLED = (CampaignState.COMPLETE, CampaignState.CANCELLED)
 
 
@@ -46,7 +57,7 @@ class Organizer:
 
     def upload_data(self, digest: str, file: Path) -> None:
         """Give the coordinator a data set; it takes one that it has already without reading it. Raises UsageError."""
-        announced = seal(self.identity, UploadData(digest=digest, size=file.stat().st_size))
+        announced = seal(self.identity, issued_now(UploadData(digest=digest, size=file.stat().st_size)))
         try:
             self.stub.PutData(_data_chunks(announced, file), timeout=DATA_SECONDS)
         except grpc.RpcError as error:
@@ -68,11 +79,27 @@ class Organizer:
         ).state
         return matching[0].name, state
 
-    def _call(self, method: Any, message: Message) -> pb.CampaignReply:
+    def _call(self, method: Any, message: SeedCampaign | ControlCampaign) -> pb.CampaignReply:
         try:
-            return method(to_wire(seal(self.identity, message)), timeout=CALL_SECONDS)
+            return method(to_wire(seal(self.identity, issued_now(message))), timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             _explain(error, self.target, self.path)
+
+
+def issued_now(command: C, clock: Callable[[], float] = time.time) -> C:
+    """The command with its time and its number: the coordinator takes it once, within minutes."""
+    return msgspec.structs.replace(command, issued_at=clock(), nonce=secrets.token_bytes(NONCE_BYTES))
+
+
+def ticket_for(path: Path, host: str, days: float) -> str:
+    """A ticket of DIR's organizer; nobody has to run. Raises UsageError."""
+    if not (path / "identity").exists():
+        raise UsageError(f"{path}: there is no organizer's identity; start it with `zooswarm host {path}`")
+    try:
+        public_key(host)
+    except Refused as error:
+        raise UsageError(f"{host!r}: {error}; `zooswarm identity show` on the volunteer's computer prints it") from None
+    return make_ticket(Identity.load_or_create(path / "identity"), host, time.time() + 86_400 * days)
 
 
 def _data_chunks(announced: Envelope, file: Path) -> Iterator[pb.BlobChunk]:

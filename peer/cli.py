@@ -22,6 +22,7 @@ from peer.local_training import BACKENDS, TRAIN, device_options
 @click.option(
     "--disk", metavar="SIZE", help="What --dir may grow to, e.g. 5GB. Default: half of what is free, 20GB at most."
 )
+@click.option("--ticket", metavar="TEXT|FILE", help="What the organizer gave you, where a campaign asks for one.")
 @click.option("--until-done", is_flag=True, help="Leave when every campaign is complete.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Interface of the DHT node (0.0.0.0: public).")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port of the DHT node. Default: any.")

@@ -29,16 +29,19 @@ from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
 from protocol.errors import Refused, UsageError
-from protocol.files import PRIVATE, home_directory, write_atomic
+from protocol.files import PRIVATE, home_directory, read_limited, write_atomic
 from protocol.rpc.wire import parse_address
 from protocol.trust.identity import Identity
 from protocol.trust.messages import HostLabel
+from protocol.trust.ticket import read_ticket
 
 if TYPE_CHECKING:
     from protocol.swarm.node import SwarmNode
 
 CACHED_CAMPAIGNS_MAX = 64
 BOOTSTRAP_MAX = 16
+FILE_NAME_MAX = 255  # no ticket is that short
+TICKET_FILE_MAX = 4096
 PEERS_MAX = 32  # addresses kept for the next start
 
 
@@ -48,6 +51,7 @@ class JoinOptions:
 
     address: str
     directory: Path | None
+    ticket: str | None
     threads: int | None
     nice: int
     name: str | None
@@ -96,10 +100,10 @@ class Stop:
 
 def join_swarm(options: JoinOptions) -> None:
     """Run a volunteer until Ctrl-C. Raises UsageError for what the user can mend."""
-    target, organizer = parse_address(options.address)
+    parse_address(options.address)  # before a directory is made
     home = Home(options.directory or default_home())
     introduction, settings = introduce(options, home.identity.host), settings_of(options, home)
-    with View(introduction.name) as view, contextlib.closing(Client(target, home.identity, organizer)) as client:
+    with View(introduction.name) as view, contextlib.closing(connect(options, home, view)) as client:
         view.say(f"{introduction.name} ({home.identity.host}), key and work in {home.path}")
         memory, disk = size_text(settings.memory_bytes), size_text(settings.disk_bytes)
         view.say(f"campaigns may take {memory} of memory (--memory) and {disk} of disk (--disk)")
@@ -108,6 +112,15 @@ def join_swarm(options: JoinOptions) -> None:
         error = "" if cache is None else run_volunteer(options, settings, home, client, cache, view, stop)
     if error:
         raise UsageError(error)
+
+
+def connect(options: JoinOptions, home: Home, view: View) -> Client:
+    """Nothing is sent yet. Raises UsageError for a ticket that is none."""
+    target, organizer = parse_address(options.address)
+    text = options.ticket or ""
+    if text and len(text) < FILE_NAME_MAX and Path(text).is_file():
+        text = read_limited(Path(text), TICKET_FILE_MAX, "ticket").decode(errors="replace")
+    return Client(target, home.identity, organizer, ticket=read_ticket(text) if text else b"", say=view.say)
 
 
 def introduce(options: JoinOptions, host: str) -> Introduction:

@@ -2,5 +2,5 @@
 
 Reading order: `tables`, `database` (one writer, durable before anything is answered), `facts` (what the policy wants to
 know), `settlement` (stores how a result ended), `results` (stores what happens before), `heartbeats` (who is
-here), `allowances` (how much each may claim).
+here), `allowances` (how much each may claim), `commands` (which of the organizer's were taken).
 """

@@ -118,6 +118,16 @@ networks = Table(
     Index("networks_result", "result"),
 )
 
+commands = Table(  # of the organizer, that were taken
+    "commands",
+    metadata,
+    Column("nonce", LargeBinary, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("subject", String, nullable=False),  # the digest of what it is about
+    Column("issued_at", Float, nullable=False),
+    Index("commands_subject", "kind", "subject", "issued_at"),
+)
+
 refusals = Table(
     "refusals",
     metadata,

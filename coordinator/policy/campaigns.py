@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from protocol.errors import Refused
 from protocol.trust.messages import CampaignAction, CampaignState
 
+COMMAND_SECONDS = 300.0  # an organizer's command is good for so long after it was signed
+COMMAND_AHEAD_SECONDS = 60.0  # his clock may be ahead of the coordinator's, which is on another machine perhaps
 CAMPAIGNS_MAX = 1000  # a coordinator's; each costs memory for as long as it runs
 CONTROLS = {  # (state, action) -> state; what is absent is refused
     (CampaignState.RUNNING, CampaignAction.PAUSE): CampaignState.PAUSED,
@@ -25,6 +27,19 @@ def control(state: CampaignState, action: CampaignAction) -> CampaignState:
     if (state, action) not in CONTROLS:
         raise Refused("campaign-state", f"cannot {action} a campaign that is {state}")
     return CONTROLS[(state, action)]
+
+
+def check_command(issued_at: float, newest: float | None, now: float, *, seen: bool) -> None:
+    """Raises Refused for an organizer's command that was taken before, or comes late. Seconds since 1970.
+
+    `newest`: of the last one that was taken about the same.
+    """
+    if seen:
+        raise Refused("command-replayed", "this very command was taken before")
+    if not now - COMMAND_SECONDS <= issued_at <= now + COMMAND_AHEAD_SECONDS:
+        raise Refused("command-stale", f"it is {now - issued_at:,.0f} s old; set this machine's clock and say it again")
+    if newest is not None and issued_at <= newest:
+        raise Refused("command-stale", "a newer command was taken; was this machine's clock set back? say it again")
 
 
 def in_order_of_urgency(states: Mapping[str, CampaignState], priorities: Mapping[str, int]) -> list[str]:

@@ -14,6 +14,10 @@ BUSY_ASKS_A_SECOND = 100.0  # of all busy hosts together; a coordinator on two c
 IDLE_ASKS_A_SECOND = 50.0
 
 
+BEAT_SECONDS = 300.0  # a heartbeat is good for so long: nobody keeps one to seat an absent host
+BEAT_AHEAD_SECONDS = 60.0  # hosts go by our clock, as they know it
+
+
 def check_heartbeat(beat: Heartbeat) -> None:
     """Raises Refused for values that must not reach a page or a sum."""
     if not math.isfinite(beat.steps_per_second) or beat.steps_per_second < 0:
@@ -37,6 +41,17 @@ def ask_again_seconds(busy: bool, busy_hosts: int, present_hosts: int) -> float:
 def present_until(now: float, ask_again: float, presence_seconds: float) -> float:
     """How long a host counts as present that was heard now, and told when to ask again."""
     return now + max(presence_seconds, PATIENCE * ask_again)
+
+
+def check_time(issued_at: float, last: float | None, now: float) -> None:
+    """Raises Refused for a heartbeat that was heard before, or comes too late. Seconds since 1970, by our clock.
+
+    `last`: when the last one of this host was issued; one from our future was heard under a clock that was set back.
+    """
+    if not now - BEAT_SECONDS <= issued_at <= now + BEAT_AHEAD_SECONDS:
+        raise Refused("heartbeat-time", f"issued {now - issued_at:,.0f} s ago")
+    if last is not None and issued_at <= last <= now + BEAT_AHEAD_SECONDS:
+        raise Refused("heartbeat-time", "not newer than the last one")
 
 
 def is_present(host: str, last_seen: Mapping[str, float], now: float, presence_seconds: float) -> bool:

@@ -27,6 +27,7 @@ from protocol.trust.messages import (
 TROUBLE_SECONDS = 10.0
 TROUBLE = "the coordinator is in trouble"  # how the details of our own UNAVAILABLE start; gRPC has its own
 DETAIL_CHARS_MAX = 300  # gRPC carries details in a header of a few kilobytes
+REFUSALS_SAID_PER_SECOND = 5  # lines; a flood must not fill a terminal or a log
 REFUSALS_SAID_MAX = 4096  # kinds of refusal whose number is remembered; a flood of fresh keys starts it over
 KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result, SeedCampaign, Upload, UploadData)}
 
@@ -36,28 +37,47 @@ log = logging.getLogger(__name__)
 class Calls:
     """Counts refusals, and says our own troubles."""
 
-    def __init__(self, ledger: Ledger, effects: Effects, clock: Callable[[], float]):
-        self._ledger, self._effects, self._clock = ledger, effects, clock
+    def __init__(
+        self,
+        ledger: Ledger,
+        effects: Effects,
+        clock: Callable[[], float],
+        knows: Callable[[str], bool],
+    ):
+        self._ledger, self._effects, self._clock, self._knows = ledger, effects, clock, knows
+        self._said: list[float] = []  # when the last lines about refusals were said
+        self._unsaid = 0
         self._times: Counter[tuple[str, str]] = Counter()  # (reason, host) -> refusals since we started
         self._trouble_at = 0.0
 
     def count(self, error: Refused, envelope: Envelope | None) -> None:
-        """Against the host that signed; against nobody when the signature does not hold."""
+        """Against the host that signed; against nobody when the signature does not hold, or a key was not let in."""
         host, now = _blame(envelope), self._clock()
+        if host and not self._knows(host):
+            host = ""
         reason, detail = error.reason, str(error)
         log.info("[host %s] refused: %s", host or "unknown", detail)
         self._ledger.post(lambda c: count_refusal(c, reason, host, detail, now))
         self._say_refusal(reason, host, detail)
 
     def _say_refusal(self, reason: str, host: str, detail: str) -> None:
-        """The 1st, 10th, 100th ... refusal of a kind is said aloud; all of them are counted."""
+        """The 1st, 10th, 100th ... refusal of a kind is said aloud, few lines a second; all of them are counted."""
         if len(self._times) > REFUSALS_SAID_MAX:
             self._times.clear()
         self._times[reason, host] += 1
         times = self._times[reason, host]
-        if str(times).strip("0") == "1":
-            text = detail if times == 1 else f"{detail} ({times} times)"
-            self._effects.report(NewsKind.REFUSED, text, host=host)
+        if str(times).strip("0") != "1":
+            return
+        now = self._clock()
+        self._said = [at for at in self._said if 0 <= now - at < 1.0]
+        if len(self._said) >= REFUSALS_SAID_PER_SECOND:
+            self._unsaid += 1
+            return
+        self._said.append(now)
+        text = detail if times == 1 else f"{detail} ({times} times)"
+        others = f"; {self._unsaid} other refusals were not shown" if self._unsaid else ""
+        self._unsaid = 0
+        self._effects.report(NewsKind.REFUSED, text + others, host=host)
 
     def trouble(self, name: str, error: Exception) -> str:
         """What hosts are told. Our own trouble is said aloud at most every ten seconds: all hosts run into it."""

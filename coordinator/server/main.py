@@ -30,7 +30,9 @@ BOOTSTRAP_SECONDS = 10.0  # how long the node's addresses are taken to stay the 
 log = logging.getLogger(__name__)
 
 
-def run_host(path: Path, listen: str, dht_port: int, announce: str | None, exit_when_done: bool, dht: bool) -> None:
+def run_host(
+    path: Path, listen: str, dht_port: int, announce: str | None, exit_when_done: bool, dht: bool, stamp_bits: int
+) -> None:
     """Serve until Ctrl-C, SIGTERM, or (`exit_when_done`) until every campaign is complete. Raises UsageError."""
     name, port = split_listen(listen)
     directory = open_directory(path)
@@ -48,7 +50,9 @@ def run_host(path: Path, listen: str, dht_port: int, announce: str | None, exit_
             console.say("starting the swarm node ...")
             node = start_node(path, name, dht_port, announce, console.say)
             stack.callback(node.close)
-        server, service, port = serve(core, f"{name}:{port}", Remembered(node.visible_addresses) if node else list)
+        raise_file_limit()
+        bootstrap = Remembered(node.visible_addresses) if node else list
+        server, service, port = serve(core, f"{name}:{port}", bootstrap, stamp_bits=stamp_bits)
         stack.callback(stop, server, service)
         public = announce or reachable_name(name)
         join = f"{bracketed(public)}:{port}/{core.identity.host}"
@@ -61,6 +65,15 @@ def run_host(path: Path, listen: str, dht_port: int, announce: str | None, exit_
         console.welcome(join)
         wait(core, console, stopping, exit_when_done)
     console.farewell()
+
+
+def raise_file_limit() -> None:
+    """A connection is an open file: as many as this user may have."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def wait(core: Coordinator, console: Console, stopping: threading.Event, exit_when_done: bool) -> None:

@@ -9,13 +9,16 @@ import threading
 from collections.abc import Callable
 
 from coordinator.checking.cases import decode_envelope
+from coordinator.ledger.commands import accept_command
 from coordinator.server.calls import Calls
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.doors.call import Call
+from coordinator.server.doors.desk import Desk
 from coordinator.server.doors.door import Answer, Door, NotHere
 from coordinator.server.doors.limits import (
     CALL_SECONDS_MAX,
     DATA_TRANSFERS_MAX,
+    STAMP_BITS,
     TRANSFER_SECONDS_MAX,
     TRANSFERS_MAX,
     WATCH_SECONDS_MAX,
@@ -26,23 +29,28 @@ from coordinator.server.doors.limits import (
 from coordinator.server.doors.places import Places
 from coordinator.server.doors.turns import Lane
 from coordinator.server.handlers import Busy
+from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import server_credentials
-from protocol.rpc.wire import CHUNK_BYTES, to_wire
-from protocol.trust.envelope import Envelope, seal
-from protocol.trust.messages import NONCE_BYTES, Welcome
+from protocol.rpc.wire import CHUNK_BYTES, TICKET, to_wire
+from protocol.trust.envelope import Envelope, seal, unseal
+from protocol.trust.identity import HOST_LENGTH
+from protocol.trust.messages import NONCE_BYTES, ControlCampaign, Heartbeat, SeedCampaign, UploadData, Welcome
+from protocol.trust.ticket import check_ticket
 
+Command = SeedCampaign | ControlCampaign | UploadData
 WATCH_SECONDS = 1.0  # how often a status stream looks for news
 
 
 class Service:
     """One method a call of coordinator.proto; each runs on the door's loop and lets threads do the work."""
 
-    def __init__(self, coordinator: Coordinator, bootstrap: Callable[[], list[str]]):
+    def __init__(self, coordinator: Coordinator, bootstrap: Callable[[], list[str]], stamp_bits: int = STAMP_BITS):
         self.coordinator, self.bootstrap = coordinator, bootstrap
         self.stores, self.handlers = coordinator.stores, coordinator.handlers
-        self.calls = Calls(coordinator.stores.ledger, coordinator.effects, coordinator.clock)
+        self.desk = Desk(coordinator.identity, coordinator.stores.ledger, coordinator.clock, stamp_bits)
+        self.calls = Calls(coordinator.stores.ledger, coordinator.effects, coordinator.clock, self.desk.remembers)
         self.transfers, self.data_transfers = Places(TRANSFERS_MAX), Places(DATA_TRANSFERS_MAX)
         self.zoo_transfers = Places(ZOO_TRANSFERS_MAX)
         self.watching: dict[str, str] = {}  # connection -> address
@@ -71,18 +79,21 @@ class Service:
     async def Join(self, call: Call) -> None:
         """Where the swarm is, and which campaigns there are. Refuses a nonce that is none, and nobody."""
         request = await call.first(pb.JoinRequest)
-        await call.send(await call.work(self._welcome, request))
+        await call.send(await call.work(self._welcome, request, call.caller.address))
 
-    def _welcome(self, request: pb.JoinRequest) -> pb.Signed:
+    def _welcome(self, request: pb.JoinRequest, address: str) -> pb.Signed:
         if len(request.nonce) != NONCE_BYTES:
             raise Refused("nonce", f"{len(request.nonce)} bytes instead of {NONCE_BYTES}")
         core = self.coordinator
+        bits, challenge = self.desk.terms(request.host[:HOST_LENGTH], address)
         welcome = Welcome(
             nonce=request.nonce,
-            time=core.clock(),
+            time=self.desk.time_for(request.host),
             version=core.version,
             bootstrap=tuple(self.bootstrap()),
             campaigns=tuple(self.stores.campaigns.states()),
+            stamp_bits=bits,
+            stamp_challenge=challenge,
         )
         return to_wire(seal(core.identity, welcome))
 
@@ -103,26 +114,57 @@ class Service:
     # -- the organizer -------------------------------------------------------------------------------------------
 
     async def SubmitCampaign(self, call: Call) -> None:
-        """Refuses other signers, what is no campaign, data sets that are missing or not as described, and too many."""
+        """Refuses other signers, commands that are old or were taken before, what is no campaign, data sets that are
+        missing or not as described, and too many."""
         envelope = call.parse(await call.first(pb.Signed))
-        await call.send(await call.work(lambda: self._campaign(self.handlers.seed_campaign(envelope), whole=False)))
+        await call.send(await call.work(self._seed, envelope))
+
+    def _seed(self, envelope: Envelope) -> pb.CampaignReply:
+        command = unseal(envelope, SeedCampaign, signer=self.coordinator.identity.host)
+        self._accept(command, hexdigest(command.campaign))
+        return self._campaign(self.handlers.seed_campaign(envelope), whole=False)
 
     async def ControlCampaign(self, call: Call) -> None:
-        """Refuses other signers, unknown campaigns, and what its state does not allow (`policy.campaigns`)."""
+        """Refuses other signers, commands that are old or were taken before, unknown campaigns, and what its state does
+        not allow (`policy.campaigns`)."""
         envelope = call.parse(await call.first(pb.Signed))
-        await call.send(await call.work(lambda: self._campaign(self.handlers.control_campaign(envelope), whole=False)))
+        await call.send(await call.work(self._control, envelope))
+
+    def _control(self, envelope: Envelope) -> pb.CampaignReply:
+        command = unseal(envelope, ControlCampaign, signer=self.coordinator.identity.host)
+        self._accept(command, command.campaign)
+        return self._campaign(self.handlers.control_campaign(envelope), whole=False)
+
+    def _accept(self, command: Command, subject: str) -> None:
+        """Once and in time; durable before anything is done. Raises Refused."""
+        now, ledger = self.coordinator.clock(), self.stores.ledger
+        ledger.write(lambda c: accept_command(c, command.KIND, subject, command.issued_at, command.nonce, now))
 
     # -- hosts ---------------------------------------------------------------------------------------------------
 
     async def Poll(self, call: Call) -> None:
-        """Refuses a broken signature and numbers or text that must not reach a page; a banned host is told why."""
+        """Refuses a broken signature, a new key without a stamp, a heartbeat that was heard before, and numbers or text
+        that must not reach a page; a banned host is told why."""
         envelope = call.parse(await call.first(pb.Signed))
-        await call.send(to_wire(await call.work(self.coordinator.inboxes.poll, envelope)))
+        await call.send(await call.work(self._poll, envelope, call.caller.address))
+
+    def _poll(self, envelope: Envelope, address: str) -> pb.Signed:
+        beat = unseal(envelope, Heartbeat)
+        self.desk.admit(envelope.signer, beat, address)
+        self.desk.look_up()
+        return to_wire(seal(self.coordinator.identity, self.coordinator.inboxes.inbox(envelope.signer, beat, address)))
 
     async def SubmitResult(self, call: Call) -> None:
-        """Refuses banned hosts, unknown campaigns, and what is no result of the assignment; too many at once: later."""
+        """Refuses banned hosts, unknown campaigns, what is no result of the assignment, and where the campaign asks for
+        tickets, hosts without; too many at once, or a key that was not let in: later."""
         envelope = call.parse(await call.first(pb.Signed))
-        await call.send(to_wire(decode_envelope(await call.work(self.handlers.submit_result, envelope))))
+        await call.send(await call.work(self._submit_result, envelope, call.metadata(TICKET)))
+
+    def _submit_result(self, envelope: Envelope, ticket: bytes) -> pb.Signed:
+        self.desk.require(envelope.signer)
+        if ticket:
+            check_ticket(ticket, self.coordinator.identity.host, envelope.signer, self.coordinator.clock())
+        return to_wire(decode_envelope(self.handlers.submit_result(envelope)))
 
     async def SubmitAnswer(self, call: Call) -> None:
         """Refuses banned hosts, slots of others, answers to other questions, and a second, different answer."""
@@ -156,9 +198,10 @@ class Service:
                 await call.send(pb.BlobChunk(data=data[start : start + CHUNK_BYTES]))
 
     async def PutData(self, call: Call) -> None:
-        """Refuses other signers, too many bytes, and bytes that are not those of the digest."""
+        """Refuses other signers, commands that are old or were taken before, too many bytes, and bytes that are not
+        those of the digest."""
         envelope = await self._announced(call, "the first message of a data set is its signed UploadData")
-        upload, have = await call.work(self.stores.datasets.open_upload, envelope)
+        upload, have = await call.work(self._open_data, envelope)
         if not have:
             async with self.data_transfers.take(call.caller.address):
                 receiving = await call.work(self.stores.datasets.receive, upload)
@@ -170,6 +213,11 @@ class Service:
                 finally:
                     receiving.drop()
         await call.send(pb.Done())
+
+    def _open_data(self, envelope: Envelope) -> tuple[UploadData, bool]:
+        upload, have = self.stores.datasets.open_upload(envelope)
+        self._accept(upload, upload.digest)
+        return upload, have
 
     async def _announced(self, call: Call, what: str) -> Envelope:
         """The signed announcement that a stream begins with. Raises Refused."""
@@ -219,14 +267,19 @@ class Service:
 
 
 def serve(
-    coordinator: Coordinator, listen: str, bootstrap: Callable[[], list[str]] = list, *, plaintext: bool = False
+    coordinator: Coordinator,
+    listen: str,
+    bootstrap: Callable[[], list[str]] = list,
+    *,
+    plaintext: bool = False,
+    stamp_bits: int = STAMP_BITS,
 ) -> tuple[Door, Service, int]:
     """Start the service on `host:port`; port 0 takes any. Raises UsageError when the address cannot be had.
 
     `bootstrap` gives the swarm node's addresses, for those who join. All speak TLS, unless `plaintext` (tests).
     """
-    service = Service(coordinator, bootstrap)
-    door = Door(service.answers(), service.calls, lambda host: False)
+    service = Service(coordinator, bootstrap, stamp_bits)
+    door = Door(service.answers(), service.calls, service.desk.has_standing)
     port = door.start(listen, None if plaintext else server_credentials(coordinator.identity))
     if not port:
         door.stop(0.0)

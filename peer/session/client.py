@@ -6,18 +6,30 @@ from typing import Any, TypeVar
 
 import grpc
 
+from peer.session.first_contact import OrganizersTime, StampPayer
 from protocol.errors import Refused
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_stranger, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
-from protocol.rpc.wire import chunks, collect, from_wire, open_welcome, refusal, to_wire
+from protocol.rpc.wire import TICKET, chunks, collect, from_wire, open_welcome, refusal, to_wire
 from protocol.trust.envelope import Envelope, Message, seal, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, Answer, BlobPart, Heartbeat, Inbox, Receipt, Upload, Welcome
+from protocol.trust.messages import (
+    NONCE_BYTES,
+    Admission,
+    Answer,
+    BlobPart,
+    Heartbeat,
+    Inbox,
+    Receipt,
+    Upload,
+    Welcome,
+)
 
 CALL_SECONDS = 15.0
 BLOB_SECONDS = 120.0
 DATA_SECONDS = 300.0  # then the rest is asked for again, from where it stopped
+FIRST_CONTACT = ("stamp", "heartbeat-time")  # refusals that another Join mends
 T = TypeVar("T")
 
 
@@ -34,8 +46,13 @@ class Client:
         identity: Identity,
         organizer: str | None = None,
         nonce: Callable[[int], bytes] = secrets.token_bytes,  # so many bytes that nobody can guess
+        *,
+        ticket: bytes = b"",
+        say: Callable[[str], None] = lambda text: None,
     ):
         self.target, self.identity, self.organizer, self._nonce = target, identity, organizer, nonce
+        self._time, self._payer, self._ticket = OrganizersTime(), StampPayer(identity.host, say), ticket
+        self._version = ""
         self._open: tuple[grpc.Channel, CoordinatorStub] | None = None
 
     def move(self, target: str) -> None:
@@ -72,7 +89,7 @@ class Client:
 
     def join(self, version: str) -> Welcome:
         """How to join; remembers the organizer's name on first use. Raises Refused when it is another organizer."""
-        nonce = self._nonce(16)
+        nonce = self._nonce(NONCE_BYTES)
         try:
             request = pb.JoinRequest(version=version, nonce=nonce, host=self.identity.host)
             reply = self.stub.Join(request, timeout=CALL_SECONDS)
@@ -81,6 +98,9 @@ class Client:
                 raise Refused("organizer", f"who answers there has not the key of {self.organizer}") from None
             raise self._translate(error) from None
         self.organizer, welcome = open_welcome(reply, nonce, self.organizer)
+        self._version = version
+        self._time.learn(welcome.time)
+        self._payer.begin(welcome.stamp_challenge, welcome.stamp_bits)
         return welcome
 
     def campaign(self, digest: str) -> tuple[bytes, Envelope]:
@@ -90,17 +110,37 @@ class Client:
 
     def poll(self, heartbeat: dict[str, Any]) -> Inbox:
         """Say that we are here; returns what there is for us, signed by the organizer for this very heartbeat."""
-        nonce = self._nonce(16)
-        message = seal(self.identity, Heartbeat(nonce=nonce, **heartbeat))
+        try:
+            return self._poll(heartbeat)
+        except Refused as error:
+            if error.reason not in FIRST_CONTACT:
+                raise
+        self.join(self._version)  # it was restarted, or its clock was set: ask what it wants now
+        try:
+            return self._poll(heartbeat)
+        except Refused as error:
+            raise Away(str(error)) if error.reason in FIRST_CONTACT else error from None
+
+    def _poll(self, heartbeat: dict[str, Any]) -> Inbox:
+        nonce, stamp = self._nonce(NONCE_BYTES), self._payer.stamp()
+        if stamp is None:
+            raise Away("we are still working for our first contact")
+        message = seal(self.identity, Heartbeat(nonce=nonce, issued_at=self._time.now(), stamp=stamp, **heartbeat))
         reply = self._call(self.stub.Poll, to_wire(message))
         inbox = unseal(from_wire(reply), Inbox, signer=self.organizer)
         if inbox.nonce != nonce:
             raise Refused("inbox", "an answer to another heartbeat")
+        self._time.learn(inbox.time)
+        self._payer.used()
         return inbox
 
     def submit_result(self, envelope: Envelope) -> Envelope:
         """Hand in a signed result. Returns the signed Receipt, or an Admission that says `duplicate`."""
-        reply = from_wire(self._call(self.stub.SubmitResult, to_wire(envelope)))
+        beside = ((TICKET, self._ticket),) if self._ticket else None
+        try:
+            reply = from_wire(self.stub.SubmitResult(to_wire(envelope), timeout=CALL_SECONDS, metadata=beside))
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
         if reply.kind == Admission.KIND:
             about = unseal(reply, Admission, signer=self.organizer).result
         else:
@@ -137,6 +177,7 @@ class Client:
         return seal(self.identity, message)
 
     def close(self) -> None:
+        self._payer.stop()
         if self._open is not None:
             self._open[0].close()
 

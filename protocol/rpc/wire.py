@@ -11,6 +11,7 @@ from protocol.trust.identity import HOST_LENGTH, public_key
 from protocol.trust.messages import Welcome
 
 CHUNK_BYTES = 256 * 1024
+TICKET = "zooswarm-ticket-bin"  # the metadata of SubmitResult that carries a host's ticket, if it has one
 MESSAGE_BYTES_MAX = 9 * 1024 * 1024  # an inbox, the largest signed message, with room
 GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),

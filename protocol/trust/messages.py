@@ -59,6 +59,8 @@ class SeedCampaign(Message, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "seed-campaign"
     BYTES_MAX: ClassVar[int] = 1024 * 1024 + 1024
     campaign: bytes
+    issued_at: float = 0.0  # seconds since 1970: a command is good for minutes, and once
+    nonce: Nonce = bytes(NONCE_BYTES)
 
 
 class UploadData(Message, frozen=True, kw_only=True):
@@ -67,6 +69,8 @@ class UploadData(Message, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "upload-data"
     digest: Hex
     size: Annotated[int, Meta(ge=0, le=1 << 31)]
+    issued_at: float = 0.0
+    nonce: Nonce = bytes(NONCE_BYTES)
 
 
 class ControlCampaign(Message, frozen=True, kw_only=True):
@@ -75,6 +79,8 @@ class ControlCampaign(Message, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "control-campaign"
     campaign: Hex
     action: CampaignAction
+    issued_at: float = 0.0
+    nonce: Nonce = bytes(NONCE_BYTES)
 
 
 class CampaignManifest(Message, frozen=True, kw_only=True):
@@ -204,6 +210,8 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     holding: Annotated[tuple[Digest, ...], Meta(max_length=64)]  # results that wait for an outcome
     bans_list: Index = 0  # of which list of bans ...
     bans_known: Index = 0  # ... how many have come: only later ones are named
+    issued_at: float = 0.0  # by the organizer's clock; later than in the heartbeat before
+    stamp: Annotated[bytes, Meta(max_length=128)] = b""  # of a key that is new there: challenge and proof
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, order=True):
@@ -265,3 +273,13 @@ class Welcome(Message, frozen=True, kw_only=True):
     version: str
     bootstrap: tuple[str, ...]
     campaigns: tuple[Hex, ...]
+    stamp_bits: Annotated[int, Meta(ge=0, le=32)] = 0  # what a new key works for its first heartbeat; 0: nothing
+    stamp_challenge: Annotated[bytes, Meta(max_length=64)] = b""
+
+
+class Ticket(Message, frozen=True, kw_only=True):
+    """Organizer -> a host that he lets in: show this with your results."""
+
+    KIND: ClassVar[str] = "ticket"
+    host: Host
+    expires_at: float  # seconds since 1970

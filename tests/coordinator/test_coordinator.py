@@ -95,7 +95,7 @@ def test_a_campaign_is_complete_when_all_is_admitted_and_the_organizer_checks_al
 
 
 def control(stage, action, identity=None):
-    message = ControlCampaign(campaign=CAMPAIGN.digest, action=action)
+    message = stage.issued(ControlCampaign(campaign=CAMPAIGN.digest, action=action))
     stub = stage.host("organizer").stub
     return stub.ControlCampaign(to_wire(seal(identity or stage.core.identity, message))).state
 

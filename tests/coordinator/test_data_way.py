@@ -6,7 +6,7 @@ import grpc
 import pytest
 from support.images import RECIPE, blobs
 
-from coordinator.client import Organizer
+from coordinator.client import Organizer, issued_now
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop
@@ -44,7 +44,7 @@ def upload(target: str, identity: Identity, data: bytes, digest: str | None = No
     told = UploadData(digest=digest or hexdigest(data), size=len(data) if size is None else size)
     chunks = [pb.BlobChunk(data=data[i : i + 1000]) for i in range(0, len(data), 1000)]
     with open_channel(target, None) as channel:
-        first = pb.BlobChunk(upload=to_wire(seal(identity, told)))
+        first = pb.BlobChunk(upload=to_wire(seal(identity, issued_now(told))))
         CoordinatorStub(channel).PutData(iter([first, *chunks]), timeout=10)
 
 

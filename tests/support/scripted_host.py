@@ -1,7 +1,10 @@
 """A volunteer in a few lines, from protocol/ alone: tests say what it does, and what it does wrong."""
 
+import itertools
+import secrets
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -31,11 +34,13 @@ from protocol.trust.messages import (
     BlobPart,
     CampaignManifest,
     CheckRequest,
+    ControlCampaign,
     Heartbeat,
     Inbox,
     Receipt,
     SeedCampaign,
     Upload,
+    UploadData,
 )
 from protocol.trust.openings import match_states, open_check_request
 from protocol.trust.spot_check import open_states, open_weights, spot_check
@@ -60,6 +65,7 @@ POLICY = Policy(
     faults_before_ban=2,
 )
 CAMPAIGN = Campaign(name="test", populations=(Population(recipe=RECIPE, count=8, bundle=2),), policy=POLICY)
+C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData)
 _engines: dict[str, Engine] = {}
 _trained: dict[int, dict[int, list[Boundary]]] = {}
 
@@ -91,8 +97,9 @@ class Clock:
 class Stage:
     """A coordinator on a directory, served on loopback without a DHT; `restart` kills and reopens it."""
 
-    def __init__(self, path, **options):
-        self.path, self.clock, self.options = path, Clock(), options
+    def __init__(self, path, *, stamp_bits: int = 0, **options):
+        self.path, self.clock, self.options, self.stamp_bits = path, Clock(), options, stamp_bits
+        self._issued = itertools.count()
         self.news: list = []
         self.hosts: list[ScriptedHost] = []
         self.open()
@@ -106,16 +113,21 @@ class Stage:
             status_seconds=0.0,
             **self.options,
         )
-        self.server, self.service, self.port = serve(self.core, "127.0.0.1:0")
+        self.server, self.service, self.port = serve(self.core, "127.0.0.1:0", stamp_bits=self.stamp_bits)
         for host in self.hosts:
             host.connect(self.port, self.core.identity.host)
 
     def seed(self, campaign: Campaign = CAMPAIGN) -> None:
         stub = CoordinatorStub(open_channel(f"127.0.0.1:{self.port}", self.core.identity.host))
-        stub.SubmitCampaign(to_wire(seal(self.core.identity, SeedCampaign(campaign=campaign.exact))))
+        stub.SubmitCampaign(to_wire(seal(self.core.identity, self.issued(SeedCampaign(campaign=campaign.exact)))))
+
+    def issued(self, command: C) -> C:
+        """An organizer's command, newer than all before."""
+        at = self.clock.now + 1e-4 * next(self._issued)
+        return msgspec.structs.replace(command, issued_at=at, nonce=secrets.token_bytes(16))
 
     def host(self, name: str) -> "ScriptedHost":
-        self.hosts.append(ScriptedHost(name, self.port, self.core.identity.host))
+        self.hosts.append(ScriptedHost(name, self.port, self.core.identity.host, self.clock))
         return self.hosts[-1]
 
     def settle(self, until: Callable[[], object], seconds: float = 90.0) -> None:
@@ -148,9 +160,10 @@ class Stage:
 
 
 class ScriptedHost:
-    def __init__(self, name: str, port: int = 1, organizer: str | None = None):
+    def __init__(self, name: str, port: int = 1, organizer: str | None = None, clock: Clock | None = None):
+        self.clock, self._beats = clock or Clock(), itertools.count()
         self.name, self.identity = name, Identity.generate()
-        self.host = self.identity.host
+        self.host, self.stamp = self.identity.host, b""
         self.connect(port, organizer or self.host)
 
     def connect(self, port: int, organizer: str) -> None:
@@ -199,6 +212,8 @@ class ScriptedHost:
             networks_trained=0,
             checks_done=0,
             holding=holding,
+            issued_at=self.clock.now + 1e-4 * next(self._beats),
+            stamp=self.stamp,
         )
         return unseal(from_wire(self.stub.Poll(self.sealed(beat))), Inbox)
 

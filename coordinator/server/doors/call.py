@@ -68,6 +68,13 @@ class Call:
             self.lane = Lane.STANDING
         return self.envelope
 
+    def metadata(self, key: str) -> bytes:
+        """What came beside the message under this key, or nothing."""
+        for name, value in self.context.invocation_metadata() or ():
+            if name == key and isinstance(value, bytes):
+                return value
+        return b""
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes that follow the first message. Raises TooSlow when they trickle, Refused."""
         while True:

@@ -33,3 +33,20 @@ WATCHERS_PER_ADDRESS = 16
 def patience(got: int, seconds: float) -> float:
     """How much longer a stream may take for its next message, after `got` bytes in `seconds`."""
     return PATIENCE_SECONDS + got / BYTES_PER_SECOND_MIN - seconds
+
+
+# Stamps: what a key that was never here works for its first heartbeat (`protocol.trust.stamp`). 15 bits are 2^18
+# hashes, a third of a second of Python.
+STAMP_BITS = 15
+STAMP_BITS_MORE_MAX = 8
+STAMP_SECONDS = 600.0  # a challenge is good for so long
+NEWCOMERS_HERE, NEWCOMERS_HERE_SECONDS = 16, 600.0  # new keys of one network that cost the plain price
+NEWCOMERS_ALL, NEWCOMERS_ALL_SECONDS = 256, 60.0  # of all networks
+NEWCOMERS_MAX = 4096
+ADMITTED_MAX = 100_000  # keys; the longest silent ones have to bring a stamp again
+
+
+def stamp_bits(base: int, here: int, everywhere: int) -> int:
+    """The price of a new key's stamp: twice as much with each doubling of the new keys, of its network or of all."""
+    more = (here // NEWCOMERS_HERE).bit_length() + (everywhere // NEWCOMERS_ALL).bit_length()
+    return base + min(more, STAMP_BITS_MORE_MAX)
