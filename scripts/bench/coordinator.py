@@ -74,7 +74,7 @@ class Host:
 
     def __init__(self, path: Path):
         self.path = path
-        words = ["host", str(path), "--listen", "127.0.0.1:0", "--no-dht"]
+        words = ["host", str(path), "--listen", "127.0.0.1:0", "--no-dht", "--stamp-bits", "0"]
         program = "from protocol.cli.main import zooswarm; zooswarm()"
         self.log = (path.parent / "host.out").open("wb")
         self.process = subprocess.Popen(

@@ -193,6 +193,7 @@ class Volunteer:
             networks_trained=0,
             checks_done=0,
             holding=tuple(list(self.holding)[:64]),
+            issued_at=time.time(),
         )
         request = self.sealed(beat)
         began = time.perf_counter()
