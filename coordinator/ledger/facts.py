@@ -8,8 +8,9 @@ from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.tables import answers, campaigns, hosts, networks, results
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
-from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.phases import LIVE, Event, Phase
 from coordinator.policy.settle import Bundle, FalseAccusation
+from coordinator.policy.standing import Standing
 from protocol.recipes.campaign import Assignment
 from protocol.trust.envelope import Envelope
 from protocol.trust.messages import CampaignState, Result
@@ -23,6 +24,8 @@ COLUMNS = (
     results.c.networks,
     results.c.segments,
     results.c.event,
+    results.c.uploaded,
+    results.c.draw.is_not(None).label("drawn"),
 )
 
 
@@ -31,6 +34,18 @@ RIVALS = select(*COLUMNS).where(
     results.c.campaign == bindparam("campaign"), results.c.assignment == bindparam("assignment")
 )
 BANNED = select(hosts.c.banned).where(hosts.c.host == bindparam("host"))
+STANDING = select(hosts.c.banned, hosts.c.clean_bundles, hosts.c.credit, hosts.c.false_accusations).where(
+    hosts.c.host == bindparam("host")
+)
+ENDED = (
+    select(results.c.phase, results.c.event)
+    .where(results.c.worker == bindparam("host"), results.c.phase.not_in(LIVE))
+    .order_by(results.c.since.desc())
+    .limit(10)
+)
+HOLDS = or_(  # `StoredResult.holds`
+    results.c.phase.in_((Phase.CHECKING, Phase.ADMITTED)), and_(results.c.phase.in_(LIVE), results.c.uploaded == 1)
+)
 UNSETTLED = select(*COLUMNS).where(results.c.worker == bindparam("host"), results.c.phase.in_(LIVE))
 SETTLED = (
     select(results.c.digest, results.c.fault)
@@ -51,6 +66,8 @@ def stored_result(row: Row) -> StoredResult:
         networks=row.networks,
         segments=row.segments,
         event=row.event,
+        uploaded=bool(row.uploaded),
+        drawn=bool(row.drawn),
     )
 
 
@@ -86,6 +103,30 @@ def unfinished(ledger: Ledger) -> list[bytes]:
             for phase in connection.execute(select(results.c.phase).distinct()).scalars():
                 Phase(phase)
         return list(connection.execute(waiting).scalars())
+
+
+def read_standing(connection: Connection, host: str) -> Standing:
+    row = connection.execute(STANDING, {"host": host}).first()
+    if row is None:
+        return Standing(host=host)
+    banned, clean_bundles, credit, accusations = row
+    return Standing(
+        host=host,
+        banned=bool(banned),
+        clean_bundles=clean_bundles,
+        credit=credit,
+        false_accusations=accusations,
+    )
+
+
+def read_left_open(connection: Connection, host: str) -> int:
+    """Results that this host did not open in time, since its last admitted one."""
+    late = 0
+    for row in connection.execute(ENDED, {"host": host}):
+        if row.phase == Phase.ADMITTED:
+            break
+        late += row.event == Event.OVERDUE
+    return late
 
 
 def read_host(connection: Connection, host: str) -> HostRecord:

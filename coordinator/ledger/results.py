@@ -9,18 +9,26 @@ from typing import NamedTuple
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from coordinator.ledger.database import get_meta, set_meta
-from coordinator.ledger.facts import read_host, read_rivals, read_same_work
-from coordinator.ledger.settlement import Sign, ensure_host, store_settlement
+from coordinator.ledger.facts import (
+    read_host,
+    read_left_open,
+    read_result,
+    read_rivals,
+    read_same_work,
+    read_standing,
+)
+from coordinator.ledger.settlement import Sign, ensure_host, settle_result, store_settlement
 from coordinator.ledger.tables import answers, campaigns, checkers, results
 from coordinator.policy.actions import Action
 from coordinator.policy.campaigns import control
 from coordinator.policy.facts import StoredResult
 from coordinator.policy.phases import HELD, LIVE, Event, Phase, next_phase
-from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, receive
+from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, overtaken, receive
+from coordinator.policy.standing import stands
 from protocol.errors import Refused
-from protocol.recipes.campaign import Policy
+from protocol.recipes.campaign import Campaign, Policy
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import CampaignAction, CampaignState, Receipt, Result
+from protocol.trust.messages import BlobPart, CampaignAction, CampaignState, Receipt, Result
 
 
 class Reply(NamedTuple):
@@ -59,10 +67,18 @@ def control_campaign(connection: Connection, digest: str, action: CampaignAction
 
 
 def hand_in(
-    connection: Connection, envelope: Envelope, result: Result, segments: int, policy: Policy, sign: Sign, now: float
+    connection: Connection,
+    envelope: Envelope,
+    result: Result,
+    segments: int,
+    policy: Policy,
+    sign: Sign,
+    now: float,
+    *,
+    ticketed: bool = False,
 ) -> Reply:
     """Receive a verified result: decide, store, and say what to answer and to do."""
-    facts = _receive_facts(connection, envelope, result, segments, policy, now)
+    facts = _receive_facts(connection, envelope, result, segments, policy, now, ticketed)
     reception = receive(facts)
     if reception.store is not None:
         reply = reception.reply
@@ -72,6 +88,8 @@ def hand_in(
     if reception.reopen:
         again = {"phase": Phase.COMMITTED, "event": Event.HANDED_IN_AGAIN, "since": now}
         again |= {"fault": 0, "reason": "", "admission": None}
+        if isinstance(reception.reply, Receipt):
+            again |= {"receipt": sign(reception.reply), "epoch": facts.epoch}
         connection.execute(update(results).where(results.c.digest == envelope.digest).values(again))
     return Reply(
         what=reception.what,
@@ -82,7 +100,13 @@ def hand_in(
 
 
 def _receive_facts(
-    connection: Connection, envelope: Envelope, result: Result, segments: int, policy: Policy, now: float
+    connection: Connection,
+    envelope: Envelope,
+    result: Result,
+    segments: int,
+    policy: Policy,
+    now: float,
+    ticketed: bool,
 ) -> ReceiveFacts:
     rivals = read_rivals(connection, result.campaign, result.assignment)
     held = [r for r in rivals if r.worker == envelope.signer and r.digest != envelope.digest and r.phase in HELD]
@@ -102,6 +126,9 @@ def _receive_facts(
         policy=policy,
         epoch=int(get_meta(connection, "epoch", "0")),
         now=now,
+        standing=stands(read_standing(connection, envelope.signer), policy),
+        left_open=read_left_open(connection, envelope.signer),
+        ticketed=ticketed,
     )
 
 
@@ -166,13 +193,28 @@ def add_draw(connection: Connection, digest: bytes, draw: bytes, ranked: bytes, 
     return move(connection, digest, Event.DRAWN, now, **({} if first else {"draw": draw, "ranked": ranked}))
 
 
-def add_part(connection: Connection, digest: bytes, part: str) -> None:
-    """A verified blob is on disk. No change to a result that was settled meanwhile."""
+def add_part(
+    connection: Connection, digest: bytes, part: str, campaign: Campaign, sign: Sign, now: float
+) -> tuple[Action, ...]:
+    """A verified blob is on disk. No change to a result that was settled meanwhile.
+
+    With trace and weights it takes its assignment, and other hosts' results that are not here yet end.
+    """
     row = connection.execute(select(results.c.parts, results.c.phase).where(results.c.digest == digest)).first()
     if row is None or row.phase not in LIVE:
-        return
-    parts = ",".join(sorted({*filter(None, row.parts.split(",")), part}))
-    connection.execute(update(results).where(results.c.digest == digest).values(parts=parts))
+        return ()
+    parts = {*filter(None, row.parts.split(",")), part}
+    uploaded = parts >= {BlobPart.TRACE, BlobPart.WEIGHTS}
+    change = update(results).where(results.c.digest == digest)
+    connection.execute(change.values(parts=",".join(sorted(parts)), **({"uploaded": 1} if uploaded else {})))
+    result = read_result(connection, digest) if uploaded else None
+    if result is None:
+        return ()
+    actions: list[Action] = []
+    for rival in overtaken(result, read_rivals(connection, result.campaign, result.assignment)):
+        reason = "another host's result for this assignment was uploaded first"
+        actions += settle_result(connection, rival.digest, Event.OVERTAKEN, reason, campaign, sign, now)
+    return tuple(actions)
 
 
 def begin_checks(connection: Connection, digest: bytes, assigned: tuple[str, ...], now: float) -> bool:

@@ -78,7 +78,7 @@ def _store_outcome(connection: Connection, outcome: Outcome, sign: Sign, now: fl
         "admission": sign(outcome.admission),
     }
     if outcome.phase is Phase.VOID:
-        values["parts"] = ""  # its blobs go; should it be handed in again, they are uploaded again
+        values |= {"parts": "", "uploaded": 0}  # its blobs go; should it be handed in again, they are uploaded again
     connection.execute(update(results).where(results.c.digest == outcome.result.digest).values(values))
 
 

@@ -50,6 +50,7 @@ results = Table(
     Column("reason", String, nullable=False, default=""),
     Column("fault", Integer, nullable=False, default=0),
     Column("parts", String, nullable=False, default=""),  # uploaded and verified, comma separated
+    Column("uploaded", Integer, nullable=False, default=0),  # 1: trace and weights are here
     Column("published", Integer, nullable=False, default=0),  # 1: durable in the zoo
     # Last, so that reading what stands before does not walk through them.
     Column("receipt", LargeBinary, nullable=False),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.phases import HELD, LIVE, Phase
 
 FAULT_WINDOW = 50  # a host's last bundles, in which faults are counted
 
@@ -19,6 +19,13 @@ class StoredResult:
     networks: int
     segments: int  # network-segments: what it earns
     event: str = ""  # the last transition's, "" before the first
+    uploaded: bool = False  # trace and weights are here
+    drawn: bool = False  # its challenge is fixed
+
+    @property
+    def holds(self) -> bool:
+        """Whether its assignment is taken. A commitment alone takes nothing: it costs nothing to make one."""
+        return self.phase in (Phase.CHECKING, Phase.ADMITTED) or (self.phase in HELD and self.uploaded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

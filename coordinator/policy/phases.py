@@ -31,17 +31,20 @@ class Event(enum.StrEnum):
     HOST_BANNED = "host-banned"
     HANDED_IN_AGAIN = "handed-in-again"  # keeps its receipt and its draw: the challenge is never drawn twice
     BLOB_LOST = "blob-lost"  # our own disk's fault
+    OVERTAKEN = "overtaken"  # another host's result for the assignment was uploaded first
     WITHDRAWN = "withdrawn"  # never opened, and then another result was handed in instead
 
 
 TRANSITIONS = {
     (Phase.COMMITTED, Event.DRAWN): Phase.OPENING,
     (Phase.COMMITTED, Event.MISMATCH): Phase.VOID,
+    (Phase.COMMITTED, Event.OVERTAKEN): Phase.VOID,
     (Phase.COMMITTED, Event.EQUIVOCATED): Phase.INVALID,
     (Phase.COMMITTED, Event.HOST_BANNED): Phase.VOID,
     (Phase.OPENING, Event.UPLOADED): Phase.CHECKING,
     (Phase.OPENING, Event.MISMATCH): Phase.VOID,
     (Phase.OPENING, Event.OVERDUE): Phase.VOID,
+    (Phase.OPENING, Event.OVERTAKEN): Phase.VOID,
     (Phase.OPENING, Event.EQUIVOCATED): Phase.INVALID,
     (Phase.OPENING, Event.HOST_BANNED): Phase.VOID,
     (Phase.CHECKING, Event.AGREED): Phase.ADMITTED,
@@ -55,7 +58,7 @@ TRANSITIONS = {
 }
 FAULTS = frozenset({Event.MISMATCH, Event.ONE_BAD_PLACE, Event.WITHDRAWN})
 PROVEN_FRAUD = frozenset({Event.PROVED_WRONG, Event.EQUIVOCATED})
-MAY_RETURN = frozenset({Event.MISMATCH, Event.OVERDUE})  # void, but nobody has shown the result itself to be wrong
+MAY_RETURN = frozenset({Event.MISMATCH, Event.OVERDUE, Event.OVERTAKEN})  # void, but not shown to be wrong
 
 
 def next_phase(phase: Phase, event: Event) -> Phase | None:

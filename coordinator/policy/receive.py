@@ -5,6 +5,7 @@ assignment.
 """
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coordinator.policy.actions import Action, News, NewsKind, Report, WakeReferee
@@ -14,7 +15,7 @@ from coordinator.policy.settle import Settlement, equivocate, settle
 from protocol.recipes.campaign import Policy
 from protocol.trust.messages import Admission, AdmissionOutcome, Receipt
 
-PENDING_PER_HOST_MAX = 64  # unsettled results of one host; a heartbeat cannot name more
+PENDING_PER_HOST_MAX = 64  # unsettled results of one host with standing; a heartbeat cannot name more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,9 @@ class ReceiveFacts:
     same_work: frozenset[bytes]  # digests among them with these very networks and commitment, under another label
     policy: Policy  # the campaign's
     epoch: int  # links of the beacon that have been shown
+    standing: bool = False  # the worker's (policy.standing)
+    left_open: int = 0  # results that it did not open in time, since its last admitted one
+    ticketed: bool = False  # it showed a ticket that we signed
     now: float  # seconds since 1970
 
 
@@ -40,6 +44,7 @@ class Received(enum.StrEnum):
     EQUIVOCATION = "equivocation"
     BANNED = "banned"
     BUSY = "busy"
+    NO_TICKET = "no-ticket"
 
 
 class StoredReply(enum.StrEnum):
@@ -72,10 +77,12 @@ def receive(facts: ReceiveFacts) -> Reception:
     known = next((other for other in facts.others if other.digest == result.digest), None)
     mine = [other for other in facts.others if other.worker == worker.host and other.digest != result.digest]
     held = [other for other in mine if other.phase in HELD]
-    holder = next((o for o in facts.others if o.phase in HELD and o.worker != worker.host), None)
+    holder = next((o for o in facts.others if o.holds and o.worker != worker.host), None)
     nothing = Settlement(worker=worker)
     if worker.banned:
         return Reception(what=Received.BANNED, settlement=nothing)
+    if facts.policy.tickets and not facts.ticketed and known is None:
+        return Reception(what=Received.NO_TICKET, settlement=nothing)
     if known is not None and not (_may_return(known) and not held):
         settled = known.phase in (Phase.VOID, Phase.INVALID)
         reply = StoredReply.ADMISSION if settled else StoredReply.RECEIPT
@@ -87,24 +94,40 @@ def receive(facts: ReceiveFacts) -> Reception:
     if holder is not None:
         word = "already admitted" if holder.phase is Phase.ADMITTED else "already being checked"
         return _duplicate(facts, f"this assignment is {word}")
-    if len(worker.unsettled) >= PENDING_PER_HOST_MAX:
+    if len(worker.unsettled) >= pending_max(facts):
         return Reception(what=Received.BUSY, settlement=nothing)
-    return _accept(facts, known is not None, _withdraw(facts, mine))
+    return _accept(facts, known, _withdraw(facts, mine))
 
 
-def _accept(facts: ReceiveFacts, known: bool, withdrawn: Settlement) -> Reception:
+def pending_max(facts: ReceiveFacts) -> int:
+    """How many unsettled results the worker may have: half as many for each that it left unopened."""
+    most = PENDING_PER_HOST_MAX if facts.standing else facts.policy.fresh_pending
+    return max(1, most >> min(facts.left_open, 10))
+
+
+def overtaken(result: StoredResult, rivals: Iterable[StoredResult]) -> tuple[StoredResult, ...]:
+    """Whose place a result takes as soon as its trace and weights are here: of others that are not."""
+    others = [rival for rival in rivals if rival.digest != result.digest]
+    if any(rival.holds for rival in others):
+        return ()
+    return tuple(rival for rival in others if rival.phase in LIVE)
+
+
+def _accept(facts: ReceiveFacts, known: StoredResult | None, withdrawn: Settlement) -> Reception:
     if withdrawn.ban is not None:
         return Reception(what=Received.BANNED, settlement=withdrawn, actions=withdrawn.actions)
+    what, kind = Received.NEW, NewsKind.COMMITTED
     if known:
-        what, reply, kind = Received.AGAIN, StoredReply.RECEIPT, NewsKind.HANDED_IN_AGAIN
-    else:
-        what, kind = Received.NEW, NewsKind.COMMITTED
+        what, kind = Received.AGAIN, NewsKind.HANDED_IN_AGAIN
+    if known and known.drawn:
+        reply = StoredReply.RECEIPT
+    else:  # also of one that ended before its draw: what was to challenge it may have been shown meanwhile
         reply = Receipt(result=facts.result.digest, epoch=facts.epoch, received_at=facts.now)
     return Reception(
         what=what,
         settlement=withdrawn,
         store=None if known else facts.result,
-        reopen=known,
+        reopen=known is not None,
         reply=reply,
         actions=(*withdrawn.actions, _line(facts, kind), WakeReferee()),
     )

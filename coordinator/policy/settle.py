@@ -51,6 +51,8 @@ class Outcome:
     def admission(self) -> Admission:
         """What the organizer signs and the worker is told."""
         reason = self.reason[:REASON_CHARS_MAX]
+        if self.event is Event.OVERTAKEN:
+            return Admission(result=self.result.digest, outcome=AdmissionOutcome.DUPLICATE, reason=reason, credit=0)
         return Admission(
             result=self.result.digest, outcome=AdmissionOutcome(self.phase), reason=reason, credit=self.credit
         )

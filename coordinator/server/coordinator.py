@@ -18,11 +18,11 @@ from coordinator.checking.effects import Effects
 from coordinator.checking.own_checks import Engines, OrganizersEngines, OwnChecks
 from coordinator.checking.referee_loop import RefereeLoop
 from coordinator.ledger.database import get_meta
+from coordinator.ledger.facts import HOLDS
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import results
 from coordinator.policy.actions import News
 from coordinator.policy.campaigns import is_over
-from coordinator.policy.phases import HELD
 from coordinator.policy.presence import PRESENCE_SECONDS
 from coordinator.server.directory import Directory
 from coordinator.server.handlers import Handlers
@@ -125,8 +125,8 @@ class Coordinator:
             return int(get_meta(connection, "epoch", "0"))
 
     def done_bits(self, digest: str) -> dict[int, int]:
-        """{shard: bits}; bit i: its assignment i has a result that is admitted or being judged; others are free."""
-        return self._bits(select(results.c.assignment).where(results.c.campaign == digest, results.c.phase.in_(HELD)))
+        """{shard: bits}; bit i: its assignment i has a result that is admitted, or here to be judged."""
+        return self._bits(select(results.c.assignment).where(results.c.campaign == digest, HOLDS))
 
     def touched_bits(self, digest: str) -> dict[int, int]:
         """{shard: bits}; bit i: somebody has handed in its assignment i at some time: an old bit may still be about."""

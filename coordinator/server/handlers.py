@@ -20,7 +20,7 @@ from coordinator.ledger.tables import results
 from coordinator.policy.actions import NewsKind
 from coordinator.policy.campaigns import CAMPAIGNS_MAX
 from coordinator.policy.phases import Event, Phase
-from coordinator.policy.receive import PENDING_PER_HOST_MAX, Received
+from coordinator.policy.receive import Received
 from coordinator.policy.uploads import UploadFacts, is_here, may_fetch
 from protocol.engine import ENGINE
 from protocol.errors import Refused
@@ -88,7 +88,7 @@ class Handlers:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def submit_result(self, envelope: Envelope) -> bytes:
+    def submit_result(self, envelope: Envelope, *, ticketed: bool = False) -> bytes:
         """A worker's result: our signed Receipt, durable when this returns, or an Admission. Raises Refused, Busy."""
         digest = unseal(envelope, Result).campaign
         self._refuse_banned(envelope.signer)
@@ -96,12 +96,16 @@ class Handlers:
         result, assignment = open_result(envelope, campaign)
         segments = sum(segments_of(assignment.recipe, result))
         policy, now = campaign.policy, self.clock()
-        reply = self.stores.ledger.write(lambda c: hand_in(c, envelope, result, segments, policy, self.sign, now))
+        reply = self.stores.ledger.write(
+            lambda c: hand_in(c, envelope, result, segments, policy, self.sign, now, ticketed=ticketed)
+        )
         self.effects.perform(reply.actions)
         if reply.what is Received.BANNED:
             raise Refused("banned", reply.refusal)
         if reply.what is Received.BUSY:
-            raise Busy(f"{PENDING_PER_HOST_MAX} results of this host wait for an outcome")
+            raise Busy("so many results of this host wait for an outcome; the next one is taken when one has it")
+        if reply.what is Received.NO_TICKET:
+            raise Refused("no-ticket", "this campaign takes results only of hosts with a ticket; ask its organizer")
         return reply.envelope
 
     # -- blobs ---------------------------------------------------------------------------------------------------
@@ -136,7 +140,9 @@ class Handlers:
             self.effects.perform(actions)
             raise
         self.stores.blobs.put(case.digest, part, data)
-        self.stores.ledger.write(lambda c: add_part(c, case.digest, part))
+        now = self.clock()
+        actions = self.stores.ledger.write(lambda c: add_part(c, case.digest, part, case.campaign, self.sign, now))
+        self.effects.perform(actions)
 
     def _verify_part(self, case: ResultCase, part: str, data: bytes) -> None:
         recipe = case.assignment.recipe

@@ -90,11 +90,13 @@ def rank_checkers(
     A host's chance in each attempt is its share of the roster's weight. Never the worker, nor a host of its prefix.
     """
     found: dict[int, int] = {}
-    for attempt in range(ATTEMPTS_MAX if roster.total else 0):
+    if roster.count < 4 * most:  # so few: know when all are found
+        most = min(most, sum(may_sit(entry, worker, worker_tag) for entry in roster.entries))
+    for attempt in range(ATTEMPTS_MAX if most else 0):
         place = roster.holder(checker_point(drawn, attempt, roster.total))
         if place not in found and may_sit(roster.entries[place], worker, worker_tag):
             found[place] = attempt
-            if len(found) == min(most, roster.count):
+            if len(found) == most:
                 break
     return tuple((attempt, place) for place, attempt in found.items())
 
@@ -155,7 +157,7 @@ def draw_cells(policy: Policy, standing: bool, challenge_digest: bytes, segments
         while len(drawn) < min(own, starts[-1]):
             drawn.add(stream.below(starts[-1]))
         for flat in drawn:
-            network = max(n for n, start in enumerate(starts[:-1]) if start <= flat and segments[n])
+            network = bisect_right(starts, flat) - 1  # of networks without segments, it passes by
             cells[slot].add(Cell(network=network, segment=flat - starts[network]))
     return [
         SlotTask(cells=tuple(sorted(cells[slot])), networks=tuple(range(slot, len(segments), slots)))

@@ -11,6 +11,7 @@ from protocol.errors import Refused
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.wire import chunks, open_welcome, refusal, to_wire
 from protocol.trust.challenge import BeaconChains
+from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity
@@ -117,9 +118,16 @@ def test_the_same_result_again_gets_the_same_receipt_and_anothers_is_a_duplicate
     first = alice.submit(alice.result(0))
     stage.clock.now += 1
     assert alice.submit(alice.result(0)) == first
+    assert isinstance(bob.submit(bob.result(0)), Receipt)  # a commitment alone takes nothing
+    assert stage.core.done_bits(CAMPAIGN.digest) == {}
+    alice.put(first.result, "trace", traces_to_bytes(alice.traces(CAMPAIGN.assignment(0))))
+    alice.put(first.result, "weights", alice.weights(0))
+    assert stage.core.done_bits(CAMPAIGN.digest) == {0: 0b0001}
+    outcome = bob.outcome(bob.result(0).digest)
+    assert outcome is not None and outcome.outcome == "duplicate" and not bob.poll().missing
     reply = bob.submit(bob.result(0))
     assert isinstance(reply, Admission) and reply.outcome == "duplicate"
-    assert stage.core.done_bits(CAMPAIGN.digest) == {0: 0b0001} and not stage.refused()
+    assert alice.outcome(first.result) is None and not stage.refused()
 
 
 def test_a_second_different_result_convicts_bans_and_frees_the_assignments(stage):

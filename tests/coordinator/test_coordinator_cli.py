@@ -143,7 +143,8 @@ def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
     assert node.manifest.campaigns[0].assignments == 4 and node.kept == {}  # nothing to say about nothing
     alice = stage.host("alice")
     alice.commit(0)
-    alice.submit(alice.result(2))
+    alice.commit(2)
+    alice.submit(alice.result(3))  # a commitment alone takes nothing
     node.works = False
     publisher.publish()
     node.works = True
@@ -166,7 +167,7 @@ def test_a_store_that_failed_and_arrived_is_taken_back_like_any_other(tmp_path):
     place = (claims_key(CAMPAIGN.digest, 0), DONE)
     publisher = SwarmPublisher(stage.core, node, "127.0.0.1:1")
     alice = stage.host("alice")
-    alice.submit(alice.result(0))
+    alice.commit(0)
     node.works, node.arrives = False, True
     publisher.publish()
     assert node.kept[place] == 0b0001

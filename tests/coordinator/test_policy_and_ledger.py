@@ -5,21 +5,21 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from support.scripted_host import CAMPAIGN
 
 from coordinator.ledger.database import Ledger
-from coordinator.ledger.facts import read_host, read_result
-from coordinator.ledger.results import add_campaign, add_draw, begin_checks, hand_in
+from coordinator.ledger.facts import HOLDS, read_host, read_result
+from coordinator.ledger.results import add_campaign, add_draw, add_part, begin_checks, hand_in
 from coordinator.ledger.settlement import settle_result
 from coordinator.ledger.tables import campaigns, hosts, networks, results
 from coordinator.policy.facts import HostRecord
-from coordinator.policy.phases import HELD, LIVE, Event, Phase, next_phase
+from coordinator.policy.phases import LIVE, Event, Phase, next_phase
 from coordinator.policy.receive import Received
 from protocol.engine import ENGINE
 from protocol.trust.envelope import Envelope, Message, seal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import NetworkResult, Result
+from protocol.trust.messages import BlobPart, NetworkResult, Result
 
 ORGANIZER = Identity.generate()
 WORKERS = [Identity.generate() for _ in range(3)]
@@ -89,14 +89,25 @@ class Organizer(RuleBasedStateMachine):
         if next_phase(stored.phase, event) is None:
             assert actions == () and self.record(stored.worker) == before
 
-    @rule(data=st.data())
-    def the_referee_goes_on(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), part=st.sampled_from((BlobPart.TRACE, BlobPart.WEIGHTS)))
+    def somebody_uploads(self, data: st.DataObject, part: BlobPart) -> None:
         if self.digests:
             digest = data.draw(st.sampled_from(sorted(self.digests)))
             self.now += 1
-            self.ledger.write(
-                lambda c: add_draw(c, digest, b"draw", b"", self.now) or begin_checks(c, digest, ("a", "b"), self.now)
-            )
+            self.ledger.write(lambda c: add_part(c, digest, part, CAMPAIGN, sign, self.now))
+
+    @rule(data=st.data())
+    def the_referee_goes_on(self, data: st.DataObject) -> None:
+        """It begins no check before everything is here."""
+        if self.digests:
+            digest = data.draw(st.sampled_from(sorted(self.digests)))
+            self.now += 1
+            self.ledger.write(lambda c: self._go_on(c, digest))
+
+    def _go_on(self, connection: Connection, digest: bytes) -> None:
+        result = read_result(connection, digest)
+        if not add_draw(connection, digest, b"draw", b"", self.now) and result is not None and result.uploaded:
+            begin_checks(connection, digest, ("a", "b"), self.now)
 
     def record(self, host: str) -> HostRecord:
         with self.ledger.read() as connection:
@@ -104,7 +115,7 @@ class Organizer(RuleBasedStateMachine):
 
     @invariant()
     def an_assignment_is_held_once(self) -> None:
-        held = select(results.c.assignment, func.count()).where(results.c.phase.in_(HELD)).group_by("assignment")
+        held = select(results.c.assignment, func.count()).where(HOLDS).group_by("assignment")
         with self.ledger.read() as connection:
             assert all(number == 1 for _, number in connection.execute(held))
 

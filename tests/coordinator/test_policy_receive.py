@@ -7,11 +7,13 @@ import pytest
 from coordinator.policy.actions import DeleteBlobs, NewsKind, Report, WakeReferee
 from coordinator.policy.facts import HostRecord, StoredResult
 from coordinator.policy.phases import HELD, LIVE, Event, Phase
-from coordinator.policy.receive import PENDING_PER_HOST_MAX, Received, ReceiveFacts, StoredReply, receive
+from coordinator.policy.receive import PENDING_PER_HOST_MAX, Received, ReceiveFacts, StoredReply, overtaken, receive
+from coordinator.policy.settle import settle
 from protocol.recipes.campaign import Policy
 from protocol.trust.messages import Admission, AdmissionOutcome, Receipt
 
 NOW = 1_800_000_000.0
+POLICY = Policy(faults_before_ban=2)
 NEW = StoredResult(
     digest=b"n" * 32, campaign="c", assignment=3, worker="alice", phase=Phase.COMMITTED, networks=2, segments=12
 )
@@ -21,7 +23,7 @@ FACTS = ReceiveFacts(
     worker=ALICE,
     others=(),
     same_work=frozenset(),
-    policy=Policy(faults_before_ban=2),
+    policy=POLICY,
     epoch=7,
     now=NOW,
 )
@@ -68,7 +70,7 @@ def test_a_known_result_that_was_shown_to_be_wrong_gets_its_admission_again(even
 
 @pytest.mark.parametrize("event", [Event.MISMATCH, Event.OVERDUE])
 def test_a_void_result_against_which_nothing_speaks_may_come_again_under_its_old_receipt(event):
-    decision = receive(facts(replace(NEW, phase=Phase.VOID, event=event)))
+    decision = receive(facts(replace(NEW, phase=Phase.VOID, event=event, drawn=True)))
     assert (decision.what, decision.reply) == (Received.AGAIN, StoredReply.RECEIPT)
     assert decision.reopen and decision.store is None and kinds(decision) == [NewsKind.HANDED_IN_AGAIN]
 
@@ -78,9 +80,55 @@ def test_a_void_result_does_not_come_again_while_another_of_the_same_host_is_hel
     assert (decision.what, decision.reply) == (Received.KNOWN, StoredReply.ADMISSION)
 
 
+def test_a_result_that_ended_before_its_draw_gets_a_receipt_of_this_epoch():
+    """The link that was to challenge it has been shown to others: it could choose to return only when that suits it."""
+    decision = receive(facts(replace(NEW, phase=Phase.VOID, event=Event.MISMATCH)))
+    assert decision.what is Received.AGAIN and decision.reopen
+    assert decision.reply == Receipt(result=NEW.digest, epoch=7, received_at=NOW)
+
+
+@pytest.mark.parametrize("phase", [Phase.COMMITTED, Phase.OPENING])
+def test_a_commitment_alone_takes_no_assignment(phase):
+    assert receive(facts(replace(BOBS, phase=phase))).what is Received.NEW
+    assert receive(facts(replace(BOBS, phase=phase, uploaded=True))).what is Received.DUPLICATE
+
+
+def test_who_is_uploaded_first_takes_the_place_of_those_who_are_not():
+    mine = replace(NEW, phase=Phase.OPENING, uploaded=True)
+    late, void = replace(BOBS, phase=Phase.OPENING), replace(OLD, phase=Phase.VOID)
+    assert overtaken(mine, (mine, late, void)) == (late,)
+    first = replace(BOBS, digest=b"1" * 32, phase=Phase.CHECKING)
+    assert overtaken(mine, (mine, late, first)) == ()
+    settlement = settle(late, Event.OVERTAKEN, "late", HostRecord(host="bob"), POLICY)
+    (outcome,) = settlement.outcomes
+    assert outcome.phase is Phase.VOID and not outcome.fault and settlement.ban is None
+    assert outcome.admission.outcome is AdmissionOutcome.DUPLICATE
+
+
+def test_a_stranger_may_have_few_results_under_way_and_fewer_when_it_leaves_them_unopened():
+    def pending(number: int) -> HostRecord:
+        results = (replace(NEW, digest=bytes([i]) * 32, assignment=i) for i in range(number))
+        return replace(ALICE, unsettled=tuple(results))
+
+    assert receive(facts(worker=pending(3))).what is Received.NEW
+    assert receive(facts(worker=pending(4))).what is Received.BUSY
+    assert receive(facts(worker=pending(4), standing=True)).what is Received.NEW
+    assert receive(facts(worker=pending(1), left_open=1)).what is Received.NEW
+    assert receive(facts(worker=pending(2), left_open=1)).what is Received.BUSY
+    assert receive(facts(worker=pending(0), left_open=99)).what is Received.NEW  # a way back stays open
+
+
+def test_tickets_are_asked_for_only_where_the_campaign_says_so_and_only_of_new_results():
+    policy = Policy(tickets=True)
+    assert receive(facts(ticketed=False)).what is Received.NEW
+    assert receive(facts(policy=policy)).what is Received.NO_TICKET
+    assert receive(facts(policy=policy, ticketed=True)).what is Received.NEW
+    assert receive(facts(NEW, policy=policy)).what is Received.KNOWN
+
+
 @pytest.mark.parametrize("phase", HELD)
 def test_an_assignment_that_another_host_holds_is_a_duplicate(phase):
-    decision = receive(facts(replace(BOBS, phase=phase)))
+    decision = receive(facts(replace(BOBS, phase=phase, uploaded=True)))
     assert decision.what is Received.DUPLICATE and decision.store is None
     word = "already admitted" if phase is Phase.ADMITTED else "already being checked"
     expected = Admission(
@@ -145,10 +193,10 @@ def test_a_withdrawal_that_is_a_fault_too_many_bans_and_the_ban_is_stored():
 def test_a_host_with_too_many_unsettled_results_is_told_later_and_nothing_changes():
     many = tuple(replace(NEW, digest=i.to_bytes(32, "big"), assignment=100 + i) for i in range(PENDING_PER_HOST_MAX))
     overdue = replace(OLD, phase=Phase.VOID, event=Event.OVERDUE)
-    decision = receive(facts(overdue, worker=replace(ALICE, unsettled=many)))
+    decision = receive(facts(overdue, standing=True, worker=replace(ALICE, unsettled=many)))
     assert decision.what is Received.BUSY and decision.reply is None
     assert not decision.settlement.outcomes and decision.actions == () and decision.store is None
-    assert receive(facts(worker=replace(ALICE, unsettled=many[1:]))).what is Received.NEW
+    assert receive(facts(standing=True, worker=replace(ALICE, unsettled=many[1:]))).what is Received.NEW
 
 
 def test_asked_again_with_the_same_facts_it_decides_the_same():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.inbox import PACE_BUNDLES
-from coordinator.policy.phases import HELD, Event, Phase, next_phase
+from coordinator.policy.phases import Event, Phase, next_phase
 from coordinator.policy.receive import Reception
 from coordinator.policy.referee import Checker
 from coordinator.policy.settle import Settlement
@@ -18,7 +18,7 @@ from protocol.swarm.records import SHARD_SIZE
 from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import Trace
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import Cell, Draw, Result, Seat
+from protocol.trust.messages import Cell, Draw, Receipt, Result, Seat
 from protocol.trust.verdict import Verdict
 
 
@@ -64,6 +64,8 @@ class Row:
             networks=len(self.segments),
             segments=sum(self.segments),
             event=self.event,
+            uploaded=self.blobs.keys() >= {"trace", "weights"},
+            drawn=self.draw is not None,
         )
 
     def seat(self, host: str) -> Seat | None:
@@ -134,6 +136,16 @@ class Ledger:
     def pace(self, name: str) -> list[float]:
         """When this host's last admitted bundles were handed in, the newest first."""
         return list(reversed(self.host(name).admitted_at))
+
+    def left_open(self, name: str) -> int:
+        """Results that this host did not open in time, since its last admitted one."""
+        late = 0
+        for digest in reversed(self.host(name).settled):
+            row = self.rows[digest]
+            if row.phase is Phase.ADMITTED:
+                break
+            late += row.event == Event.OVERDUE
+        return late
 
     def touch(self, row: Row) -> None:
         self.changed[row.digest] = None
@@ -218,14 +230,17 @@ class Ledger:
             self.insert(row)
         self.store(reception.settlement, signed, now)
         if reception.reopen:
-            self.reopen(self.rows[row.digest], now)
+            stored = self.rows[row.digest]
+            if isinstance(reception.reply, Receipt):
+                stored.receipt, stored.epoch = row.receipt, row.epoch
+            self.reopen(stored, now)
 
     def done_bits(self, first: int, size: int) -> int:
         """Bit i: assignment first + i has a result that is admitted or being judged."""
         bits = 0
         for index in range(first, first + size):
             for row in self.by_assignment.get(index, ()):
-                if row.phase in HELD:
+                if row.stored.holds:
                     bits |= 1 << index - first
                     break
         return bits

@@ -11,14 +11,24 @@ from typing import TYPE_CHECKING, Any
 from coordinator.checking.beacon import Beacon
 from coordinator.policy.phases import Event, Phase
 from coordinator.policy.presence import resumed
-from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, receive
+from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, overtaken, receive
 from coordinator.policy.settle import Bundle, FalseAccusation, Settlement, settle
+from coordinator.policy.standing import stands
 from protocol.engine import ENGINE
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign
 from protocol.swarm.records import DONE, DONE_TTL, SHARD_SIZE, Done, claims_key, shard_count, shard_size
 from protocol.trust.envelope import Envelope, seal, unseal
-from protocol.trust.messages import Admission, Answer, CampaignManifest, CampaignState, CheckRequest, Receipt, Result
+from protocol.trust.messages import (
+    Admission,
+    Answer,
+    BlobPart,
+    CampaignManifest,
+    CampaignState,
+    CheckRequest,
+    Receipt,
+    Result,
+)
 from protocol.trust.verdict import judge, open_result, segments_of
 from simulation.actors import inbox, uploads
 from simulation.actors.ledger import Ledger, Row
@@ -121,6 +131,8 @@ class Organizer:
                 policy=self.campaign.policy,
                 epoch=row.epoch,
                 now=now,
+                standing=stands(self.refereeing.standing(row.worker), self.campaign.policy),
+                left_open=self.ledger.left_open(row.worker),
             )
         )
         return self._received(reception, row)
@@ -155,6 +167,11 @@ class Organizer:
             self.settle(row, Event.MISMATCH, str(error))
             raise Refused(error.reason, str(error)) from None
         self.ledger.changed[digest] = None
+        if row.stored.uploaded and part != BlobPart.STATES:
+            rivals = self.ledger.by_assignment[row.assignment.index]
+            for rival in overtaken(row.stored, [other.stored for other in rivals]):
+                self.settle(self.ledger.rows[rival.digest], Event.OVERTAKEN, "another host's was uploaded first")
+            self.ledger.touch(row)  # its assignment is not free any more
         self.refereeing.wake()
 
     @answering

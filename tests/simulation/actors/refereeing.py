@@ -87,7 +87,7 @@ class Refereeing:
             since=row.since,
             epoch=row.epoch,
             policy=self.campaign.policy,
-            standing=row.draw.standing if row.draw else stands(self._standing(row.worker), self.campaign.policy),
+            standing=row.draw.standing if row.draw else stands(self.standing(row.worker), self.campaign.policy),
             missing=row.parts - row.blobs.keys(),
             slots=len(row.tasks),
             ranked=row.ranked,
@@ -149,12 +149,12 @@ class Refereeing:
                 for name, seen in self.ledger.last_seen.items()
                 if now - seen <= self.world.presence_seconds
             }
-            known = {name: self._standing(name) for name in present}
+            known = {name: self.standing(name) for name in present}
             roster = roster_of(known, self.campaign.policy, present)
             self._roster = now, self.ledger.epoch, roster
         return roster
 
-    def _standing(self, name: str) -> Standing:
+    def standing(self, name: str) -> Standing:
         host = self.ledger.host(name)
         return Standing(
             host=name,
