@@ -3,23 +3,24 @@
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, select
 
 from coordinator.checking.beacon import Beacon
-from coordinator.checking.cases import ResultCase
 from coordinator.checking.effects import Effects
 from coordinator.checking.own_checks import OwnChecks
 from coordinator.checking.rosters import Rosters
 from coordinator.checking.stores import Stores
-from coordinator.ledger.database import get_meta
+from coordinator.ledger.database import LedgerUnavailable, get_meta
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.results import add_draw, begin_checks, reassign, reveal
 from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.ledger.tables import answers, checkers, hosts, results
-from coordinator.policy.actions import NewsKind
+from coordinator.policy.actions import Action, NewsKind
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS
 from coordinator.policy.referee import (
@@ -58,6 +59,8 @@ VERDICTS = select(answers.c.result, answers.c.slot, answers.c.replay, answers.c.
 BANNED = select(hosts.c.host).where(hosts.c.banned != "")
 FALSE_ACCUSERS = select(hosts.c.host).where(hosts.c.false_accusations >= FALSE_ACCUSATIONS_MAX)
 LOOK_SECONDS = 1.0  # without any change in the ledger, time alone is a reason to look this often
+
+Begun = tuple[Future[Any], Callable[[Any], None]]  # a change of the ledger, and what follows from its value
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +104,8 @@ class RefereeLoop:
         if reveal_due(cases, situation) and self._links_left(situation.epoch):
             self.stores.ledger.write(lambda c: reveal(c, now))  # durable before anybody sees the link
             return
-        for case in cases:
-            for ruling in rule(case, situation):
-                self._act(ruling, case, now)
+        begun = [self._act(ruling, case, now) for case in cases for ruling in rule(case, situation)]
+        finish([change for change in begun if change is not None])
 
     def _links_left(self, epoch: int) -> bool:
         if epoch < self.beacon.length:
@@ -168,8 +170,9 @@ class RefereeLoop:
 
     # -- acting --------------------------------------------------------------------------------------------------
 
-    def _act(self, ruling: Ruling, case: CaseState, now: float) -> None:
-        digest, write = ruling.result, self.stores.ledger.write
+    def _act(self, ruling: Ruling, case: CaseState, now: float) -> Begun | None:
+        """Do it; a change of the ledger only begins, so that all of one look share a commit."""
+        digest, submit = ruling.result, self.stores.ledger.submit
         match ruling:
             case CheckSlot(_, slot):
                 self.own_checks.ask(digest, slot, replay=False)
@@ -181,18 +184,19 @@ class RefereeLoop:
                 link = self.beacon.link(case.epoch + 1)
                 draw, ranked = self._rosters.draw(roster, digest, case.worker, link, case.policy, standing)
                 signed = self.sign(draw)
-                write(lambda c: add_draw(c, digest, signed, ranked, now))
+                return submit(lambda c: add_draw(c, digest, signed, ranked, now)), _nothing
             case BeginChecks(_, assigned):
-                write(lambda c: begin_checks(c, digest, assigned, now))
+                return submit(lambda c: begin_checks(c, digest, assigned, now)), _nothing
             case Reassign(_, slot, silent_host, host):
-                if write(lambda c: reassign(c, digest, slot, silent_host, host, now)):
-                    self._say_silent(ruling, self.stores.cases.get(digest))
+                change = submit(lambda c: reassign(c, digest, slot, silent_host, host, now))
+                return change, lambda done: self._say_silent(ruling) if done else None
             case Settle():
-                self._settle(ruling, now)
+                return self._settle(ruling, now), self.effects.perform
+        return None
 
-    def _settle(self, ruling: Settle, now: float) -> None:
+    def _settle(self, ruling: Settle, now: float) -> Future[tuple[Action, ...]]:
         case = self.stores.cases.get(ruling.result)
-        actions = self.stores.ledger.write(
+        return self.stores.ledger.submit(
             lambda c: settle_result(
                 c,
                 case.digest,
@@ -205,9 +209,9 @@ class RefereeLoop:
                 ruling.false_accusers,
             )
         )
-        self.effects.perform(actions)
 
-    def _say_silent(self, ruling: Reassign, case: ResultCase) -> None:
+    def _say_silent(self, ruling: Reassign) -> None:
+        case = self.stores.cases.get(ruling.result)
         who = "the organizer" if ruling.host == self.organizer else ruling.host
         self.effects.report(
             NewsKind.SILENT,
@@ -216,6 +220,24 @@ class RefereeLoop:
             assignment=case.assignment.index,
             host=ruling.silent,
         )
+
+
+def finish(begun: Sequence[Begun]) -> None:
+    """Wait for changes of the ledger, and do what follows from each. Raises LedgerUnavailable when one failed."""
+    failed = None
+    for change, then in begun:
+        try:
+            value = change.result()
+        except LedgerUnavailable as error:
+            failed = error
+        else:
+            then(value)
+    if failed is not None:
+        raise failed
+
+
+def _nothing(_value: object) -> None:
+    pass
 
 
 def _standing(row: Row) -> Standing:

@@ -31,7 +31,9 @@ Change = Callable[[Connection], T]
 BATCH_MAX = 256  # changes in a transaction: a commit of these takes milliseconds
 READERS_KEPT = 64  # open connections of readers that are kept for the next; as many more as there are threads
 QUEUE_MAX = 10_000  # waiting changes; beyond, callers wait, and so do their hosts
-META = select(meta.c.value).where(meta.c.key == bindparam("key"))  # statements made once are three times as fast
+# Statements made once are three times as fast.
+META = select(meta.c.value).where(meta.c.key == bindparam("key"))
+META_CHANGE, META_NEW = update(meta).where(meta.c.key == bindparam("name")), insert(meta)
 
 SAID_CHARS_MAX = 200  # SQLite quotes whole tables
 DAMAGE_MEND = "put back a copy of this very state, or start a new directory; `zooswarm doctor` says what else is sound"
@@ -102,6 +104,10 @@ class Ledger:
 
     def write(self, change: Change[T]) -> T:
         """Run `change` in the writer; durable when this returns. Raises what it raises, or LedgerUnavailable."""
+        return self.submit(change).result()
+
+    def submit(self, change: Change[T]) -> "Future[T]":
+        """Like `write`, not waited for: who has many changes submits them all, and they share a commit."""
         if self._closed:
             raise LedgerUnavailable(f"{self.place}: the ledger is closed")
         future: Future[T] = Future()
@@ -110,7 +116,7 @@ class Ledger:
                 self._commit([(change, future)])
         else:
             self._queue.put((change, future))
-        return future.result()
+        return future
 
     def post(self, change: Change[Any]) -> None:
         """Like `write` for what may be lost in a crash (counters): not waited for, dropped when the queue is full."""
@@ -222,13 +228,20 @@ class Ledger:
     def _apply(self, connection: Connection, change: Change[Any], *, alone: bool) -> tuple[Any, BaseException | None]:
         """The change's value, or what it raised; then nothing of it stays. One that is alone needs no savepoint."""
         try:
-            with contextlib.nullcontext() if alone else connection.begin_nested():
-                return change(connection), None
+            if not alone:  # in words, because SQLAlchemy's objects for it cost as much as a change
+                connection.exec_driver_sql("SAVEPOINT one_change")
+            value = change(connection)
+            if not alone:
+                connection.exec_driver_sql("RELEASE SAVEPOINT one_change")
+            return value, None
         except Exception as error:
             if isinstance(error, OperationalError) or is_damage(error):
                 raise  # not about this change: the whole batch is in doubt
             if alone:
                 connection.rollback()
+            else:
+                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_change")
+                connection.exec_driver_sql("RELEASE SAVEPOINT one_change")
             return None, error
 
 
@@ -249,6 +262,6 @@ def get_meta(connection: Connection, key: str, default: str) -> str:
 
 
 def set_meta(connection: Connection, key: str, value: str) -> None:
-    changed = connection.execute(update(meta).where(meta.c.key == key).values(value=value))
+    changed = connection.execute(META_CHANGE, {"name": key, "value": value})
     if not changed.rowcount:
-        connection.execute(insert(meta).values(key=key, value=value))
+        connection.execute(META_NEW, {"key": key, "value": value})

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 import pytest
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from coordinator.checking.beacon import Beacon, BeaconExhausted
+from coordinator.checking.referee_loop import finish
 from coordinator.ledger import heartbeats, settlement
 from coordinator.ledger.database import Ledger, LedgerUnavailable, get_meta, set_meta
 from coordinator.ledger.heartbeats import Heartbeats
@@ -95,6 +97,34 @@ def test_a_reader_that_fails_gives_its_connection_back(tmp_path):
     with ledger.read() as second:
         assert second is not first and not second.closed
     ledger.close()
+
+
+def test_changes_that_are_submitted_together_share_a_commit_and_a_failure_is_its_own(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    gate, before = threading.Event(), ledger.version
+    first = ledger.submit(lambda c: gate.wait(20))
+    done = [ledger.submit(lambda c, i=i: set_meta(c, f"{i}", "x") or i) for i in range(20)]
+    bad = ledger.submit(lambda c: set_meta(c, "bad", "1") or c.execute(insert(meta).values(key="0", value="again")))
+    gate.set()
+    assert first.result(20) and [change.result(20) for change in done] == list(range(20))
+    with pytest.raises(IntegrityError):
+        bad.result(20)
+    assert ledger.version - before <= 2
+    with ledger.read() as connection:
+        assert get_meta(connection, "19", "") == "x" and get_meta(connection, "bad", "") == ""
+    ledger.close()
+
+
+def test_what_follows_from_a_change_is_done_though_another_one_failed():
+    def change(outcome: object) -> Future:
+        future = Future()
+        future.set_exception(outcome) if isinstance(outcome, Exception) else future.set_result(outcome)
+        return future
+
+    followed = []
+    with pytest.raises(LedgerUnavailable, match="disk"):
+        finish([(change(n), followed.append) for n in (1, LedgerUnavailable("disk"), 2)])
+    assert followed == [1, 2]
 
 
 def test_a_change_that_raises_leaves_nothing_and_harms_no_neighbour(tmp_path):
