@@ -156,13 +156,13 @@ class Zoo:
         try:
             schemas = [ds.dataset(path, format="parquet").schema for path in paths]
             schema = pa.unify_schemas([catalogue_schema(), *schemas])
-            if not paths:
+            if not (schema.names and paths):  # a name that is not UTF-8 shows itself here
                 return schema.empty_table()
             return ds.dataset([str(path) for path in paths], format="parquet", schema=schema)
-        except (pa.ArrowException, OSError):
+        except (pa.ArrowException, OSError, UnicodeDecodeError):
             for path in paths:
-                read_part(path)
-            raise
+                read_part(path)  # names the damaged one
+            raise UsageError(f"{self.store.path}: the catalogue's files do not fit together; fetch it again") from None
 
     def _groups(self) -> list[str]:
         """`task.machine` without quotes: SQL reads it as a field of a struct `task`, so there is one."""

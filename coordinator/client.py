@@ -14,6 +14,7 @@ import msgspec
 from coordinator.directories import address_of
 from coordinator.server.console import duration, note_of
 from coordinator.server.status import Status
+from protocol.canonical import NOT_DECODABLE
 from protocol.errors import Refused, UsageError, shown
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_stranger, open_channel
@@ -130,12 +131,18 @@ def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | Non
     try:
         while True:  # the host ends a watch after some minutes, so that places come free
             for reply in stub.WatchStatus(pb.StatusRequest(watch=on_and_on), timeout=timeout):
-                yield msgspec.json.decode(reply.json, type=Status)
+                yield read_status(reply.json, target)
             if not on_and_on:
                 return
     except grpc.RpcError as error:
         _explain(error, target, path)
-    except (msgspec.DecodeError, RecursionError) as error:
+
+
+def read_status(data: bytes, target: str) -> Status:
+    """Raises UsageError."""
+    try:
+        return msgspec.json.decode(data, type=Status)
+    except NOT_DECODABLE as error:
         raise UsageError(f"{target}: its status is not one that this version reads ({error})") from None
 
 

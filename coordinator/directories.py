@@ -34,7 +34,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """DIR/host.json: `address` for this machine, `join` for others, `dht_port`. Empty when it is missing or damaged."""
     try:
         settings = json.loads((path / "host.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}
 

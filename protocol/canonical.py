@@ -10,6 +10,8 @@ import msgspec
 from protocol.errors import UsageError
 
 T = TypeVar("T")
+# What msgspec raises for bytes that are not of a type; text that is not UTF-8 and brackets without end are not its own.
+NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 DIGEST = re.compile(r"[0-9a-f]{64}")  # a SHA-256 as files and recipes spell it; use fullmatch
 
 

@@ -88,7 +88,7 @@ def evidence_of(path: Path, part: Part) -> set[str]:
 
     try:
         rows = pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         rows = -1
     if rows != part.rows:
         raise UsageError(f"{path}: not the catalogue file that the manifest names; the host's zoo is damaged")

@@ -35,6 +35,7 @@ from peer.state.events import (
 )
 from peer.state.ids import CheckId
 from peer.storage.workspace import Workspace, disk_error
+from protocol.canonical import NOT_DECODABLE
 from protocol.errors import Refused, UsageError
 from protocol.rpc.wire import parse_address
 from protocol.trust.challenge import BeaconChains
@@ -166,7 +167,7 @@ def campaign_of(request: CheckRequest) -> str:
     """Which campaign is meant; everything else is verified when it is fetched. "" when that cannot be read."""
     try:
         return msgspec.msgpack.decode(request.result.payload, type=Result).campaign
-    except msgspec.DecodeError:
+    except NOT_DECODABLE:
         return ""
 
 

@@ -22,5 +22,5 @@ class CheckJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_check_job(path: Path) -> CheckJob:
-    """Raises OSError, msgspec.DecodeError."""
+    """Raises OSError, and what `canonical.NOT_DECODABLE` lists."""
     return msgspec.msgpack.decode(path.read_bytes(), type=CheckJob)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from peer.storage.bundle import Bundle
+from protocol.canonical import NOT_DECODABLE
 from protocol.errors import Refused, UsageError
 from protocol.files import lock_directory, write_atomic
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
@@ -54,11 +55,7 @@ class Home:
 
     # -- what we know of the swarm --------------------------------------------------------------------------------
     def known(self, address: str) -> JoinCache | None:
-        try:
-            known = msgspec.json.decode((self.path / "known.json").read_bytes(), type=JoinCache)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
-        return known if known.address == address else None
+        return read_known(self.path / "known.json", address)
 
     def remember(self, known: JoinCache) -> None:
         write_atomic(self.path / "known.json", msgspec.json.encode(known))
@@ -103,7 +100,7 @@ class Home:
                 about = json.loads((path / "assignment.json").read_bytes())
                 if about["campaign"] == campaign.digest:
                     found.append(Bundle(path, campaign.assignment(about["index"])))
-            except (OSError, ValueError, KeyError, IndexError, TypeError):
+            except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
                 continue  # cut short before it began
         return found
 
@@ -120,6 +117,15 @@ class Home:
     def kept_bytes(self) -> int:
         """What is here besides bundles: data sets, fetched checks, campaigns, logs."""
         return sum(folder_bytes(folder) for folder in (self.path, *(self.path / name for name in KEPT)))
+
+
+def read_known(path: Path, address: str) -> JoinCache | None:
+    """The cache of this address; None when it is missing, damaged or of another swarm."""
+    try:
+        known = msgspec.json.decode(path.read_bytes(), type=JoinCache)
+    except (FileNotFoundError, *NOT_DECODABLE):
+        return None
+    return known if known.address == address else None
 
 
 def folder_bytes(folder: Path) -> int:

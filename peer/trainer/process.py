@@ -9,8 +9,6 @@ import threading
 from pathlib import Path
 from typing import IO
 
-import msgspec
-
 from peer.state.actions import DoCheck, DropTraining, StartTrainer, StopTrainer, Train, TrainerAction
 from peer.state.events import TrainerDied, TrainerFailed, TrainerStopped
 from peer.state.ports import Emit
@@ -25,6 +23,7 @@ from peer.trainer.messages import (
     read_message,
     write_message,
 )
+from protocol.canonical import NOT_DECODABLE
 
 STOP_SECONDS = 5.0  # for the segment in hand; then that segment is lost
 EXPLAINED = (2, 3)  # exit codes of a worker that has said why it cannot go on
@@ -80,7 +79,7 @@ class TrainerProcess:
         try:
             while (report := read_message(reports, REPORTS)) is not None:
                 self.emit(report)
-        except (ValueError, msgspec.DecodeError) as error:
+        except (ValueError, *NOT_DECODABLE) as error:
             process.kill()
             self.emit(TrainerFailed(f"the training process does not speak our language ({error}); see {self.log}"))
             return

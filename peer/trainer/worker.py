@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-
 from peer.state.events import (
     AssignmentTrained,
     CheckAnswered,
@@ -44,6 +42,7 @@ from peer.trainer.messages import (
     read_message,
     write_message,
 )
+from protocol.canonical import NOT_DECODABLE
 from protocol.engine import Engine, State
 from protocol.engine.select import networks_in_flight, select_engine
 from protocol.engine.streams import task_data
@@ -207,7 +206,7 @@ class Worker:
             self.emit(CheckAnswered(CheckId(job.result, job.slot), answer))
         except FileNotFoundError:
             self.emit(CheckFailed(command.check, f"{command.path} is gone"))
-        except (Refused, DataMissing, msgspec.DecodeError) as error:
+        except (Refused, DataMissing, *NOT_DECODABLE) as error:
             self.emit(CheckFailed(command.check, str(error)))
 
 

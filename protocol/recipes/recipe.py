@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from protocol.canonical import canonical_json, convert, decode_toml, hexdigest, readable, sha256
+from protocol.canonical import NOT_DECODABLE, canonical_json, convert, decode_toml, hexdigest, readable, sha256
 from protocol.errors import Refused, UsageError
 from protocol.files import read_limited
 from protocol.recipes.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, values_kept
@@ -280,7 +280,7 @@ def from_canonical_bytes(data: bytes, what: str, most: int, kind: type[C], check
         found = check(decode_recorded(data, kind), what)
     except msgspec.ValidationError as error:
         raise Refused(f"{what}-schema", readable(error)) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_DECODABLE as error:
         raise Refused(f"{what}-json", str(error)) from None
     except UsageError as error:
         raise Refused(f"{what}-value", str(error)) from None

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from protocol.canonical import sha256
+from protocol.canonical import NOT_DECODABLE, sha256
 from protocol.errors import Refused
 from protocol.trust.identity import Identity, verify_signature
 
@@ -63,7 +63,7 @@ def unseal(envelope: Envelope, kind: type[M], signer: str | None = None) -> M:
     verify_signature(envelope.signer, "message/" + kind.KIND, envelope.payload, envelope.signature)
     try:
         return msgspec.msgpack.decode(envelope.payload, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_DECODABLE as error:
         raise Refused("message-schema", f"{kind.KIND}: {error}") from None
 
 
@@ -73,5 +73,5 @@ def envelope_from_bytes(data: bytes, bytes_max: int = 1024 * 1024) -> Envelope:
         raise Refused("message-size", f"{len(data)} bytes; the limit is {bytes_max}")
     try:
         return msgspec.msgpack.decode(data, type=Envelope)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_DECODABLE as error:
         raise Refused("envelope", str(error)) from None

@@ -6,6 +6,7 @@ draw, every checker's seat, every answer, and the decision are all recomputed. W
 
 import msgspec
 
+from protocol.canonical import NOT_DECODABLE
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign, Policy
 from protocol.trust.admission import Decision, Outcome, decide
@@ -55,7 +56,7 @@ def evidence_from_bytes(data: bytes) -> Evidence:
         raise Refused("evidence-size", f"{len(data)} bytes")
     try:
         return msgspec.msgpack.decode(data, type=Evidence)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_DECODABLE as error:
         if "missing required field `seats`" in str(error):
             raise Refused("evidence-version", "written by zooswarm 0.1; this version does not verify it") from None
         raise Refused("evidence-schema", str(error)) from None

@@ -6,6 +6,7 @@ every start state it is given was committed to before that link was known.
 
 import msgspec
 
+from protocol.canonical import NOT_DECODABLE
 from protocol.engine import State
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign, Policy
@@ -125,7 +126,7 @@ def open_check_request(
         raise Refused("openings-size", f"{len(request.openings)} bytes")
     try:
         openings = msgspec.msgpack.decode(request.openings, type=tuple[Opening, ...])
-    except msgspec.DecodeError as error:
+    except NOT_DECODABLE as error:
         raise Refused("openings-schema", str(error)) from None
     if len(openings) != len(task.opened):
         raise Refused("openings", "the openings are not those of the drawn cells")

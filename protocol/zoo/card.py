@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from protocol.canonical import NOT_DECODABLE
 from protocol.files import write_atomic
 from protocol.zoo.catalogue import all_columns
 from protocol.zoo.manifests import ZooManifest
@@ -83,7 +84,7 @@ def card_facts(store: Store) -> dict[str, str]:
     for data in store.campaigns.values():
         try:
             value = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_DECODABLE:
             continue
         if not isinstance(value, dict):
             continue

@@ -125,7 +125,7 @@ def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
             if schema.field(name).type != catalogue_schema().field(name).type:
                 raise UsageError(f"{path}: not a catalogue file: column {name} is not {kind}")
         return with_names(pq.ParquetFile(path).read(columns=columns), path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None
 
 
@@ -142,6 +142,10 @@ def with_names(table: "pa.Table", path: Path) -> "pa.Table":
         if not pa.types.is_string(kind):
             continue
         legal: Callable[[str], object] = NAME.fullmatch if name in NAME_COLUMNS else str.isprintable
-        if not all(legal(text) for text in texts.unique().to_pylist() if text is not None):
+        try:
+            known = all(legal(text) for text in texts.unique().to_pylist() if text is not None)
+        except UnicodeDecodeError:
+            known = False
+        if not known:
             raise UsageError(f"{path}: column {shown(name, 64)} holds text that nobody could have put there")
     return table

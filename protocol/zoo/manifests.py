@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from protocol.canonical import canonical_json, hexdigest, readable
+from protocol.canonical import NOT_DECODABLE, canonical_json, hexdigest, readable
 from protocol.errors import Refused, UsageError
 from protocol.files import read_limited
 
@@ -164,7 +164,7 @@ def manifest_from_bytes(exact: bytes, verify: Verify | None = None) -> ZooManife
         manifest = msgspec.json.decode(exact, type=ZooManifest)
     except msgspec.ValidationError as error:
         raise Refused("manifest", readable(error)[:200]) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NOT_DECODABLE as error:
         raise Refused("manifest", str(error)[:200]) from None
     if manifest.number < 1:
         raise Refused("number", f"{manifest.number} is no manifest's number")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from protocol.canonical import hexdigest, readable
+from protocol.canonical import NOT_DECODABLE, hexdigest, readable
 from protocol.errors import UsageError
 from protocol.files import read_limited
 from protocol.recipes.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decode_recorded
@@ -114,7 +114,7 @@ class Store:
             recipe = decode_recorded(data, Recipe)
         except msgspec.ValidationError as error:
             raise UsageError(f"{path}: {readable(error)}") from None
-        except (msgspec.DecodeError, RecursionError):
+        except NOT_DECODABLE:
             raise UsageError(f"{path}: not JSON") from None
         try:
             readable_count = recipe.digest == digest and 0 < recipe.parameter_count <= SCALARS_MAX
@@ -251,7 +251,7 @@ def map_shard(path: Path, ref: ShardRef, recipe: Recipe) -> dict[str, np.ndarray
             length = int.from_bytes(f.read(8), "little")
             header = msgspec.json.decode(f.read(length)) if length <= SHARD_HEADER_BYTES_MAX else None
         values = np.memmap(path, np.dtype("<f4"), "r", offset=8 + length) if header else np.zeros(0, "<f4")
-    except (OSError, ValueError, msgspec.DecodeError, RecursionError):
+    except (OSError, ValueError, *NOT_DECODABLE):
         raise UsageError(f"{path}: damaged: its header cannot be read; fetch it again") from None
     arrays: dict[str, np.ndarray] = {}
     for name, shape, begin, end in shard_arrays(recipe, ref.rows):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from protocol.canonical import hexdigest
+from protocol.canonical import NOT_DECODABLE, hexdigest
 from protocol.errors import UsageError
 from protocol.files import read_limited
 from protocol.zoo.catalogue import read_part
@@ -77,7 +77,7 @@ def card_problems(store: Store) -> list[str]:
     try:
         told = msgspec.json.decode(read_limited(path, CARD_BYTES_MAX, "card"))
         number = int(str(told["version"]).split(".")[0])
-    except (UsageError, msgspec.DecodeError, RecursionError, ValueError, TypeError, KeyError):
+    except (UsageError, *NOT_DECODABLE, ValueError, TypeError, KeyError):
         return []  # it may be edited, or missing
     newest = max(manifest_numbers(store.path), default=0)
     return [f"{path}: is about manifest {number}, which is not here any more; pull again"] if number > newest else []
