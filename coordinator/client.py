@@ -80,7 +80,7 @@ class Organizer:
         ).state
         return matching[0].name, state
 
-    def _call(self, method: Any, message: SeedCampaign | ControlCampaign) -> pb.CampaignReply:
+    def _call(self, method: Any, message: C) -> pb.CampaignReply:
         try:
             return method(to_wire(seal(self.identity, issued_now(message))), timeout=CALL_SECONDS)
         except grpc.RpcError as error:

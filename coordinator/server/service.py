@@ -36,7 +36,7 @@ from protocol.rpc.channel import server_credentials
 from protocol.rpc.wire import CHUNK_BYTES, TICKET, to_wire
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.identity import HOST_LENGTH
-from protocol.trust.messages import NONCE_BYTES, ControlCampaign, Heartbeat, SeedCampaign, UploadData, Welcome
+from protocol.trust.messages import NONCE_BYTES, ControlCampaign, Heartbeat, Result, SeedCampaign, UploadData, Welcome
 from protocol.trust.ticket import check_ticket
 
 Command = SeedCampaign | ControlCampaign | UploadData
@@ -161,7 +161,9 @@ class Service:
         await call.send(await call.work(self._submit_result, envelope, call.metadata(TICKET)))
 
     def _submit_result(self, envelope: Envelope, ticket: bytes) -> pb.Signed:
-        self.desk.require(envelope.signer)
+        if not self.desk.knows(envelope.signer):
+            unseal(envelope, Result)  # who signs with a name that is not his hears that, not "later"
+            raise Busy("send a heartbeat first: this key is not known here")
         if ticket:
             check_ticket(ticket, self.coordinator.identity.host, envelope.signer, self.coordinator.clock())
         return to_wire(decode_envelope(self.handlers.submit_result(envelope)))

@@ -112,6 +112,8 @@ def test_fresh_keys_leave_nothing_behind_until_they_have_paid(stage):
     assert stage.refused() == {("stamp", ""): 30}  # counted, against nobody
     result = stage.hosts[0].result(0)
     assert refused(lambda: stage.hosts[0].submit(result)) == "StatusCode.RESOURCE_EXHAUSTED"  # later, not never
+    stolen = msgspec.structs.replace(result, signer=Identity.generate().host)
+    assert refused(lambda: stage.hosts[0].submit(stolen)) == "signature"  # never, not later
     host = stage.host("honest")
     pay_for(stage, host)
     host.poll()
@@ -177,7 +179,12 @@ def test_a_stamp_that_takes_long_is_explained_and_ends_with_the_program(monkeypa
     monkeypatch.setattr(first_contact, "SAY_SECONDS", 0.0)
     monkeypatch.setattr(first_contact, "WAIT_SECONDS", 0.05)
     said, told = [], threading.Event()
-    payer = StampPayer("me", lambda text: (said.append(text), told.set()))
+
+    def say(text: str) -> None:
+        said.append(text)
+        told.set()
+
+    payer = StampPayer("me", say)
     payer.begin(b"challenge", 32)
     assert told.wait(10) and payer.stamp() is None and len(said) == 1 and "\n" not in said[0]
     thread = payer._thread

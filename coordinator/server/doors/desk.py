@@ -21,7 +21,6 @@ from coordinator.server.doors.limits import (
     STAMP_SECONDS,
     stamp_bits,
 )
-from coordinator.server.handlers import Busy
 from protocol.errors import Refused
 from protocol.trust.identity import Identity
 from protocol.trust.messages import Heartbeat
@@ -93,11 +92,6 @@ class Desk:
             return True
         with self._ledger.read() as connection:
             return connection.execute(KNOWN, {"host": host}).first() is not None
-
-    def require(self, host: str) -> None:
-        """Raises Busy for a key that was not let in: it has to send a heartbeat first."""
-        if not self.knows(host):
-            raise Busy("send a heartbeat first: this key is not known here")
 
     def has_standing(self, host: str) -> bool:
         """Whether it goes before others; as of some seconds ago, no disk is touched."""
