@@ -27,6 +27,7 @@ from protocol.trust.identity import Identity
 from protocol.trust.spot_check import spot_check
 
 RETRY_SECONDS = 5.0
+JOBS_MAX = 8  # waiting slots; of more, the referee asks again, those of hosts with standing first
 
 log = logging.getLogger(__name__)
 Job = tuple[bytes, int, bool]  # result, slot, whether it is a dispute's replay
@@ -56,6 +57,8 @@ class OwnChecks:
     def ask(self, result: bytes, slot: int, *, replay: bool) -> None:
         job = (result, slot, replay)
         with self._lock:
+            if not replay and len(self._busy) >= JOBS_MAX:
+                return
             if job in self._busy or self._clock() - self._failed_at.get(job, -RETRY_SECONDS) < RETRY_SECONDS:
                 return
             self._busy.add(job)

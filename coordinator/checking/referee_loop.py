@@ -34,6 +34,7 @@ from coordinator.policy.referee import (
     Ruling,
     Settle,
     Situation,
+    in_order,
     reveal_due,
     rule,
 )
@@ -104,7 +105,7 @@ class RefereeLoop:
         if reveal_due(cases, situation) and self._links_left(situation.epoch):
             self.stores.ledger.write(lambda c: reveal(c, now))  # durable before anybody sees the link
             return
-        begun = [self._act(ruling, case, now) for case in cases for ruling in rule(case, situation)]
+        begun = [self._act(ruling, case, now) for case in in_order(cases) for ruling in rule(case, situation)]
         finish([change for change in begun if change is not None])
 
     def _links_left(self, epoch: int) -> bool:

@@ -135,6 +135,11 @@ def reveal_due(cases: Iterable[CaseState], situation: Situation) -> bool:
     )
 
 
+def in_order(cases: Iterable[CaseState]) -> list[CaseState]:
+    """Those of hosts with standing first, then as they came: a crowd of strangers waits for itself."""
+    return sorted(cases, key=lambda case: not case.standing)
+
+
 def rule(case: CaseState, situation: Situation) -> list[Ruling]:
     """What is to be done about one unsettled result now. Asked again with the same facts it says the same."""
     if case.worker in situation.banned:

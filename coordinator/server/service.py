@@ -166,7 +166,7 @@ class Service:
             raise Busy("send a heartbeat first: this key is not known here")
         if ticket:
             check_ticket(ticket, self.coordinator.identity.host, envelope.signer, self.coordinator.clock())
-        return to_wire(decode_envelope(self.handlers.submit_result(envelope)))
+        return to_wire(decode_envelope(self.handlers.submit_result(envelope, ticketed=bool(ticket))))
 
     async def SubmitAnswer(self, call: Call) -> None:
         """Refuses banned hosts, slots of others, answers to other questions, and a second, different answer."""

@@ -16,6 +16,7 @@ from coordinator.policy.referee import (
     ReplaySlot,
     Settle,
     Situation,
+    in_order,
     reveal_due,
     rule,
 )
@@ -63,6 +64,11 @@ def test_a_result_waits_for_a_link_younger_than_its_receipt():
     assert not reveal_due([], SITUATION)
     assert rule(replace(CASE, epoch=6), SITUATION) == [MakeDraw(b"r", False)]
     assert rule(replace(CASE, epoch=6, standing=True), SITUATION) == [MakeDraw(b"r", True)]
+
+
+def test_results_of_hosts_with_standing_come_first():
+    cases = [replace(CASE, digest=digest, standing=digest in (b"2", b"4")) for digest in (b"1", b"2", b"3", b"4")]
+    assert [case.digest for case in in_order(cases)] == [b"2", b"4", b"1", b"3"]
 
 
 def test_a_worker_has_its_time_to_open_and_not_more():
