@@ -31,6 +31,7 @@ from protocol.trust.verdict import open_traces, segments_of
 
 CASES_MAX = 1024  # cases in memory: tens of kilobytes each
 TRACES_MAX = 8  # bundles' traces in memory: a few megabytes each
+ENCLOSED_BYTES_MAX = 24 * 1024  # states and weights in a check request: it is sent again until it is answered
 REQUESTS_MAX = 512  # check requests in memory: up to a megabyte each, mostly 100 kB
 
 K = TypeVar("K", bound=Hashable)
@@ -211,15 +212,19 @@ class ResultCases:
 
     def _make_request(self, case: ResultCase, slot: int, host: str) -> CheckRequest:
         assert case.draw_envelope is not None and case.receipt is not None
-        task = case.tasks[slot]
+        task, sizes = case.tasks[slot], case.legal_sizes()
+        states = state_bytes_length(case.assignment.recipe) * len(task.opened)
+        small = states + sizes[BlobPart.WEIGHTS] <= ENCLOSED_BYTES_MAX
         return CheckRequest(
             result=case.envelope,
             receipt=case.receipt,
             draw=case.draw_envelope,
             slot=slot,
-            states=state_bytes_length(case.assignment.recipe) * len(task.opened),
+            states=states,
             openings=make_openings(case.context, case.assignment.seeds, self.traces(case), task),
             seat=case.seat(host),
+            enclosed_states=self.slot_states(case, slot) if small else b"",
+            enclosed_weights=self._blob(case, BlobPart.WEIGHTS) if small else b"",
         )
 
     def _cached(self, cache: MutableMapping[K, T], key: K, make: Callable[[], T]) -> T:

@@ -238,6 +238,8 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     states: int  # length in bytes of the opened start states
     openings: bytes  # msgpack of tuple[Opening, ...], in the order of the slot's cells with segment > 0
     seat: Seat | None = None  # the checker's own; none for a host that the campaign names
+    enclosed_states: bytes = b""  # the opened start states and the bundle's weights, where they are so small that two
+    enclosed_weights: bytes = b""  # more calls would cost more than they do; else to be fetched
 
 
 class Inbox(Message, frozen=True, kw_only=True):

@@ -249,9 +249,10 @@ class Volunteer:
         if (digest, request.slot) in self.answered:
             return
         task, trained = self.task_of(request)
-        if request.states:
+        if len(request.enclosed_states) != request.states:
             await self.get(digest, BlobPart.STATES, request.slot)
-        await self.get(digest, BlobPart.WEIGHTS, request.slot)
+        if not request.enclosed_weights:
+            await self.get(digest, BlobPart.WEIGHTS, request.slot)
         answer = answer_of(task, trained, digest, request.slot)
         await self.call("SubmitAnswer", self.sealed(answer))
         self.answered.add((digest, request.slot))

@@ -3,11 +3,16 @@
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from support.in_process import ClaimBoard, InProcessVolunteer
 from support.scripted_host import CAMPAIGN, Stage
 
+from coordinator.checking import cases
 from coordinator.policy.inbox import bans_to_tell
+from peer.session import session
+from peer.session.client import Client
+from peer.session.requests import fetch_check
 from peer.session.session import BANS_KEPT, CoordinatorSession, KnownBans, read_inbox
 from peer.state import Phase
 from peer.state import actions as act
@@ -79,6 +84,28 @@ def test_three_volunteers_finish_a_campaign_and_leave(swarm):
     for volunteer in swarm.volunteers.values():
         assert list((volunteer.home.path / "bundles").iterdir()) == []
         assert list((volunteer.home.path / "checks").glob("*")) == []
+
+
+@pytest.mark.parametrize("enclosed", [True, False])
+def test_a_check_comes_with_its_states_and_weights_where_they_are_small(swarm, monkeypatch, enclosed):
+    fetched, get = [], Client.get
+    monkeypatch.setattr(Client, "get", lambda *call: fetched.append(call[2]) or get(*call))
+    if not enclosed:
+        monkeypatch.setattr(cases, "ENCLOSED_BYTES_MAX", 0)
+    swarm.until(lambda: sum(v.state.figures.checks for v in swarm.volunteers.values()) >= 2)
+    assert set(fetched) == (set() if enclosed else {BlobPart.STATES, BlobPart.WEIGHTS})
+    assert not swarm.stage.refused()
+
+
+def test_enclosed_states_that_were_not_committed_to_are_refused(swarm, monkeypatch):
+    asked = []
+    monkeypatch.setattr(session, "fetch_check", lambda *call: asked.append(call) or fetch_check(*call))
+    swarm.until(lambda: any(call[0].enclosed_states for call in asked))
+    request, *rest = next(call for call in asked if call[0].enclosed_states)
+    flipped = bytes([request.enclosed_states[0] ^ 1]) + request.enclosed_states[1:]
+    assert fetch_check(request, *rest).states == request.enclosed_states
+    with pytest.raises(Refused):
+        fetch_check(msgspec.structs.replace(request, enclosed_states=flipped), *rest)
 
 
 @pytest.mark.parametrize("seed", range(2))
