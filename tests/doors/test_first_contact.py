@@ -327,6 +327,25 @@ def test_a_volunteer_shows_its_ticket_and_a_wrong_one_is_refused(stage):
     client.close()
 
 
+def test_a_campaign_that_asks_for_tickets_takes_results_only_with_one(stage):
+    policy = msgspec.structs.replace(CAMPAIGN.policy, tickets=True)
+    closed = msgspec.structs.replace(CAMPAIGN, name="closed", policy=policy)
+    stage.seed(closed)
+    alice = stage.host("alice")
+    pay_for(stage, alice)
+    alice.poll()
+    result = alice.result(0, campaign=closed.digest)
+    target, organizer = f"127.0.0.1:{stage.port}", stage.core.identity
+    client = Client(target, alice.identity, organizer.host)
+    with pytest.raises(Refused, match="no-ticket"):
+        client.submit_result(result)
+    client.close()
+    mine = read_ticket(make_ticket(organizer, alice.host, stage.clock.now + 60))
+    client = Client(target, alice.identity, organizer.host, ticket=mine)
+    client.submit_result(result)
+    client.close()
+
+
 def test_a_client_that_cannot_pay_in_time_is_away_not_refused(stage, monkeypatch):
     client = Client(f"127.0.0.1:{stage.port}", Identity.generate(), stage.core.identity.host)
     client.join("1")
