@@ -40,6 +40,7 @@ from protocol.trust.messages import NONCE_BYTES, ControlCampaign, Heartbeat, Res
 from protocol.trust.ticket import check_ticket
 
 Command = SeedCampaign | ControlCampaign | UploadData
+BOOTSTRAP_MAX = 16
 WATCH_SECONDS = 1.0  # how often a status stream looks for news
 
 
@@ -90,7 +91,7 @@ class Service:
             nonce=request.nonce,
             time=self.desk.time_for(request.host),
             version=core.version,
-            bootstrap=tuple(self.bootstrap()),
+            bootstrap=tuple(self.bootstrap()[:BOOTSTRAP_MAX]),
             campaigns=tuple(self.stores.campaigns.states()),
             stamp_bits=bits,
             stamp_challenge=challenge,

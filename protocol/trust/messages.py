@@ -19,6 +19,8 @@ Index = Annotated[int, Meta(ge=0, lt=2**31)]
 Text = Annotated[str, Meta(max_length=300)]
 Label = Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*\Z")]  # what a terminal prints as it stands
 HostLabel = Annotated[str, Meta(max_length=32, pattern=r"^[\w .,:;+@#&()'/-]*\Z")]  # a person chooses it: any letters
+PENDING_MAX = 64  # results of one host that wait for an outcome
+CAMPAIGNS_MAX = 1024  # of one coordinator
 NONCE_BYTES = 16
 Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 
@@ -207,7 +209,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     steps_per_second: float
     networks_trained: Annotated[int, Meta(ge=0)]
     checks_done: Annotated[int, Meta(ge=0)]
-    holding: Annotated[tuple[Digest, ...], Meta(max_length=64)]  # results that wait for an outcome
+    holding: Annotated[tuple[Digest, ...], Meta(max_length=PENDING_MAX)]  # results that wait for an outcome
     bans_list: Index = 0  # of which list of bans ...
     bans_known: Index = 0  # ... how many have come: only later ones are named
     issued_at: float = 0.0  # by the organizer's clock; later than in the heartbeat before
@@ -249,16 +251,22 @@ class Inbox(Message, frozen=True, kw_only=True):
     BYTES_MAX: ClassVar[int] = 8 * 1024 * 1024
     nonce: Nonce
     time: float
-    openings: tuple[OpeningRequest, ...]
-    missing: tuple[tuple[bytes, str], ...]  # (result, part) that still has to be uploaded
-    checks: tuple[CheckRequest, ...]
-    outcomes: tuple[Envelope, ...]  # Admission, for results named in `holding`
-    unknown: tuple[bytes, ...]  # results named in `holding` that the ledger does not know: hand them in again
+    openings: Annotated[tuple[OpeningRequest, ...], Meta(max_length=PENDING_MAX)]
+    missing: Annotated[
+        tuple[tuple[bytes, str], ...], Meta(max_length=3 * PENDING_MAX)
+    ]  # (result, part) that still has to be uploaded
+    checks: Annotated[tuple[CheckRequest, ...], Meta(max_length=PENDING_MAX)]
+    outcomes: Annotated[tuple[Envelope, ...], Meta(max_length=PENDING_MAX)]  # Admission, for results named in `holding`
+    unknown: Annotated[
+        tuple[bytes, ...], Meta(max_length=PENDING_MAX)
+    ]  # results named in `holding` that the ledger does not know: hand them in again
     credit: int
     clean_bundles: int
     banned: str  # why, or ""
-    banned_hosts: tuple[str, ...]  # those that `bans_known` does not count yet, or the first of them
-    campaigns: tuple[tuple[str, str], ...]  # (digest, state)
+    banned_hosts: Annotated[
+        tuple[str, ...], Meta(max_length=4096)
+    ]  # those that `bans_known` does not count yet, or the first of them
+    campaigns: Annotated[tuple[tuple[str, str], ...], Meta(max_length=CAMPAIGNS_MAX)]  # (digest, state)
     allowance: Allowance | None = None  # how much the host may claim
     ask_again_seconds: float = 1.0  # when the next heartbeat is due, unless there is something to hand in
     bans_list: Index = 0  # another one than the host knows: its bans are all forgotten first
@@ -273,8 +281,8 @@ class Welcome(Message, frozen=True, kw_only=True):
     nonce: Nonce
     time: float  # seconds since 1970, the organizer's clock
     version: str
-    bootstrap: tuple[str, ...]
-    campaigns: tuple[Hex, ...]
+    bootstrap: Annotated[tuple[Text, ...], Meta(max_length=64)]
+    campaigns: Annotated[tuple[Hex, ...], Meta(max_length=CAMPAIGNS_MAX)]
     stamp_bits: Annotated[int, Meta(ge=0, le=32)] = 0  # what a new key works for its first heartbeat; 0: nothing
     stamp_challenge: Annotated[bytes, Meta(max_length=64)] = b""
 

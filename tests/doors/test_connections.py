@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import grpc
+import msgspec
 import pytest
 from support.scripted_host import Stage
 
@@ -12,7 +13,9 @@ from analysis.pull.source import HostSource
 from peer.session.client import Away, Client
 from protocol.errors import Refused, UsageError
 from protocol.rpc.channel import is_loopback, open_channel, organizer_at
+from protocol.trust.envelope import seal, unseal
 from protocol.trust.identity import Identity
+from protocol.trust.messages import Inbox
 
 
 @pytest.fixture
@@ -101,6 +104,29 @@ def test_on_this_machine_an_address_needs_no_name_elsewhere_it_does(stage, targe
             open_channel(far, None)
     assert all(is_loopback(name) for name in ("127.0.0.9", "::1", "localhost"))
     assert not any(is_loopback(name) for name in ("10.0.0.1", "localhost.example.org", "0.0.0.0"))
+
+
+def test_an_inbox_of_a_hundred_thousand_campaigns_is_refused():
+    """Row 24: before anything of it is kept."""
+    organizer = Identity.generate()
+    inbox = Inbox(
+        nonce=bytes(16),
+        time=0.0,
+        openings=(),
+        missing=(),
+        checks=(),
+        outcomes=(),
+        unknown=(),
+        credit=0,
+        clean_bundles=0,
+        banned="",
+        banned_hosts=(),
+        campaigns=tuple((f"{number:064x}", "running") for number in range(100_000)),
+    )
+    few = msgspec.structs.replace(inbox, campaigns=inbox.campaigns[:1000])
+    assert unseal(seal(organizer, few), Inbox) == few
+    with pytest.raises(Refused, match="message-schema"):
+        unseal(seal(organizer, inbox), Inbox)
 
 
 def test_nobody_there_is_one_line():
