@@ -52,6 +52,10 @@ check: lint type imports generated docs test-fast
 simulate *args="--seeds 0:5":
     scripts/simulate {{args}}
 
+# Real processes, killed and attacked; then doctor and audit: just soak --kills 20
+soak *args="--kills 20":
+    scripts/soak {{args}}
+
 # Speed of the engine beside PyTorch: just bench --only lenet
 bench *args:
     "{{PYTHON}}" scripts/bench/engine.py {{args}}

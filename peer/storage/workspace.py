@@ -72,9 +72,10 @@ class Workspace:
 def restored(bundle: Bundle) -> RestoredBundle:
     """What the files of a bundle show after a restart."""
     result = bundle.kept("result")
+    seeds = () if result else bundle.assignment.seeds
     return RestoredBundle(
         index=bundle.assignment.index,
-        untrained=() if result else tuple(s for s in bundle.assignment.seeds if not bundle.is_trained(s)),
+        untrained=tuple(s for s in seeds if not (bundle.is_trained(s) and bundle.is_sound(s))),
         result=result.digest if result else None,
         receipt=bundle.kept("receipt") is not None,
         disk_bytes=folder_bytes(bundle.path) if result else None,

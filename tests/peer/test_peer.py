@@ -92,16 +92,29 @@ def test_a_cut_at_any_byte_costs_at_most_a_segment(bundle, tmp_path, states_cut,
     assert bundle.is_trained(0)
 
 
-def test_a_damaged_state_is_set_aside_and_the_network_starts_over(bundle, tmp_path):
+@pytest.mark.parametrize("boundary", [0, 1, 2])
+def test_a_damaged_state_is_set_aside_and_the_network_starts_over(bundle, tmp_path, boundary):
     train(bundle, 0, segments=2)
     path = bundle.path / "0.states"
     data = bytearray(path.read_bytes())
-    data[2 * state_bytes_length(RECIPE) + 20] ^= 1
+    data[boundary * state_bytes_length(RECIPE) + 20] ^= 1
     path.write_bytes(bytes(data))
     assert bundle.resume(0) is None
     assert (bundle.path / "0.states.damaged").exists()
     train(bundle, 0)
     assert bundle.trace(0) == whole_trace(tmp_path, 0)
+
+
+def test_a_finished_network_that_was_damaged_is_trained_again_before_anything_is_signed(bundle):
+    train(bundle, 0)
+    train(bundle, 1)
+    path = bundle.path / "1.states"
+    data = bytearray(path.read_bytes())
+    data[20] ^= 1
+    path.write_bytes(bytes(data))
+    assert restored(bundle).untrained == (1,) and not bundle.is_trained(1)
+    train(bundle, 1)
+    assert bundle.all_trained and restored(bundle).untrained == ()
 
 
 def test_a_damaged_state_is_not_handed_in_as_an_opening(bundle):
