@@ -19,7 +19,15 @@ from typing import Protocol
 import msgspec
 
 from analysis.pull.source import Away
-from analysis.pull.wanted import Wanted, parse_manifest, wanted_evidence, wanted_files, wanted_parts
+from analysis.pull.wanted import (
+    Wanted,
+    check_shards,
+    parse_manifest,
+    wanted_evidence,
+    wanted_parts,
+    wanted_texts,
+    wanted_weights,
+)
 from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
 from protocol.files import lock_directory, move_into_place, write_atomic
@@ -124,11 +132,13 @@ class Puller:
     def _fill(self, manifest: ZooManifest) -> None:
         """Bring every file that the manifest names. Raises Refused when the host has one no more."""
         self.tally.manifest = manifest
-        parts, rest = wanted_parts(manifest), wanted_files(manifest)
-        self.tally.files, self.tally.here = len(parts) + len(rest), 0
+        texts, parts, rest = wanted_texts(manifest), wanted_parts(manifest), wanted_weights(manifest)
+        self.tally.files, self.tally.here = len(texts) + len(parts) + len(rest), 0
         self._bring(parts)
         evidence = wanted_evidence(self.out, manifest)
         self.tally.files += len(evidence)
+        self._bring(texts)
+        check_shards(self.out, manifest)
         self._bring([*rest, *evidence])
 
     def _bring(self, files: Iterable[Wanted]) -> None:

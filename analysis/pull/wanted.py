@@ -10,9 +10,12 @@ from protocol.trust.evidence import EVIDENCE_BYTES_MAX
 from protocol.trust.identity import verify_signature
 from protocol.zoo.catalogue import read_part
 from protocol.zoo.manifests import Part, ZooManifest, manifest_from_bytes
+from protocol.zoo.parquet import check_part
 from protocol.zoo.store import (
     STORED_CAMPAIGN_BYTES_MAX,
+    Store,
     campaign_path,
+    check_shard_size,
     data_path,
     evidence_path,
     part_path,
@@ -60,12 +63,27 @@ def wanted_parts(manifest: ZooManifest) -> list[Wanted]:
     ]
 
 
-def wanted_files(manifest: ZooManifest) -> list[Wanted]:
-    """All but catalogue and evidence, small ones first."""
+def wanted_texts(manifest: ZooManifest) -> list[Wanted]:
+    """Recipes and campaigns."""
     here = Path()
     files = [Wanted(recipe_path(here, d).as_posix(), d, RECIPE_BYTES_MAX, 0) for d in manifest.recipes]
     files += [Wanted(campaign_path(here, d).as_posix(), d, STORED_CAMPAIGN_BYTES_MAX, 0) for d in manifest.campaigns]
-    files += [Wanted(data_path(here, r.digest).as_posix(), r.digest, r.bytes, r.bytes) for r in manifest.data]
+    return list(dict.fromkeys(files))
+
+
+def check_shards(out: Path, manifest: ZooManifest) -> None:
+    """Raises UsageError when a weights file is to be longer than its networks are. The recipes are here."""
+    recipes = Store(out, manifest).recipes
+    for ref in manifest.shards:
+        if ref.recipe not in recipes:
+            raise UsageError(f"{out}: a shard names a recipe {ref.recipe[:16]} that the manifest does not list")
+        check_shard_size(ref, recipes[ref.recipe])
+
+
+def wanted_weights(manifest: ZooManifest) -> list[Wanted]:
+    """Data sets and weights."""
+    here = Path()
+    files = [Wanted(data_path(here, r.digest).as_posix(), r.digest, r.bytes, r.bytes) for r in manifest.data]
     for ref in manifest.shards:
         files.append(Wanted(shard_path(here, ref.recipe, ref.digest).as_posix(), ref.digest, ref.bytes, ref.bytes))
     return list(dict.fromkeys(files))
@@ -83,15 +101,7 @@ def wanted_evidence(out: Path, manifest: ZooManifest) -> list[Wanted]:
 
 def evidence_of(path: Path, part: Part) -> set[str]:
     """Digests of the evidence that a part's rows name. Raises UsageError: not the part that the manifest names."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        rows = -1
-    if rows != part.rows:
-        raise UsageError(f"{path}: not the catalogue file that the manifest names; the host's zoo is damaged")
+    check_part(path, part.rows)
     named = read_part(path, ["evidence"])["evidence"].unique().to_pylist()
     if not all(isinstance(digest, str) and DIGEST.fullmatch(digest) for digest in named):
         raise UsageError(f"{path}: names evidence that is no digest; the host's zoo is damaged")

@@ -11,6 +11,7 @@ from protocol.canonical import canonical_json
 from protocol.errors import UsageError, shown
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import Task
+from protocol.zoo.parquet import check_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,10 +114,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}")  # as `tasks.fields` has it
 
 
 def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
-    """One catalogue file. Raises UsageError: damaged, or a column is missing or of another type."""
+    """One catalogue file. Raises UsageError: damaged, made to fill the memory, a column missing or of another type."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_part(path)
     try:
         schema = pq.read_schema(path)
         for name, kind, _ in COLUMNS:

@@ -21,6 +21,7 @@ from msgspec import Meta
 from protocol.canonical import NOT_DECODABLE, canonical_json, hexdigest, readable
 from protocol.errors import Refused, UsageError
 from protocol.files import read_limited
+from protocol.tasks.datasets import DATA_BYTES_MAX
 
 FORMAT = "zooswarm-zoo/1"
 SHARD_ROWS_MAX = 1000  # networks in a shard: 17 MB of the 4,364-parameter GRU, one digest, one mapping
@@ -62,7 +63,7 @@ class DataRef(msgspec.Struct, frozen=True, kw_only=True):
     """A data set that recipes of the zoo name."""
 
     digest: Digest
-    bytes: Count
+    bytes: Annotated[int, Meta(ge=0, le=DATA_BYTES_MAX)]
 
 
 class Retraction(msgspec.Struct, frozen=True, kw_only=True):

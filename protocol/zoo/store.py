@@ -27,6 +27,7 @@ from protocol.recipes.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decod
 from protocol.tasks.datasets import Shelf
 from protocol.zoo.catalogue import catalogue_schema, read_part
 from protocol.zoo.manifests import Digest, ShardRef, Verify, ZooManifest, find_manifest
+from protocol.zoo.parquet import check_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -143,8 +144,11 @@ class Store:
         return data
 
     def part_paths(self) -> list[Path]:
-        """Catalogue files, their sizes checked. Raises UsageError naming the file."""
-        return [checked_size(part_path(self.path, part.digest), part.bytes) for part in self.manifest.catalogue]
+        """Catalogue files, their lengths and what they take in memory checked. Raises UsageError naming the file."""
+        paths = [checked_size(part_path(self.path, part.digest), part.bytes) for part in self.manifest.catalogue]
+        for path, part in zip(paths, self.manifest.catalogue, strict=True):
+            check_part(path, part.rows)
+        return paths
 
     def catalogue(self, columns: list[str] | None = None) -> "pa.Table":
         """Every row, in no particular order. Raises UsageError naming a damaged file."""
@@ -230,7 +234,11 @@ def checked_size(path: Path, size: int) -> Path:
 
 def check_digest(path: Path, data: bytes, digest: str) -> None:
     if hexdigest(data) != digest:
-        raise UsageError(f"{path}: damaged: its bytes do not hash to its name; fetch it again")
+        raise damaged(path)
+
+
+def damaged(path: Path) -> UsageError:
+    return UsageError(f"{path}: damaged: its bytes do not hash to its name; fetch it again")
 
 
 def shard_arrays(recipe: Recipe, rows: int) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
@@ -239,12 +247,20 @@ def shard_arrays(recipe: Recipe, rows: int) -> Iterator[tuple[str, tuple[int, ..
         yield span.name, (rows, *span.shape), 4 * rows * span.begin, 4 * rows * span.end
 
 
+def check_shard_size(ref: ShardRef, recipe: Recipe) -> None:
+    """Raises UsageError unless the file has room for a header and its networks, and for nothing else."""
+    spare = ref.bytes - 4 * ref.rows * recipe.parameter_count
+    if not 8 < spare <= 8 + SHARD_HEADER_BYTES_MAX:
+        raise UsageError(f"shard {ref.digest[:16]}: {ref.rows} networks of {recipe.name} have not {ref.bytes:,} bytes")
+
+
 def map_shard(path: Path, ref: ShardRef, recipe: Recipe) -> dict[str, np.ndarray]:
     """Map a safetensors file whose header says exactly what the recipe says. Raises UsageError naming the file.
 
     The header is read here rather than by the safetensors library because mapping at its offset is 8x faster for a
     filtered read and leaves the bytes in the page cache for all readers.
     """
+    check_shard_size(ref, recipe)
     checked_size(path, ref.bytes)
     try:
         with path.open("rb") as f:

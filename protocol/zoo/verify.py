@@ -1,5 +1,6 @@
 """Recompute every digest of a zoo. It needs nothing but the zoo's own files."""
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,8 @@ from protocol.zoo.catalogue import read_part
 from protocol.zoo.manifests import DataRef, Part, ShardRef, Verify, manifest_numbers, manifest_problems
 from protocol.zoo.store import (
     Store,
-    check_digest,
     checked_size,
+    damaged,
     data_path,
     network_id,
     open_store,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+ROWS_AT_ONCE = 8  # networks, of 16 MB at most each
 CARD_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -85,7 +87,10 @@ def card_problems(store: Store) -> list[str]:
 
 def _check_file(path: Path, ref: ShardRef | Part | DataRef) -> None:
     checked_size(path, ref.bytes)
-    check_digest(path, path.read_bytes(), ref.digest)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()  # a piece at a time: it may be larger than the memory
+    if digest != ref.digest:
+        raise damaged(path)
 
 
 def _check_rows(store: Store, table: "pa.Table", seen: set[str]) -> list[str]:
@@ -103,11 +108,14 @@ def _check_rows(store: Store, table: "pa.Table", seen: set[str]) -> list[str]:
         by_shard.setdefault(row["shard"], []).append(row)
     for shard, members in by_shard.items():
         try:
-            weights_NP = store.gather([shard] * len(members), np.array([row["row"] for row in members]))
+            for begin in range(0, len(members), ROWS_AT_ONCE):
+                some = members[begin : begin + ROWS_AT_ONCE]
+                weights_NP = store.gather([shard] * len(some), np.array([row["row"] for row in some]))
+                problems += [
+                    f"{row['id']}: its weights do not hash to the catalogue's weights_digest"
+                    for row, weights_P in zip(some, weights_NP, strict=True)
+                    if hexdigest(weights_P.astype("<f4").tobytes()) != row["weights_digest"]
+                ]
         except UsageError as error:
             problems.append(str(error))
-            continue
-        for row, weights_P in zip(members, weights_NP, strict=True):
-            if hexdigest(weights_P.astype("<f4").tobytes()) != row["weights_digest"]:
-                problems.append(f"{row['id']}: its weights do not hash to the catalogue's weights_digest")
     return problems

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.pulling import Folder
 from support.zoos import ADDER, CAMPAIGN, EVIDENCE, ORGANIZER, PARITY, network, publish
 
 from analysis.pull import transfer
 from analysis.pull.command import run_pull
-from analysis.pull.source import Away, HostSource
+from analysis.pull.source import HostSource
 from analysis.pull.transfer import pull
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
@@ -49,36 +50,6 @@ def house(tmp_path):
 def source(house):
     with HostSource(house[1]) as source:
         yield source
-
-
-class Folder:
-    """A host that reads a folder, breaks after `cut` bytes of a file, and lies as it is told."""
-
-    target = "liar:1"
-
-    def __init__(
-        self,
-        zoo: Path,
-        cut: int = 1 << 30,
-        lies: dict[str, bytes] | None = None,
-        organizer: str | None = ORGANIZER.host,
-    ):
-        self.zoo, self.cut, self.lies, self.asked, self.organizer = zoo, cut, lies or {}, [], organizer
-
-    def file(self, name: str, offset: int):
-        self.asked.append((name, offset))
-        newest = latest_manifest(self.zoo)
-        assert newest is not None
-        path = self.zoo / name if name else manifest_path(self.zoo, newest.number)
-        if not path.is_file():
-            raise Refused("no-file", name)
-        lie = next((data for part, data in self.lies.items() if part == (name.split("/")[0])), None)
-        data = path.read_bytes()[offset:] if lie is None else lie
-        cut = self.cut if name else len(data)
-        for begin in range(0, min(cut, len(data)), 100):
-            yield data[begin : min(begin + 100, cut)]
-        if len(data) > cut:
-            raise Away("broken")
 
 
 def files(zoo: Path) -> dict[str, bytes]:
