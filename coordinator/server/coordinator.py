@@ -18,7 +18,7 @@ from coordinator.checking.effects import Effects
 from coordinator.checking.own_checks import Engines, OrganizersEngines, OwnChecks
 from coordinator.checking.referee_loop import RefereeLoop
 from coordinator.ledger.database import get_meta
-from coordinator.ledger.facts import HOLDS
+from coordinator.ledger.done import DoneBits
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import results
 from coordinator.policy.actions import News
@@ -95,6 +95,7 @@ class Coordinator:
         self.zoo_files = ZooFiles(self.path / "zoo")
         self._status, self._status_at, self._status_seconds = b"", 0.0, status_seconds
         self._status_lock = threading.Lock()
+        self._done, self._done_lock = dict[str, DoneBits](), threading.Lock()
         self.curator.reconcile()
 
     def _sign(self, message: Message) -> bytes:
@@ -126,7 +127,8 @@ class Coordinator:
 
     def done_bits(self, digest: str) -> dict[int, int]:
         """{shard: bits}; bit i: its assignment i has a result that is admitted, or here to be judged."""
-        return self._bits(select(results.c.assignment).where(results.c.campaign == digest, HOLDS))
+        with self._done_lock, self.stores.ledger.read() as connection:
+            return self._done.setdefault(digest, DoneBits(digest)).look(connection, self.clock())
 
     def touched_bits(self, digest: str) -> dict[int, int]:
         """{shard: bits}; bit i: somebody has handed in its assignment i at some time: an old bit may still be about."""

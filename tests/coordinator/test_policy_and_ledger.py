@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select
 from support.scripted_host import CAMPAIGN
 
 from coordinator.ledger.database import Ledger
+from coordinator.ledger.done import DoneBits
 from coordinator.ledger.facts import HOLDS, read_host, read_result
 from coordinator.ledger.results import add_campaign, add_draw, add_part, begin_checks, hand_in
 from coordinator.ledger.settlement import settle_result
@@ -53,6 +54,7 @@ class Organizer(RuleBasedStateMachine):
         self.ledger, self.now = Ledger.in_memory(), 1_800_000_000.0
         self.ledger.write(lambda c: add_campaign(c, CAMPAIGN.digest, CAMPAIGN.exact, b"", self.now))
         self.digests: set[bytes] = set()
+        self.done = DoneBits(CAMPAIGN.digest, margin_seconds=0.5)
 
     def teardown(self) -> None:
         self.ledger.close()
@@ -118,6 +120,11 @@ class Organizer(RuleBasedStateMachine):
         held = select(results.c.assignment, func.count()).where(HOLDS).group_by("assignment")
         with self.ledger.read() as connection:
             assert all(number == 1 for _, number in connection.execute(held))
+
+    @rule()
+    def done_bits_are_looked_at_now_and_then(self) -> None:
+        with self.ledger.read() as connection:
+            assert self.done.look(connection, self.now) == DoneBits(CAMPAIGN.digest).look(connection, self.now)
 
     @invariant()
     def credit_is_what_was_admitted(self) -> None:
