@@ -20,7 +20,14 @@ DISK_MEGABYTES = 256
 FAKETIME = "*/faketime/libfaketimeMT.so.1"  # in /usr/lib; SOAK_FAKETIME names another place
 CLOCKS = ("-6d", "-3h", "+40s", "+3h", "+3d")
 KILLS = {"kill host": 3, "kill volunteer": 4, "kill trainer": 3, "kill p2pd": 3}
-OTHERS = {"stop host": 1, "stop volunteer": 1, "stop p2pd": 1, "flip a checkpoint": 1, "flip the ledger": 0.5}
+OTHERS = {
+    "stop host": 1,
+    "stop volunteer": 1,
+    "stop p2pd": 1,
+    "flip a checkpoint": 1,
+    "flip the ledger": 0.5,
+    "move host": 0.5,
+}
 MAYBE = {"fill a disk": 1, "cut a link": 1, "jump a clock": 1}
 
 
@@ -37,11 +44,12 @@ class Faults:
         self.faketime = os.environ.get("SOAK_FAKETIME") or next(iter(Path("/usr/lib").glob(FAKETIME)), None)
         self.weights = dict(KILLS) if only_kills else KILLS | OTHERS | MAYBE
         if self.faketime is None:
-            self._skip("jump a clock", "there is no libfaketime")
+            self.leave_out("jump a clock", "there is no libfaketime")
         if not self.swarm.link:
-            self._skip("cut a link", "there is no network namespace: it needs root and `ip`")
+            self.leave_out("cut a link", "there is no network namespace: it needs root and `ip`")
 
-    def _skip(self, kind: str, why: str) -> None:
+    def leave_out(self, kind: str, why: str) -> None:
+        """Never do this, and say why."""
         self.skipped[kind] = why
         self.weights.pop(kind, None)
 
@@ -52,7 +60,7 @@ class Faults:
             place.mkdir(parents=True, exist_ok=True)
             command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", str(place)]
             if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-                self._skip("fill a disk", "tmpfs cannot be mounted: it needs root")
+                self.leave_out("fill a disk", "tmpfs cannot be mounted: it needs root")
                 return
             self._mounted.append(place)
 
@@ -84,6 +92,7 @@ class Faults:
             "fill": self._fill,
             "cut": self._cut,
             "jump": lambda: self._jump(self.rng.choice(self.volunteers)),
+            "move": self._move,
             "flip": lambda: self._flip_ledger() if what == "the ledger" else self._flip_checkpoint(actor),
         }
         if not act[verb]():
@@ -159,6 +168,13 @@ class Faults:
         self.swarm.link.down()
         time.sleep(self.rng.uniform(2.0, 8.0))
         self.swarm.link.up()
+        return True
+
+    def _move(self) -> bool:
+        """The host's next life is on another port: volunteers find it where the organizer's manifest says."""
+        if not self._kill("host", "self"):
+            return False
+        self.swarm.move()
         return True
 
     def _jump(self, actor: str) -> bool:

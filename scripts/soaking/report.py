@@ -79,7 +79,7 @@ def judge_directory(outcome: Outcome, swarm: Swarm, volunteers: list[str], repla
             outcome.wrong.append(f"doctor {name}: " + " | ".join(said[:3]))
     zoo = swarm.path / "host" / "zoo"
     told = swarm.run("audit", str(zoo), "--replay", str(replay), seconds=600)
-    said = (told.stdout + told.stderr).strip().splitlines()
-    outcome.row("audit", " / ".join(said[-3:]))
+    said = (told.stdout or told.stderr).strip().splitlines()
+    outcome.row("audit", " ".join(said[-1:]))
     if told.returncode:
         outcome.wrong.append("audit: " + " | ".join(said[:3]))

@@ -117,6 +117,11 @@ class Swarm:
     def start_host(self) -> None:
         self.start("host", "host", str(self.path / "host"), "--listen", f"{self.name}:{self.port}")
 
+    def move(self) -> None:
+        """From now on the host listens on another port; its key stays."""
+        self.port = free_port(self.name)
+        self.address = f"{self.name}:{self.port}/{self.address.partition('/')[2]}"
+
     def wait_for_host(self) -> None:
         """Until it answers, with an address that volunteers can join. Raises TimeoutError."""
         self.wait(self._answers, START_SECONDS, "the host")

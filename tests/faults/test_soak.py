@@ -93,7 +93,7 @@ def story(path: Path, seed: int) -> list[str]:
     drawn = []
     faults._kill = lambda actor, what: bool(drawn.append(f"kill {actor} {what}")) or True  # type: ignore[method-assign]
     faults._stop = lambda actor, what: bool(drawn.append(f"stop {actor} {what}")) or True  # type: ignore[method-assign]
-    faults._flip_ledger = faults._fill = lambda: False  # type: ignore[method-assign]
+    faults._flip_ledger = faults._fill = faults._move = lambda: False  # type: ignore[method-assign]
     for _ in range(40):
         faults.strike()
     assert faults.kills == sum(faults.hits[kind] for kind in faults.hits if kind.startswith("kill"))

@@ -69,7 +69,10 @@ def _compare(path: Path, before: Records, after: Records, found: dict[str, int],
             f"result {gone[0][:16]}",
             "put the zoo back from a copy; what is still in blobs/ is published again at the next start",
         )
-    strange = sorted(set(found) - after.admitted())
+    leaving = set(found) & after.retracted()
+    if leaving:
+        findings.notes.append(f"{path / 'zoo'}: {len(leaving)} retracted bundles leave with the next manifest")
+    strange = sorted(set(found) - after.admitted() - leaving)
     if strange:
         findings.problem(
             f"{path / 'zoo'}: {len(strange)} bundles are not admitted by the ledger, the first with result "

@@ -65,6 +65,10 @@ class Records:
         """Digests of results, hex."""
         return {row["digest"].hex() for row in self.results if row["phase"] == Phase.ADMITTED}
 
+    def retracted(self) -> set[str]:
+        """Admitted once, and taken back; the zoo's next manifest leaves them out."""
+        return {row["digest"].hex() for row in self.results if row["phase"] == "retracted"}
+
     def published(self) -> set[str]:
         return {row["digest"].hex() for row in self.results if row["phase"] == Phase.ADMITTED and row["published"]}
 
@@ -191,6 +195,11 @@ def _counts(records: Records, campaigns: dict[str, Campaign], findings: Findings
     for row in admitted:
         earned[row["worker"]] += row["segments"]
     _compare("credit of host", earned, {row["host"]: row["credit"] for row in records.hosts}, records, findings)
+    if all("escrow" in row for row in records.hosts):
+        held: Counter[str] = Counter()
+        for row in admitted:
+            held[row["worker"]] += 0 if row["vested"] else row["segments"]
+        _compare("escrow of host", held, {row["host"]: row["escrow"] for row in records.hosts}, records, findings)
     for row in records.campaigns:
         campaign = campaigns.get(row["digest"])
         if campaign is not None and row["state"] == "complete" and row["admitted"] < campaign.assignment_count:
