@@ -117,10 +117,16 @@ def join_swarm(options: JoinOptions) -> None:
 def connect(options: JoinOptions, home: Home, view: View) -> Client:
     """Nothing is sent yet. Raises UsageError for a ticket that is none."""
     target, organizer = parse_address(options.address)
-    text = options.ticket or ""
-    if text and len(text) < FILE_NAME_MAX and Path(text).is_file():
-        text = read_limited(Path(text), TICKET_FILE_MAX, "ticket").decode(errors="replace")
-    return Client(target, home.identity, organizer, ticket=read_ticket(text) if text else b"", say=view.say)
+    return Client(target, home.identity, organizer, ticket=ticket_bytes(options.ticket), say=view.say)
+
+
+def ticket_bytes(given: str | None) -> bytes:
+    """Of a ticket's text, or of a file with it. Raises UsageError."""
+    if not given:
+        return b""
+    if len(given) <= FILE_NAME_MAX and Path(given).is_file():
+        given = read_limited(Path(given), TICKET_FILE_MAX, "ticket").decode(errors="replace")
+    return read_ticket(given)
 
 
 def introduce(options: JoinOptions, host: str) -> Introduction:

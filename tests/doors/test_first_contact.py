@@ -15,6 +15,7 @@ from coordinator.server.calls import REFUSALS_SAID_PER_SECOND
 from coordinator.server.doors import limits
 from coordinator.server.doors.desk import Desk
 from coordinator.server.doors.limits import STAMP_SECONDS, stamp_bits
+from peer.join import ticket_bytes
 from peer.session.client import Away, Client
 from peer.session.first_contact import OrganizersTime, StampPayer
 from protocol.errors import Refused, UsageError
@@ -359,3 +360,21 @@ def test_a_client_that_cannot_pay_in_time_is_away_not_refused(stage, monkeypatch
     assert time.monotonic() - began < 10
     client.close()
     assert msgspec.json.decode(stage.core.status_json())["organizer"] == stage.core.identity.host
+
+
+def test_an_organizer_prints_a_ticket_and_a_volunteer_reads_it_from_its_line_or_a_file(stage, tmp_path):
+    from coordinator.client import ticket_for
+
+    alice = stage.host("alice")
+    text = ticket_for(stage.path, alice.host, 1.0)
+    check_ticket(read_ticket(text), stage.core.identity.host, alice.host, time.time())
+    with pytest.raises(Refused, match="run out"):
+        check_ticket(read_ticket(text), stage.core.identity.host, alice.host, time.time() + 86_401)
+    with pytest.raises(UsageError, match="identity show"):
+        ticket_for(stage.path, "alice", 1.0)
+    with pytest.raises(UsageError, match="zooswarm host"):
+        ticket_for(tmp_path / "nothing", alice.host, 1.0)
+    (tmp_path / "ticket").write_text(text + "\n")
+    assert (
+        ticket_bytes(str(tmp_path / "ticket")) == ticket_bytes(text) == read_ticket(text) and ticket_bytes(None) == b""
+    )
