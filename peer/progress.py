@@ -25,7 +25,7 @@ def rows(state: PeerState, now: float) -> list[tuple[str, str]]:
         ("now", at_work(state)),
         ("handed in", handed_in(state)),
         ("others checked", f"{figures.checks}"),
-        ("credit", f"{figures.credit:,} network-segments, {figures.clean_bundles} clean bundles"),
+        ("credit", f"{credit(state)} network-segments, {figures.clean_bundles} clean bundles"),
     ]
 
 
@@ -42,11 +42,17 @@ def handed_in(state: PeerState) -> str:
     return text
 
 
+def credit(state: PeerState) -> str:
+    """`1,200 (300 in escrow)`."""
+    escrow = f" ({state.figures.escrow:,} in escrow)" if state.figures.escrow else ""
+    return f"{state.figures.credit:,}{escrow}"
+
+
 def line(state: PeerState, now: float) -> str:
     figures = state.figures
     return (
         f"{figures.networks} networks ({figures.networks_per_hour(now):,.0f}/h) · {figures.checks} checks · "
-        f"credit {figures.credit:,} · {at_work(state)}"
+        f"credit {credit(state)} · {at_work(state)}"
     )
 
 

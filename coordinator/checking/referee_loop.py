@@ -21,8 +21,8 @@ from coordinator.ledger.results import add_draw, begin_checks, reassign, reveal
 from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.ledger.tables import answers, checkers, hosts, results
 from coordinator.policy.actions import Action, NewsKind
+from coordinator.policy.auditing import chance_wants
 from coordinator.policy.phases import LIVE, Phase
-from coordinator.policy.presence import PRESENCE_SECONDS
 from coordinator.policy.referee import (
     BeginChecks,
     CaseState,
@@ -80,12 +80,14 @@ class RefereeLoop:
         own_checks: OwnChecks,
         woken: threading.Event,
         clock: Callable[[], float],
-        presence_seconds: float = PRESENCE_SECONDS,
+        presence_seconds: float,
+        audit_secret: bytes,
     ):
         self.stores, self.beacon, self.organizer, self.sign = stores, beacon, organizer, sign
         self.presence, self.effects, self.own_checks = presence, effects, own_checks
         self.woken, self.clock, self.presence_seconds = woken, clock, presence_seconds
         self._rosters = Rosters(presence, presence_seconds)
+        self._audit_secret = audit_secret
         self._seen_version, self._looked_at = -1, 0.0
         self._said_exhausted = False
 
@@ -197,6 +199,7 @@ class RefereeLoop:
 
     def _settle(self, ruling: Settle, now: float) -> Future[tuple[Action, ...]]:
         case = self.stores.cases.get(ruling.result)
+        audit = chance_wants(self._audit_secret, case.digest, case.campaign.policy.audit_share)
         return self.stores.ledger.submit(
             lambda c: settle_result(
                 c,
@@ -208,6 +211,7 @@ class RefereeLoop:
                 now,
                 case.assignment,
                 ruling.false_accusers,
+                audit,
             )
         )
 

@@ -1,7 +1,7 @@
 """What must not be forgotten.
 
 Reading order: `tables`, `database` (one writer, durable before anything is answered), `facts` (what the policy wants to
-know), `settlement` (stores how a result ended), `results` (stores what happens before), `heartbeats` (who is
-here), `allowances` (how much each may claim), `done` (which
-assignments are taken, as bitmaps), `commands` (which of the organizer's were taken).
+know), `settlement` (stores how a result ended), `audits` (what is owed), `results` (stores what happens before),
+`heartbeats` (who is here), `allowances` (how much each may claim), `done` (which assignments are taken, as bitmaps),
+`commands` (which of the organizer's were taken).
 """

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, or_, select
 
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.tables import answers, campaigns, hosts, networks, results
+from coordinator.policy.auditing import Audit
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import LIVE, Event, Phase
 from coordinator.policy.settle import Bundle, FalseAccusation
@@ -26,14 +27,14 @@ COLUMNS = (
     results.c.event,
     results.c.uploaded,
     results.c.draw.is_not(None).label("drawn"),
+    results.c.vests_at,
 )
-
 
 RESULT = select(*COLUMNS).where(results.c.digest == bindparam("digest"))
 RIVALS = select(*COLUMNS).where(
     results.c.campaign == bindparam("campaign"), results.c.assignment == bindparam("assignment")
 )
-BANNED = select(hosts.c.banned).where(hosts.c.host == bindparam("host"))
+RECORD = select(hosts.c.banned, hosts.c.convicted, hosts.c.admissions).where(hosts.c.host == bindparam("host"))
 STANDING = select(hosts.c.banned, hosts.c.clean_bundles, hosts.c.credit, hosts.c.false_accusations).where(
     hosts.c.host == bindparam("host")
 )
@@ -47,6 +48,17 @@ HOLDS = or_(  # `StoredResult.holds`
     results.c.phase.in_((Phase.CHECKING, Phase.ADMITTED)), and_(results.c.phase.in_(LIVE), results.c.uploaded == 1)
 )
 UNSETTLED = select(*COLUMNS).where(results.c.worker == bindparam("host"), results.c.phase.in_(LIVE))
+UNVESTED = (
+    select(*COLUMNS)
+    .where(results.c.worker == bindparam("host"), results.c.vested == 0, results.c.phase == Phase.ADMITTED)
+    .order_by(results.c.vests_at)
+)
+CONVICTED = (
+    select(answers.c.host)
+    .join(hosts, hosts.c.host == answers.c.host)
+    .where(answers.c.result == bindparam("result"), answers.c.replay == 0, hosts.c.convicted == 1)
+    .distinct()
+)
 SETTLED = (
     select(results.c.digest, results.c.fault)
     .where(results.c.worker == bindparam("host"), results.c.phase.not_in(LIVE))
@@ -68,6 +80,7 @@ def stored_result(row: Row) -> StoredResult:
         event=row.event,
         uploaded=bool(row.uploaded),
         drawn=bool(row.drawn),
+        vests_at=row.vests_at,
     )
 
 
@@ -131,20 +144,26 @@ def read_left_open(connection: Connection, host: str) -> int:
 
 def read_host(connection: Connection, host: str) -> HostRecord:
     mine = {"host": host}
+    known = connection.execute(RECORD, mine).first()
     return HostRecord(
         host=host,
-        banned=connection.execute(BANNED, mine).scalar() or "",
+        banned=known.banned if known else "",
+        convicted=bool(known and known.convicted),
+        admissions=known.admissions if known else 0,
         settled=tuple((row.digest, bool(row.fault)) for row in connection.execute(SETTLED, mine)),
         unsettled=tuple(stored_result(row) for row in connection.execute(UNSETTLED, mine)),
+        unvested=tuple(stored_result(row) for row in connection.execute(UNVESTED, mine)),
     )
 
 
-def read_bundle(connection: Connection, campaign: str, assignment: Assignment, assignments: int) -> Bundle:
-    """What an admission of this assignment changes; `assignments` are the whole campaign's."""
+def read_bundle(
+    connection: Connection, result: StoredResult, assignment: Assignment, assignments: int, *, audit: bool
+) -> Bundle:
+    """What its admission changes; `assignments` are the whole campaign's. `audit`: chance wants one."""
     recipe = assignment.recipe.digest
     have = select(networks.c.seed).where(networks.c.recipe == recipe, networks.c.seed.in_(assignment.seeds))
     row = connection.execute(
-        select(campaigns.c.admitted, campaigns.c.state).where(campaigns.c.digest == campaign)
+        select(campaigns.c.admitted, campaigns.c.state).where(campaigns.c.digest == result.campaign)
     ).one()
     return Bundle(
         recipe=recipe,
@@ -153,7 +172,13 @@ def read_bundle(connection: Connection, campaign: str, assignment: Assignment, a
         admitted=row.admitted,
         assignments=assignments,
         campaign_state=CampaignState(row.state),
+        audit=Audit.SUSPECT if read_convicted(connection, result.digest) else Audit.DUE if audit else Audit.NONE,
     )
+
+
+def read_convicted(connection: Connection, result: bytes) -> frozenset[str]:
+    """Checkers of a result that were shown to have lied."""
+    return frozenset(connection.execute(CONVICTED, {"result": result}).scalars())
 
 
 def read_accusers(connection: Connection, digest: bytes, slots: Iterable[int]) -> tuple[FalseAccusation, ...]:

@@ -1,4 +1,4 @@
-"""Storing what was settled: outcomes, bans, credit, false accusations; and the counts of refusals.
+"""Storing what was settled: outcomes, bans, credit and its escrow, retractions; and the counts of refusals.
 
 Functions of a connection, run inside the writer. Nothing is decided here: `settle_result` reads the facts, asks
 `policy.settle`, and stores what it says.
@@ -6,11 +6,14 @@ Functions of a connection, run inside the writer. Nothing is decided here: `sett
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from coordinator.ledger.facts import read_accusers, read_bundle, read_host, read_result
-from coordinator.ledger.tables import campaigns, hosts, networks, refusals, results
+from coordinator.ledger.tables import answers, campaigns, hosts, networks, refusals, results
 from coordinator.policy.actions import Action
+from coordinator.policy.auditing import OWED, Audit
+from coordinator.policy.campaigns import without_one
+from coordinator.policy.facts import StoredResult
 from coordinator.policy.phases import Event, Phase
 from coordinator.policy.settle import Admit, Outcome, Settlement, settle
 from protocol.errors import Refused
@@ -22,6 +25,7 @@ Sign = Callable[[Message], bytes]  # a message -> our signed envelope's bytes
 REFUSAL_ROWS_MAX = 10_000  # fresh identities cost nothing; beyond this they share one row a reason
 DETAIL_CHARS_MAX = 200
 BANNED = select(hosts.c.banned).where(hosts.c.host == bindparam("host"))
+VOUCHED_BY = select(answers.c.result).where(answers.c.host == bindparam("liar"), answers.c.replay == 0)
 
 
 def settle_result(
@@ -34,17 +38,19 @@ def settle_result(
     now: float,
     assignment: Assignment | None = None,
     false_accusers: tuple[int, ...] = (),
+    audit: bool = False,
 ) -> tuple[Action, ...]:
     """Bring a result to its outcome; what is to be done then, nothing when another event was faster.
 
-    An admission needs the `assignment`, to register its networks. `false_accusers` are slots.
+    An admission needs the `assignment`, to register its networks. `false_accusers` are slots. `audit`: chance wants
+    one of its networks trained again.
     """
     result = read_result(connection, digest)
     if result is None:
         return ()
     bundle = None
     if assignment is not None:
-        bundle = read_bundle(connection, result.campaign, assignment, campaign.assignment_count)
+        bundle = read_bundle(connection, result, assignment, campaign.assignment_count, audit=audit)
     accusers = read_accusers(connection, digest, false_accusers) if false_accusers else ()
     worker = read_host(connection, result.worker)
     settlement = settle(result, event, reason, worker, campaign.policy, bundle=bundle, accusers=accusers)
@@ -59,6 +65,8 @@ def store_settlement(connection: Connection, settlement: Settlement, sign: Sign,
         ensure_host(connection, settlement.ban.host, now)
         banned = settlement.ban.why[:DETAIL_CHARS_MAX]
         connection.execute(update(hosts).where(hosts.c.host == settlement.ban.host).values(banned=banned))
+    if settlement.convicted:
+        _suspect(connection, settlement.convicted)
     if settlement.admit is not None:
         _store_admit(connection, settlement.admit, settlement.outcomes[0].result.digest)
     for accusation in settlement.false_accusations:
@@ -76,15 +84,62 @@ def _store_outcome(connection: Connection, outcome: Outcome, sign: Sign, now: fl
         "reason": outcome.reason,
         "fault": int(outcome.fault),
         "admission": sign(outcome.admission),
+        "audit": outcome.audit,
     }
     if outcome.phase is Phase.VOID:
         values |= {"parts": "", "uploaded": 0}  # its blobs go; should it be handed in again, they are uploaded again
     connection.execute(update(results).where(results.c.digest == outcome.result.digest).values(values))
+    if outcome.retracts:
+        _take_back(connection, outcome.result)
+
+
+def _take_back(connection: Connection, result: StoredResult) -> None:
+    """What the admission gave: credit, networks, a place in the campaign. The curator takes it out of the zoo."""
+    vested = connection.execute(select(results.c.vested).where(results.c.digest == result.digest)).scalar()
+    lost = {
+        "credit": hosts.c.credit - result.segments,
+        "clean_bundles": hosts.c.clean_bundles - 1,
+        "escrow": hosts.c.escrow - (0 if vested else result.segments),
+    }
+    connection.execute(update(hosts).where(hosts.c.host == result.worker).values(lost))
+    connection.execute(delete(networks).where(networks.c.result == result.digest))
+    mine = campaigns.c.digest == result.campaign
+    state = without_one(CampaignState(connection.execute(select(campaigns.c.state).where(mine)).scalar_one()))
+    connection.execute(update(campaigns).where(mine).values(admitted=campaigns.c.admitted - 1, state=state))
+
+
+def _suspect(connection: Connection, liar: str) -> None:
+    """All admitted bundles that its word stands behind, its own and those it vouched for, are to be audited."""
+    connection.execute(update(hosts).where(hosts.c.host == liar).values(convicted=1))
+    for behind in (results.c.worker == liar, results.c.digest.in_(VOUCHED_BY)):
+        admitted = update(results).where(behind, results.c.phase == Phase.ADMITTED)
+        connection.execute(admitted.values(audit=Audit.SUSPECT), {"liar": liar})
+
+
+def vest_if_complete(connection: Connection, campaign: str) -> None:
+    """Of a complete campaign to which no audit is owed all credit leaves escrow: no later bundle will come."""
+    state = select(campaigns.c.state).where(campaigns.c.digest == campaign)
+    owed = select(results.c.digest).where(results.c.audit.in_(OWED), results.c.campaign == campaign).limit(1)
+    if connection.execute(state).scalar() != CampaignState.COMPLETE or connection.execute(owed).first():
+        return
+    held = and_(results.c.campaign == campaign, results.c.phase == Phase.ADMITTED, results.c.vested == 0)
+    sums = select(results.c.worker, func.sum(results.c.segments)).where(held).group_by(results.c.worker)
+    for host, segments in connection.execute(sums).all():
+        connection.execute(update(hosts).where(hosts.c.host == host).values(escrow=hosts.c.escrow - segments))
+    connection.execute(update(results).where(held).values(vested=1))
 
 
 def _store_admit(connection: Connection, admit: Admit, digest: bytes) -> None:
-    earned = {"credit": hosts.c.credit + admit.credit, "clean_bundles": hosts.c.clean_bundles + 1}
+    earned = {
+        "credit": hosts.c.credit + admit.credit,
+        "clean_bundles": hosts.c.clean_bundles + 1,
+        "admissions": hosts.c.admissions + 1,
+        "escrow": hosts.c.escrow + admit.credit - admit.released,
+    }
     connection.execute(update(hosts).where(hosts.c.host == admit.host).values(earned))
+    connection.execute(update(results).where(results.c.digest == digest).values(vests_at=admit.vests_at))
+    if admit.vested:
+        connection.execute(update(results).where(results.c.digest.in_(admit.vested)).values(vested=1))
     if admit.seeds:
         rows = [{"recipe": admit.recipe, "seed": seed, "result": digest} for seed in admit.seeds]
         connection.execute(insert(networks), rows)
@@ -92,6 +147,8 @@ def _store_admit(connection: Connection, admit: Admit, digest: bytes) -> None:
     if admit.completes:
         changes["state"] = CampaignState.COMPLETE
     connection.execute(update(campaigns).where(campaigns.c.digest == admit.campaign).values(changes))
+    if admit.completes:
+        vest_if_complete(connection, admit.campaign)
 
 
 def ensure_host(connection: Connection, host: str, now: float) -> None:

@@ -52,6 +52,10 @@ results = Table(
     Column("parts", String, nullable=False, default=""),  # uploaded and verified, comma separated
     Column("uploaded", Integer, nullable=False, default=0),  # 1: trace and weights are here
     Column("published", Integer, nullable=False, default=0),  # 1: durable in the zoo
+    Column("evidence", String, nullable=False, default=""),  # digest of its file in the zoo, "" before
+    Column("audit", String, nullable=False, default=""),  # what we owe it, `policy.auditing.Audit`
+    Column("vests_at", Integer, nullable=False, default=0),  # with the worker's admission of this number
+    Column("vested", Integer, nullable=False, default=0),  # 1: its credit is out of escrow
     # Last, so that reading what stands before does not walk through them.
     Column("receipt", LargeBinary, nullable=False),
     Column("admission", LargeBinary),
@@ -62,6 +66,8 @@ results = Table(
     Index("results_worker", "worker", "since"),
     Index("results_phase", "phase", "published"),
     Index("results_fault", "fault", "worker"),
+    Index("results_audit", "audit", "since"),
+    Index("results_escrow", "worker", "vested", "phase", "vests_at"),
     Index("results_pace", "campaign", "phase", "since", "received_at"),
     Index("results_progress", "campaign", "phase", "assignment", "networks", "published"),  # status reads nothing else
 )
@@ -89,6 +95,19 @@ answers = Table(
     Column("judged", LargeBinary, key="verdict", nullable=False),
     Column("answered_at", Float, nullable=False),
     PrimaryKeyConstraint("result", "slot", "replay"),
+    Index("answers_host", "host", "replay"),
+)
+
+proofs = Table(  # why a host was convicted: its statement is in `results` or `answers`, the truth is here
+    "proofs",
+    metadata,
+    Column("host", String, nullable=False),
+    Column("result", ForeignKey("results.digest"), nullable=False),
+    Column("slot", Integer, nullable=False),  # of its answer; -1: it is the worker
+    Column("place", String, nullable=False),  # which leaves
+    Column("truth", LargeBinary, nullable=False),  # what a training or a replay gives there, msgpack
+    Column("found_at", Float, nullable=False),
+    PrimaryKeyConstraint("host", "result", "slot"),
 )
 
 hosts = Table(
@@ -103,10 +122,13 @@ hosts = Table(
     Column("checks_done", Integer, nullable=False, default=0),
     Column("first_seen", Float, nullable=False),
     Column("last_seen", Float, nullable=False),
-    Column("credit", Integer, nullable=False, default=0),
+    Column("credit", Integer, nullable=False, default=0),  # network-segments of what is admitted
+    Column("escrow", Integer, nullable=False, default=0),  # of these, what a conviction would take back
+    Column("admissions", Integer, nullable=False, default=0),  # bundles ever admitted
     Column("clean_bundles", Integer, nullable=False, default=0),
     Column("lies", Integer, key="false_accusations", nullable=False, default=0),
     Column("banned", String, nullable=False, default=""),  # why, or ""
+    Column("convicted", Integer, nullable=False, default=0),  # 1: shown to have lied
 )
 
 networks = Table(

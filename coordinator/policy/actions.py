@@ -18,6 +18,8 @@ class NewsKind(enum.StrEnum):
     ADMITTED = "admitted"
     REJECTED = "rejected"
     BANNED = "host banned"
+    RETRACTED = "retracted"
+    VOUCHED = "vouched for a fake"
     REFUSED = "refused"
     FALSE_ACCUSATION = "false accusation"
     DISPUTE = "dispute"

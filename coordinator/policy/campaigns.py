@@ -1,6 +1,6 @@
 """What an organizer may do to a campaign, and which campaigns come first."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from protocol.errors import Refused
 from protocol.trust.messages import CampaignAction, CampaignState
@@ -40,6 +40,19 @@ def check_command(issued_at: float, newest: float | None, now: float, *, seen: b
         raise Refused("command-stale", f"it is {now - issued_at:,.0f} s old; set this machine's clock and say it again")
     if newest is not None and issued_at <= newest:
         raise Refused("command-stale", "a newer command was taken; was this machine's clock set back? say it again")
+
+
+def without_one(state: CampaignState) -> CampaignState:
+    """The state once an admitted assignment is free again: what was complete runs again."""
+    return CampaignState.RUNNING if state is CampaignState.COMPLETE else state
+
+
+def as_told(states: Mapping[str, CampaignState], audited: Collection[str]) -> dict[str, CampaignState]:
+    """For volunteers: a complete campaign still runs while an audit of it is owed, for it may free an assignment."""
+    return {
+        digest: CampaignState.RUNNING if state is CampaignState.COMPLETE and digest in audited else state
+        for digest, state in states.items()
+    }
 
 
 def in_order_of_urgency(states: Mapping[str, CampaignState], priorities: Mapping[str, int]) -> list[str]:

@@ -20,6 +20,7 @@ class StoredResult:
     segments: int  # network-segments: what it earns
     event: str = ""  # the last transition's, "" before the first
     uploaded: bool = False  # trace and weights are here
+    vests_at: int = 0  # its credit leaves escrow with the worker's admission of this number; 0 before its own
     drawn: bool = False  # its challenge is fixed
 
     @property
@@ -34,15 +35,25 @@ class HostRecord:
 
     host: str
     banned: str = ""  # why, or ""
+    convicted: bool = False  # shown to have lied, and all that follows from it has followed
+    admissions: int = 0  # bundles ever admitted; what is retracted later stays counted
     settled: tuple[tuple[bytes, bool], ...] = ()  # (digest, whether a fault), the newest first, FAULT_WINDOW at most
     unsettled: tuple[StoredResult, ...] = ()
+    unvested: tuple[StoredResult, ...] = ()  # admitted ones whose credit is in escrow, the oldest first
+
+    @property
+    def escrow(self) -> int:
+        """Network-segments that are credited and would be lost with a conviction."""
+        return sum(result.segments for result in self.unvested)
 
     def with_outcome(self, digest: bytes, phase: Phase, fault: bool) -> "HostRecord":
         """The record after one of its results was settled, or settled anew."""
         assert phase not in LIVE
         others = tuple(pair for pair in self.settled if pair[0] != digest)
         unsettled = tuple(result for result in self.unsettled if result.digest != digest)
-        return replace(self, settled=((digest, fault), *others)[:FAULT_WINDOW], unsettled=unsettled)
+        unvested = tuple(result for result in self.unvested if result.digest != digest)
+        settled = ((digest, fault), *others)[:FAULT_WINDOW]
+        return replace(self, settled=settled, unsettled=unsettled, unvested=unvested)
 
     def with_unsettled(self, result: StoredResult) -> "HostRecord":
         return replace(self, unsettled=(*self.unsettled, result))

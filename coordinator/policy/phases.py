@@ -13,6 +13,7 @@ class Phase(enum.StrEnum):
     ADMITTED = "admitted"
     VOID = "void"  # not paid, its assignment is free again; nobody was shown to have lied
     INVALID = "convicted"  # shown to be wrong: the worker is banned
+    RETRACTED = "retracted"  # was admitted, and is no more: not paid, and its assignment is free again
 
 
 LIVE = (Phase.COMMITTED, Phase.OPENING, Phase.CHECKING)
@@ -27,6 +28,8 @@ class Event(enum.StrEnum):
     AGREED = "agreed"
     ONE_BAD_PLACE = "one-bad-place"  # may be a hardware fault
     PROVED_WRONG = "proved-wrong"
+    AUDIT_FAILED = "audit-failed"  # admitted, and then the organizer trained a network of it again
+    VOIDED_UNVESTED = "voided-unvested"  # admitted, and its worker was convicted while the credit was in escrow
     EQUIVOCATED = "equivocated"  # two results of one host for one assignment
     HOST_BANNED = "host-banned"
     HANDED_IN_AGAIN = "handed-in-again"  # keeps its receipt and its draw: the challenge is never drawn twice
@@ -53,11 +56,14 @@ TRANSITIONS = {
     (Phase.CHECKING, Event.EQUIVOCATED): Phase.INVALID,
     (Phase.CHECKING, Event.HOST_BANNED): Phase.VOID,
     (Phase.CHECKING, Event.BLOB_LOST): Phase.OPENING,
+    (Phase.ADMITTED, Event.AUDIT_FAILED): Phase.RETRACTED,
+    (Phase.ADMITTED, Event.VOIDED_UNVESTED): Phase.RETRACTED,
     (Phase.VOID, Event.HANDED_IN_AGAIN): Phase.COMMITTED,
     (Phase.VOID, Event.WITHDRAWN): Phase.VOID,
+    (Phase.VOID, Event.PROVED_WRONG): Phase.INVALID,  # one bad place, and then who judged its checkers found another
 }
 FAULTS = frozenset({Event.MISMATCH, Event.ONE_BAD_PLACE, Event.WITHDRAWN})
-PROVEN_FRAUD = frozenset({Event.PROVED_WRONG, Event.EQUIVOCATED})
+PROVEN_FRAUD = frozenset({Event.PROVED_WRONG, Event.EQUIVOCATED, Event.AUDIT_FAILED})
 MAY_RETURN = frozenset({Event.MISMATCH, Event.OVERDUE, Event.OVERTAKEN})  # void, but not shown to be wrong
 
 

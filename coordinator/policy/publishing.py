@@ -1,11 +1,12 @@
-"""When admitted bundles go into the zoo, and when the zoo is tidied. Times are seconds since 1970."""
+"""What goes out: bundles into the zoo, its tidying, what the DHT is told. Times are seconds since 1970."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PUBLISH_SECONDS = 2.0  # at most this often, so that many bundles share a manifest; at once when a campaign is complete
 BUNDLES_MAX = 64  # in one publish: their weights are in memory together
 TIDY_SECONDS = 3600.0  # looking for garbage reads the catalogues of a day's manifests
+UNKNOWN = -1  # what the DHT has: of an earlier run, or of a store that failed and may have arrived all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,15 @@ def batches_due(
 
 def tidying_due(now: float, tidied_at: float) -> bool:
     return not 0 <= now - tidied_at < TIDY_SECONDS
+
+
+def shards_to_announce(announced: Mapping[int, int], done: Mapping[int, int]) -> dict[int, int]:
+    """{shard: bits} that the DHT does not have yet. Both maps leave out shards without a bit.
+
+    A bit that is not done any more is taken back: its assignment is free again.
+    """
+    return {
+        shard: done.get(shard, 0)
+        for shard in sorted({*announced, *done})
+        if announced.get(shard, 0) != done.get(shard, 0)
+    }

@@ -1,4 +1,4 @@
-"""How a result ends, with everything that follows: admissions, bans, credit, what to sign, what to delete.
+"""How a result ends, with everything that follows: admissions, credit and its escrow, bans, what falls with a liar.
 
 `settle` is a function from facts to a `Settlement`; the ledger stores it whole, in the transaction that read the
 facts, and what lies outside the ledger is in its `actions`.
@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from coordinator.policy.actions import Action, DeleteBlobs, News, NewsKind, Report, WakeReferee
+from coordinator.policy.auditing import OWED, Audit
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import FAULTS, PROVEN_FRAUD, Event, Phase, next_phase
 from protocol.recipes.campaign import Policy
 from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
 REASON_CHARS_MAX = 300  # what an Admission may carry
+JUDGED = frozenset({Event.PROVED_WRONG, Event.ONE_BAD_PLACE, Event.AUDIT_FAILED})  # then: who vouched for it?
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,7 @@ class Bundle:
     registered: frozenset[int]  # seeds of this recipe that another campaign has brought in already
     admitted: int  # the campaign's admitted assignments before this one
     assignments: int  # of the whole campaign
+    audit: Audit  # what the organizer will owe it: what chance says, or that one of its checkers has lied elsewhere
     campaign_state: CampaignState
 
 
@@ -46,6 +49,12 @@ class Outcome:
     reason: str
     fault: bool
     credit: int  # network-segments
+    audit: Audit  # what the organizer owes it from now on
+
+    @property
+    def retracts(self) -> bool:
+        """Its credit, its networks and its place in the campaign are taken back."""
+        return self.phase is Phase.RETRACTED
 
     @property
     def admission(self) -> Admission:
@@ -68,13 +77,16 @@ class Ban:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admit:
-    """An admission's entries: the worker's credit, the networks that are new, the campaign's count."""
+    """An admission's entries: the worker's credit, what of it leaves escrow, new networks, the campaign's count."""
 
     host: str
     credit: int  # network-segments; and one more clean bundle
     campaign: str
     recipe: str
     seeds: tuple[int, ...]  # not registered before
+    vests_at: int  # this bundle's credit leaves escrow with the host's admission of this number
+    vested: tuple[bytes, ...]  # bundles of the host, perhaps this one, whose credit leaves escrow now
+    released: int  # their network-segments
     completes: bool  # the campaign has no other assignment left
 
 
@@ -85,6 +97,7 @@ class Settlement:
     worker: HostRecord  # as it is afterwards
     outcomes: tuple[Outcome, ...] = ()
     ban: Ban | None = None
+    convicted: str = ""  # a host shown to have lied: all admitted bundles that its word stands behind are suspect
     admit: Admit | None = None
     false_accusations: tuple[FalseAccusation, ...] = ()
     actions: tuple[Action, ...] = ()
@@ -96,6 +109,7 @@ class Settlement:
             worker=later.worker,
             outcomes=self.outcomes + later.outcomes,
             ban=self.ban or later.ban,
+            convicted=self.convicted or later.convicted,
             admit=self.admit or later.admit,
             false_accusations=self.false_accusations + later.false_accusations,
             actions=self.actions + later.actions,
@@ -113,15 +127,15 @@ def settle(
     accusers: Iterable[FalseAccusation] = (),
 ) -> Settlement:
     """Bring a result to its outcome. An admission needs its `bundle`."""
-    settlement = _outcome(result, event, reason, worker)
+    settlement = _outcome(result, event, reason, worker, audit=bundle.audit if bundle else Audit.NONE)
     if not settlement.outcomes:
         return settlement
     (outcome,) = settlement.outcomes
     if outcome.phase is Phase.ADMITTED:
         assert bundle is not None, "an admission registers networks"
-        settlement = settlement.then(_admit(outcome, settlement.worker, bundle))
+        settlement = settlement.then(_admit(outcome, settlement.worker, bundle, vesting(policy, bundle.assignments)))
     elif event in PROVEN_FRAUD:
-        settlement = settlement.then(ban(settlement.worker, reason))
+        settlement = settlement.then(convict(settlement.worker, reason))
     elif outcome.fault and deserves_ban(settlement.worker, policy):
         why = f"{policy.faults_before_ban} faults in its last {FAULT_WINDOW} bundles; the last one: {reason}"
         settlement = settlement.then(ban(settlement.worker, why))
@@ -129,14 +143,29 @@ def settle(
 
 
 def equivocate(results: Iterable[StoredResult], reason: str, worker: HostRecord) -> Settlement:
-    """Two different results of one host for one assignment: those that are not settled are invalid, the host banned.
+    """Two different results of one host for one assignment: those that are not settled are invalid, the host convicted.
 
-    An admitted one stays: it was checked, and its networks are what anybody else would have trained.
+    An admitted one stays when its credit has vested: it was checked, and anybody else would have trained the same.
     """
     settlement = Settlement(worker=worker)
     for result in results:
         settlement = settlement.then(_outcome(result, Event.EQUIVOCATED, reason, settlement.worker))
-    return settlement.then(ban(settlement.worker, reason))
+    return settlement.then(convict(settlement.worker, reason))
+
+
+def convict(worker: HostRecord, why: str) -> Settlement:
+    """A host is shown to have lied: banned, its bundles in escrow are retracted, all it stands behind is suspect.
+
+    Convicted twice: empty.
+    """
+    if worker.convicted:
+        return Settlement(worker=worker)
+    settlement = ban(worker, why)
+    for result in worker.unvested:
+        reason = f"its host was convicted while this was in escrow: {why}"
+        settlement = settlement.then(_outcome(result, Event.VOIDED_UNVESTED, reason, settlement.worker))
+    known = replace(settlement.worker, convicted=True)
+    return settlement.then(Settlement(worker=known, convicted=worker.host))
 
 
 def ban(worker: HostRecord, why: str) -> Settlement:
@@ -156,30 +185,40 @@ def deserves_ban(worker: HostRecord, policy: Policy) -> bool:
     return sum(fault for _, fault in worker.settled[:FAULT_WINDOW]) >= policy.faults_before_ban
 
 
-def _outcome(result: StoredResult, event: Event, reason: str, worker: HostRecord) -> Settlement:
+def vesting(policy: Policy, assignments: int) -> int:
+    """How many later bundles of its host a bundle's credit waits for: a tenth of the campaign at most."""
+    return min(policy.vesting_bundles, assignments // 10)
+
+
+def _outcome(
+    result: StoredResult, event: Event, reason: str, worker: HostRecord, *, audit: Audit = Audit.NONE
+) -> Settlement:
     """One result's end and its blobs, without what follows for the host."""
     phase = next_phase(result.phase, event)
     if phase is None:
         return Settlement(worker=worker)
     fault = event in FAULTS or event in PROVEN_FRAUD
     credit = result.segments if phase is Phase.ADMITTED else 0
-    outcome = Outcome(result=result, event=event, phase=phase, reason=reason, fault=fault, credit=credit)
+    owed = Audit.JUDGING if event in JUDGED else audit if phase is Phase.ADMITTED else Audit.NONE
+    outcome = Outcome(result=result, event=event, phase=phase, reason=reason, fault=fault, credit=credit, audit=owed)
     return Settlement(
         worker=worker.with_outcome(result.digest, phase, fault), outcomes=(outcome,), actions=_follows(outcome)
     )
 
 
 def _follows(outcome: Outcome) -> tuple[Action, ...]:
-    """Blobs of a void result go, those of an invalid one are kept as the proof."""
+    """Blobs of a void result go, those of a false one are kept as the proof, and while an audit may need them."""
     result = outcome.result
     actions: list[Action] = []
-    if outcome.phase is Phase.VOID:
+    if outcome.audit in OWED:
+        pass
+    elif outcome.phase is Phase.VOID or outcome.event is Event.VOIDED_UNVESTED:
         actions.append(DeleteBlobs(result.digest))
     elif outcome.phase is Phase.ADMITTED:
         actions.append(DeleteBlobs(result.digest, (BlobPart.STATES,)))
     admitted = outcome.phase is Phase.ADMITTED
     news = News(
-        kind=NewsKind.ADMITTED if admitted else NewsKind.REJECTED,
+        kind=NewsKind.ADMITTED if admitted else NewsKind.RETRACTED if outcome.retracts else NewsKind.REJECTED,
         text=f"{result.networks} networks, credit {outcome.credit}" if admitted else _rejection(outcome),
         campaign=result.campaign,
         assignment=result.assignment,
@@ -189,11 +228,17 @@ def _follows(outcome: Outcome) -> tuple[Action, ...]:
 
 
 def _rejection(outcome: Outcome) -> str:
-    return f"{outcome.phase}: {outcome.reason}"
+    return outcome.reason if outcome.retracts else f"{outcome.phase}: {outcome.reason}"
 
 
-def _admit(outcome: Outcome, worker: HostRecord, bundle: Bundle) -> Settlement:
-    result = outcome.result
+def _admit(outcome: Outcome, worker: HostRecord, bundle: Bundle, later: int) -> Settlement:
+    """Credit waits in escrow for `later` more admissions of the host. One that was never admitted is not a fault."""
+    number = worker.admissions + 1
+    result = replace(outcome.result, phase=Phase.ADMITTED, vests_at=number + later)
+    held = (*worker.unvested, result)
+    vested = tuple(one for one in held if one.vests_at <= number)
+    unvested = tuple(one for one in held if one.vests_at > number)
+    worker = replace(worker, admissions=number, unvested=unvested)
     completes = bundle.admitted + 1 == bundle.assignments and bundle.campaign_state != CampaignState.COMPLETE
     admit = Admit(
         host=result.worker,
@@ -201,6 +246,9 @@ def _admit(outcome: Outcome, worker: HostRecord, bundle: Bundle) -> Settlement:
         campaign=result.campaign,
         recipe=bundle.recipe,
         seeds=tuple(seed for seed in bundle.seeds if seed not in bundle.registered),
+        vests_at=result.vests_at,
+        vested=tuple(one.digest for one in vested),
+        released=sum(one.segments for one in vested),
         completes=completes,
     )
     text = f"all {bundle.assignments} assignments are admitted"

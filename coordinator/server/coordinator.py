@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Select, select
 
 from coordinator.checking.answers import Answers
+from coordinator.checking.audits import Audits, low_priority
 from coordinator.checking.effects import Effects
 from coordinator.checking.own_checks import Engines, OrganizersEngines, OwnChecks
 from coordinator.checking.referee_loop import RefereeLoop
@@ -22,6 +23,7 @@ from coordinator.ledger.done import DoneBits
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import results
 from coordinator.policy.actions import News
+from coordinator.policy.auditing import AUDITS_AT_ONCE
 from coordinator.policy.campaigns import is_over
 from coordinator.policy.presence import PRESENCE_SECONDS
 from coordinator.server.directory import Directory
@@ -71,6 +73,21 @@ class Coordinator:
         )
         self.inboxes = Inboxes(self.stores, self.presence, self.identity, clock, shared_seconds)
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="organizer-check")
+        self._auditor = executor or ThreadPoolExecutor(
+            AUDITS_AT_ONCE, thread_name_prefix="organizer-audit", initializer=low_priority
+        )
+        secret = self.identity.secret("audit")
+        self.audits = Audits(
+            self.stores,
+            self.effects,
+            secret,
+            self.identity.host,
+            self._sign,
+            self.path / "zoo",
+            clock,
+            self._auditor,
+            engines or OrganizersEngines(),
+        )
         self.referee_loop = RefereeLoop(
             self.stores,
             directory.beacon,
@@ -90,6 +107,7 @@ class Coordinator:
             self.woken,
             clock,
             presence_seconds,
+            secret,
         )
         self.curator = Curator(self.path / "zoo", self.identity, self.stores, self.effects, clock)
         self.zoo_files = ZooFiles(self.path / "zoo")
@@ -104,6 +122,10 @@ class Coordinator:
     def tick(self) -> None:
         """Look at the unsettled results and act. Raises LedgerUnavailable, OSError."""
         self.referee_loop.tick()
+
+    def audit(self) -> int:
+        """Begin the audits that are due; how many. Raises LedgerUnavailable."""
+        return self.audits.tick()
 
     def curate(self, *, force: bool = False) -> int:
         """Publish what is admitted; the number of networks. Raises LedgerUnavailable, OSError."""
@@ -139,8 +161,8 @@ class Coordinator:
             return by_shard(connection.execute(indices).scalars())
 
     def all_complete(self) -> bool:
-        """Whether there are campaigns and none has anything left to do or to publish."""
-        return is_over(self.stores.campaigns.states()) and not self.curator.waiting()
+        """Whether there are campaigns and none has anything left to do, to publish or to audit."""
+        return is_over(self.stores.campaigns.states()) and not self.curator.waiting() and not self.audits.owed()
 
     def close(self) -> None:
         """Write what has gathered and let go of the directory."""
@@ -149,5 +171,7 @@ class Coordinator:
         self.directory.close()
 
     def stop(self) -> None:
-        """End the organizer's own checks; the directory stays open for the next coordinator."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        """End the organizer's own checks and audits; the directory stays open for the next coordinator."""
+        self.audits.stop()
+        for executor in (self._executor, self._auditor):
+            executor.shutdown(wait=True, cancel_futures=True)

@@ -10,8 +10,10 @@ from sqlalchemy import Connection, and_, bindparam, select, union
 from coordinator.checking.cases import decode_envelope
 from coordinator.checking.stores import Stores
 from coordinator.ledger.allowances import AllowanceBook
+from coordinator.ledger.audits import read_audited
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import answers, checkers, hosts, results
+from coordinator.policy.campaigns import as_told
 from coordinator.policy.inbox import CHECKS_MAX, OwnResult, Wanted, bans_to_tell, check_fits, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS, ask_again_seconds
@@ -23,7 +25,9 @@ SHARED_SECONDS = 0.2
 PRESENT_SECONDS = 2.0  # without any change in the ledger, hosts are counted this often
 
 # Statements made once are three times as fast, and a thousand hosts ask every second.
-STANDING = select(hosts.c.banned, hosts.c.credit, hosts.c.clean_bundles).where(hosts.c.host == bindparam("host"))
+STANDING = select(hosts.c.banned, hosts.c.credit, hosts.c.escrow, hosts.c.clean_bundles).where(
+    hosts.c.host == bindparam("host")
+)
 OWN_RESULTS = (
     select(results.c.digest, results.c.phase, results.c.parts)
     .where(results.c.worker == bindparam("host"), results.c.phase.in_((Phase.COMMITTED, Phase.OPENING)))
@@ -116,6 +120,7 @@ class Inboxes:
                 ask_again_seconds=ask_again,
                 bans_list=self._bans_list,
                 bans_known=bans_known,
+                escrow=row.escrow if row else 0,
             )
 
     def _new_bans(self, beat: Heartbeat) -> tuple[tuple[str, ...], int]:
@@ -143,7 +148,7 @@ class Inboxes:
             at=now,
             busy=frozenset(connection.execute(BUSY).scalars()),
             present=self.presence.count_present(now, PRESENCE_SECONDS),
-            campaigns=tuple(self.stores.campaigns.states().items()),
+            campaigns=tuple(as_told(self.stores.campaigns.states(), read_audited(connection)).items()),
         )
 
     def _wanted(self, connection: Connection, host: str) -> Wanted:

@@ -21,6 +21,7 @@ from protocol.errors import LineFormatter, LogFile, UsageError
 
 TICK_SECONDS = 0.2
 CURATE_SECONDS = 0.5
+AUDIT_SECONDS = 1.0
 SWARM_SECONDS = 2.0
 TROUBLE_SECONDS = 2.0  # after a full disk or the like, before the next try
 SUMMARY_SECONDS = 10.0
@@ -94,6 +95,7 @@ def start_threads(core: Coordinator, node, target: str, stopping: threading.Even
     loops = [
         ("referee", core.tick, TICK_SECONDS, core.woken),
         ("curator", core.curate, CURATE_SECONDS, None),
+        ("auditor", core.audit, AUDIT_SECONDS, core.audits.woken),
     ]
     if node is not None:
         from coordinator.server.swarm_publisher import SwarmPublisher

@@ -10,9 +10,11 @@ import msgspec
 from sqlalchemy import Connection, Row, func, select
 
 from coordinator.checking.cases import CampaignBook
+from coordinator.ledger.audits import WORKER, count_audits
 from coordinator.ledger.database import Ledger, get_meta
 from coordinator.ledger.heartbeats import Heartbeats, Present
-from coordinator.ledger.tables import campaigns, hosts, refusals, results
+from coordinator.ledger.tables import campaigns, hosts, proofs, refusals, results
+from coordinator.policy.auditing import Audit
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS
 from protocol.trust.messages import CampaignState
@@ -35,6 +37,7 @@ class CampaignStatus(msgspec.Struct, frozen=True, kw_only=True):
     checking: int
     admitted: int
     rejected: int  # results, not assignments: each of those may have several
+    retracted: int  # results that were admitted, and are no more
     networks: int
     networks_admitted: int
     networks_published: int  # durable in the zoo
@@ -53,10 +56,12 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     networks_trained: int
     checks_done: int
     credit: int  # network-segments
+    escrow: int  # of these, what a conviction would take back
     clean_bundles: int
     faults: int
     false_accusations: int
     banned: str  # why, or ""
+    convicted: bool  # shown to have lied, as worker or as checker
     first_seen: float
     last_seen: float
     seconds_ago: float  # since it was last seen
@@ -72,6 +77,17 @@ class RefusalStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_at: float
 
 
+class AuditStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The organizer's own audit of admitted bundles. Counts are of results, but for the vouchers."""
+
+    due: int  # chance wants a network of theirs trained again
+    suspect: int  # a liar's work, or vouched for by one
+    judging: int  # false, and their checkers are not judged yet
+    passed: int
+    judged: int  # false
+    vouchers: int  # hosts that vouched for a fake
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     organizer: str
     time: float
@@ -84,6 +100,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     hosts_banned: int
     hosts: list[HostStatus]  # HOSTS_MAX at most; those that earned something first, then those seen last
     refusals: list[RefusalStatus]  # the last ones first, REFUSALS_MAX at most
+    audits: AuditStatus
 
 
 def status(ledger: Ledger, book: CampaignBook, presence: Heartbeats, organizer: str, now: float) -> Status:
@@ -105,6 +122,7 @@ def status(ledger: Ledger, book: CampaignBook, presence: Heartbeats, organizer: 
             hosts_banned=connection.execute(select(func.count()).where(hosts.c.banned > "")).scalar_one(),
             hosts=_hosts(connection, presence, now),
             refusals=_refusals(connection),
+            audits=_audits(connection),
         )
 
 
@@ -137,6 +155,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) 
         checking=count.get(Phase.CHECKING, 0),
         admitted=admitted,
         rejected=count.get(Phase.VOID, 0) + count.get(Phase.INVALID, 0),
+        retracted=count.get(Phase.RETRACTED, 0),
         networks=campaign.network_count,
         networks_admitted=networks.get(Phase.ADMITTED, 0),
         networks_published=published,
@@ -146,7 +165,9 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) 
 
 
 def _published(connection: Connection, digest: str) -> int:
-    durable = select(func.sum(results.c.networks)).where(results.c.campaign == digest, results.c.published == 1)
+    durable = select(func.sum(results.c.networks)).where(
+        results.c.campaign == digest, results.c.phase == Phase.ADMITTED, results.c.published == 1
+    )
     return int(connection.execute(durable).scalar() or 0)
 
 
@@ -199,10 +220,12 @@ def _hosts(connection: Connection, presence: Heartbeats, now: float) -> list[Hos
                 networks_trained=row.networks_trained,
                 checks_done=row.checks_done,
                 credit=row.credit,
+                escrow=row.escrow,
                 clean_bundles=row.clean_bundles,
                 faults=faults[row.host],
                 false_accusations=row.false_accusations,
                 banned=row.banned,
+                convicted=bool(row.convicted),
                 first_seen=row.first_seen,
                 last_seen=last_seen,
                 seconds_ago=round(max(0.0, now - last_seen), 1),
@@ -224,13 +247,28 @@ def _fresh(host: str, heard: Present, now: float) -> HostStatus:
         networks_trained=beat.networks_trained if beat else 0,
         checks_done=beat.checks_done if beat else 0,
         credit=0,
+        escrow=0,
         clean_bundles=0,
         faults=0,
         false_accusations=0,
         banned="",
+        convicted=False,
         first_seen=heard.first_seen,
         last_seen=heard.last_seen,
         seconds_ago=round(max(0.0, now - heard.last_seen), 1),
+    )
+
+
+def _audits(connection: Connection) -> AuditStatus:
+    count = count_audits(connection)
+    liars = select(func.count(proofs.c.host.distinct())).where(proofs.c.slot != WORKER)
+    return AuditStatus(
+        due=count[Audit.DUE],
+        suspect=count[Audit.SUSPECT],
+        judging=count[Audit.JUDGING],
+        passed=count[Audit.PASSED],
+        judged=count[Audit.JUDGED],
+        vouchers=int(connection.execute(liars).scalar() or 0),
     )
 
 

@@ -7,8 +7,8 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from coordinator.policy.announcing import UNKNOWN, shards_to_announce
 from coordinator.policy.campaigns import in_order_of_urgency
+from coordinator.policy.publishing import UNKNOWN, shards_to_announce
 from coordinator.server.coordinator import Coordinator
 from protocol.engine import ENGINE
 from protocol.swarm.records import (

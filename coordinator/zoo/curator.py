@@ -6,11 +6,11 @@ leaves either an unpublished bundle with its blobs, or a published one whose mar
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from coordinator.checking.cases import ResultCase, decode_envelope
 from coordinator.checking.effects import Effects
@@ -18,6 +18,7 @@ from coordinator.checking.stores import Stores
 from coordinator.ledger.database import LedgerDamaged
 from coordinator.ledger.tables import answers, campaigns, networks, results
 from coordinator.policy.actions import DeleteBlobs
+from coordinator.policy.auditing import OWED
 from coordinator.policy.phases import Phase
 from coordinator.policy.publishing import AdmittedBundle, batches_due, tidying_due
 from coordinator.zoo.writer import ZooWriter
@@ -70,7 +71,8 @@ class Curator:
     def _sweep_blobs(self) -> None:
         """Remove what a kill left behind: blobs of results that need none any more."""
         on_disk = self.stores.blobs.results()
-        done = select(results.c.digest).where((results.c.published == 1) | (results.c.phase == Phase.VOID))
+        over = (results.c.published == 1) | (results.c.phase == Phase.VOID)
+        done = select(results.c.digest).where(over & results.c.audit.not_in(OWED))
         with self.stores.ledger.read() as connection:
             self.effects.perform(
                 DeleteBlobs(digest) for digest in connection.execute(done).scalars() if digest in on_disk
@@ -123,7 +125,7 @@ class Curator:
         recipes: dict[str, Recipe] = {}
         evidence: dict[str, bytes] = {}
         exact: dict[str, bytes] = {}
-        done = []
+        done: dict[bytes, str] = {}  # result -> its evidence
         for digest in digests:
             case = self.stores.cases.get(digest)
             try:
@@ -137,8 +139,8 @@ class Curator:
             rows += bundle
             recipes[case.assignment.recipe.digest] = case.assignment.recipe
             exact[case.campaign.digest] = case.campaign.exact
-            evidence[hexdigest(data)] = data
-            done.append(digest)
+            done[digest] = hexdigest(data)
+            evidence[done[digest]] = data
         if not done:
             return 0
         try:
@@ -148,10 +150,15 @@ class Curator:
         except OSError as error:  # a full disk does not say which case it was
             place = str(error.filename or self.path)
             raise OSError(error.errno, f"cannot write the zoo: {error.strerror or error}", place) from None
-        change = update(results).where(results.c.digest.in_(done)).values(published=1)
-        self.stores.ledger.write(lambda connection: connection.execute(change).rowcount)
-        self.effects.perform(DeleteBlobs(digest) for digest in done)
+        self.stores.ledger.write(lambda connection: mark_published(connection, done))
+        self.effects.perform(DeleteBlobs(digest) for digest in self._not_owed(done))
         return len(rows)
+
+    def _not_owed(self, digests: Collection[bytes]) -> list[bytes]:
+        """Those to which no audit is owed: it may need their blobs."""
+        with self.stores.ledger.read() as connection:
+            free = select(results.c.digest).where(results.c.digest.in_(digests), results.c.audit.not_in(OWED))
+            return list(connection.execute(free).scalars())
 
     def _data(self, recipes: dict[str, Recipe]) -> dict[str, Path]:
         """Where the data sets of these recipes are. Raises OSError when one is missing: it has to come back first."""
@@ -215,6 +222,13 @@ class Curator:
             seats={a.slot: seat for a in answered if not a.replay and (seat := case.seat(a.host)) is not None},
         )
         return evidence, row.since
+
+
+def mark_published(connection: Connection, evidence: Mapping[bytes, str]) -> None:
+    """These results are durable in the zoo, under the digests of their evidence."""
+    change = update(results).where(results.c.digest == bindparam("result"))
+    rows = [{"result": digest, "name": name} for digest, name in evidence.items()]
+    connection.execute(change.values(published=1, evidence=bindparam("name")), rows)
 
 
 def _slots_with(case: ResultCase, network: int) -> int:

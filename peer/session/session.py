@@ -202,6 +202,7 @@ def read_inbox(call: Poll, inbox: Inbox, organizer: str, banned_hosts: tuple[str
         outcomes=tuple(unseal(envelope, Admission, signer=organizer) for envelope in inbox.outcomes),
         unknown=inbox.unknown,
         credit=inbox.credit,
+        escrow=inbox.escrow,
         clean_bundles=inbox.clean_bundles,
         banned=inbox.banned,
         banned_hosts=banned_hosts,

@@ -201,6 +201,7 @@ class InboxReceived(CallEnded, frozen=True):
     outcomes: tuple[Admission, ...] = ()
     unknown: tuple[bytes, ...] = ()
     credit: int = 0
+    escrow: int = 0  # of the credit: what waits for later clean bundles
     clean_bundles: int = 0
     banned: str = ""
     banned_hosts: tuple[str, ...] = ()  # all that are known

@@ -15,6 +15,7 @@ class Figures:
     checks: int = 0  # answered
     admitted: int = 0  # of our results
     credit: int = 0  # network-segments, the organizer's word
+    escrow: int = 0  # of these, what waits for later clean bundles
     clean_bundles: int = 0
     training: str = ""  # the last segment, in words; "" when nothing trains
     waits_for: str = "the swarm"

@@ -63,6 +63,7 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
         return banned(facts, event.banned, now)
     facts.figures.credit, facts.figures.clean_bundles = event.credit, event.clean_bundles
     ask_as_told(facts, event.ask_again_seconds)
+    facts.figures.escrow = event.escrow
     if event.banned_hosts != facts.banned_hosts:
         facts.banned_hosts = event.banned_hosts
         facts.do(act.IgnoreHosts(event.banned_hosts))

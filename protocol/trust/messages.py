@@ -52,6 +52,7 @@ class AdmissionOutcome(enum.StrEnum):
     ADMITTED = "admitted"
     VOID = "void"
     INVALID = "convicted"
+    RETRACTED = "retracted"  # was admitted, and is no more
     DUPLICATE = "duplicate"  # somebody else's is there already
 
 
@@ -271,6 +272,7 @@ class Inbox(Message, frozen=True, kw_only=True):
     ask_again_seconds: float = 1.0  # when the next heartbeat is due, unless there is something to hand in
     bans_list: Index = 0  # another one than the host knows: its bans are all forgotten first
     bans_known: Index = 0  # for the next heartbeat
+    escrow: int = 0  # of `credit`: what a conviction would take back
 
 
 class Welcome(Message, frozen=True, kw_only=True):

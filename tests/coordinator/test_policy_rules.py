@@ -5,7 +5,6 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from coordinator.policy.announcing import UNKNOWN, shards_to_announce
 from coordinator.policy.campaigns import control, in_order_of_urgency, is_over
 from coordinator.policy.inbox import (
     BANS_AT_ONCE,
@@ -19,7 +18,14 @@ from coordinator.policy.inbox import (
 )
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import ask_again_seconds, check_heartbeat, is_present, present_until, resumed
-from coordinator.policy.publishing import BUNDLES_MAX, AdmittedBundle, batches_due, tidying_due
+from coordinator.policy.publishing import (
+    BUNDLES_MAX,
+    UNKNOWN,
+    AdmittedBundle,
+    batches_due,
+    shards_to_announce,
+    tidying_due,
+)
 from coordinator.policy.uploads import UploadFacts, is_here, may_fetch
 from protocol.errors import Refused
 from protocol.trust.messages import BlobPart, CampaignAction, CampaignState, Cell, Heartbeat, OpeningRequest

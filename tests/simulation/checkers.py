@@ -86,7 +86,10 @@ class Checkers:
             row = self.world.organizer.ledger.rows[outcome.result.digest]
             if outcome.phase is Phase.ADMITTED:
                 self._admitted(row)
-            elif outcome.fault and self.world.by_host[row.worker].kind not in FAKERS:
+                continue
+            if outcome.retracts:
+                self._retracted(row)
+            if outcome.fault and self.world.by_host[row.worker].kind not in FAKERS:
                 raise Violation("honest host blamed", f"{self._name(row.worker)}: {outcome.reason}", self._index(row))
         if settlement.ban is not None and self.world.by_host[settlement.ban.host].kind not in GUILTY:
             raise Violation("honest host banned", f"{self._name(settlement.ban.host)}: {settlement.ban.why}")
@@ -104,6 +107,14 @@ class Checkers:
             self._false_admitted(row)
         if self.world.audits(index):
             self._audit(row)
+
+    def _retracted(self, row: Row) -> None:
+        """Free again; a fake that luck had let through is not alive any more."""
+        if self.admitted.pop(self._index(row), None) != row.digest:
+            raise Violation("retracted what was not admitted", f"assignment {self._index(row)}", self._index(row))
+        self.credit[row.worker] -= sum(row.segments)
+        if row.digest in self.offered:
+            self.world.counts["fakes retracted"] += 1
 
     def _audit(self, row: Row) -> None:
         """As `zooswarm audit` does it, from the bytes that the zoo would hold."""

@@ -147,7 +147,8 @@ class World:
         self._all_leave()
 
     def over(self) -> bool:
-        return self.organizer.ledger.state == "complete"
+        ledger = self.organizer.ledger
+        return ledger.state == "complete" and not ledger.owed
 
     def _stuck(self) -> Violation:
         open_ = self.checkers.complete()

@@ -63,6 +63,7 @@ POLICY = Policy(
     opening_seconds=60.0,
     answer_seconds=20.0,
     faults_before_ban=2,
+    audit_share=0.0,  # chance has no say where a test does not ask for it
 )
 CAMPAIGN = Campaign(name="test", populations=(Population(recipe=RECIPE, count=8, bundle=2),), policy=POLICY)
 C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData)

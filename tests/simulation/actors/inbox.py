@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordinator.policy.campaigns import as_told
 from coordinator.policy.inbox import CHECKS_MAX, OwnResult, allowance_of, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
 from protocol.engine import state_bytes_length
 from protocol.trust.allowance import Allowance
 from protocol.trust.commitment import context
 from protocol.trust.envelope import unseal
-from protocol.trust.messages import Admission, CheckRequest, OpeningRequest
+from protocol.trust.messages import Admission, CampaignState, CheckRequest, OpeningRequest
 from protocol.trust.openings import make_openings
-from simulation.actors.ledger import Row
+from simulation.actors.ledger import Ledger, Row
 
 if TYPE_CHECKING:
     from simulation.actors.organizer import Organizer
@@ -62,9 +63,13 @@ def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...]) -> Inbox
         clean_bundles=row.clean_bundles,
         banned=row.banned,
         banned_hosts=ledger.banned_hosts,
-        campaigns=((ledger.campaign.digest, ledger.state),),
+        campaigns=tuple(as_told({ledger.campaign.digest: CampaignState(ledger.state)}, _audited(ledger)).items()),
         allowance=None if row.banned else _allowance(organizer, host),
     )
+
+
+def _audited(ledger: Ledger) -> tuple[str, ...]:
+    return (ledger.campaign.digest,) if ledger.owed else ()
 
 
 def _allowance(organizer: "Organizer", host: str) -> Allowance:

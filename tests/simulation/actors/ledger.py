@@ -6,6 +6,8 @@ nothing of what is here, and all of what is in `organizer`.
 
 from dataclasses import dataclass, field
 
+from coordinator.policy.auditing import OWED, Audit
+from coordinator.policy.campaigns import without_one
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.inbox import PACE_BUNDLES
 from coordinator.policy.phases import Event, Phase, next_phase
@@ -18,7 +20,7 @@ from protocol.swarm.records import SHARD_SIZE
 from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import Trace
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import Cell, Draw, Receipt, Result, Seat
+from protocol.trust.messages import CampaignState, Cell, Draw, Receipt, Result, Seat
 from protocol.trust.verdict import Verdict
 
 
@@ -40,6 +42,8 @@ class Row:
     event: str = ""
     reason: str = ""
     fault: bool = False
+    audit: Audit = Audit.NONE
+    vests_at: int = 0
     admission: Envelope | None = None
     draw: Draw | None = None
     draw_envelope: Envelope | None = None
@@ -66,6 +70,7 @@ class Row:
             event=self.event,
             uploaded=self.blobs.keys() >= {"trace", "weights"},
             drawn=self.draw is not None,
+            vests_at=self.vests_at,
         )
 
     def seat(self, host: str) -> Seat | None:
@@ -83,6 +88,8 @@ class HostRow:
     host: str
     credit: int = 0
     clean_bundles: int = 0
+    admissions: int = 0
+    convicted: bool = False
     false_accusations: int = 0
     banned: str = ""
     banned_at: float = 0.0
@@ -91,6 +98,7 @@ class HostRow:
     settled: dict[bytes, bool] = field(default_factory=dict)  # (digest, whether a fault), the oldest first
     unsettled: dict[bytes, Row] = field(default_factory=dict)  # in order of arrival
     admitted_at: list[float] = field(default_factory=list)  # when its last admitted bundles were handed in
+    unvested: dict[bytes, Row] = field(default_factory=dict)  # in order of admission
 
 
 @dataclass(eq=False)
@@ -108,6 +116,7 @@ class Ledger:
     by_assignment: dict[int, list[Row]] = field(default_factory=dict)
     registered: set[tuple[str, int]] = field(default_factory=set)  # (recipe, seed) of admitted networks
     changed: dict[bytes, None] = field(default_factory=dict)
+    owed: dict[bytes, Row] = field(default_factory=dict)  # audits and judgements
     unpublished: dict[int, None] = field(default_factory=dict)  # shards whose done bits may have changed
     last_seen: dict[str, float] = field(default_factory=dict)  # by host: that of its row, for ten thousand at once
     false_accusers: frozenset[str] = frozenset()
@@ -129,8 +138,11 @@ class Ledger:
         return HostRecord(
             host=name,
             banned=host.banned,
+            convicted=host.convicted,
+            admissions=host.admissions,
             settled=tuple(reversed(list(host.settled.items())[-FAULT_WINDOW:])),
             unsettled=tuple(row.stored for row in host.unsettled.values()),
+            unvested=tuple(row.stored for row in host.unvested.values()),
         )
 
     def pace(self, name: str) -> list[float]:
@@ -201,7 +213,10 @@ class Ledger:
             host.unsettled.pop(row.digest, None)
             host.settled.pop(row.digest, None)
             host.settled[row.digest] = outcome.fault
+            self.owe(row, outcome.audit)
             self.touch(row)
+            if outcome.retracts:
+                self._take_back(row)
         if settlement.ban is not None:
             host = self.host(settlement.ban.host)
             host.banned, host.banned_at = settlement.ban.why, now
@@ -214,15 +229,45 @@ class Ledger:
             received = [self.rows[outcome.result.digest].received_at for outcome in settlement.outcomes[:1]]
             host.admitted_at = [*host.admitted_at, *received][-PACE_BUNDLES:]
             host.clean_bundles += 1
+            host.admissions += 1
             self.admitted += 1
+            row = self.rows[settlement.outcomes[0].result.digest]
+            row.vests_at = admit.vests_at
+            host.unvested[row.digest] = row
+            for digest in admit.vested:
+                del host.unvested[digest]
             self.registered.update((admit.recipe, seed) for seed in admit.seeds)
             if admit.completes:
                 self.state = "complete"
+        if settlement.convicted:
+            self._suspect(settlement.convicted)
         for accusation in settlement.false_accusations:
             accuser = self.host(accusation.host)
             accuser.false_accusations += 1
             if accuser.false_accusations >= FALSE_ACCUSATIONS_MAX:
                 self.false_accusers |= {accuser.host}
+
+    def owe(self, row: Row, audit: Audit) -> None:
+        row.audit = audit
+        self.owed.pop(row.digest, None)
+        if audit in OWED:
+            self.owed[row.digest] = row
+
+    def _take_back(self, row: Row) -> None:
+        host = self.host(row.worker)
+        host.credit -= sum(row.segments)
+        host.clean_bundles -= 1
+        host.unvested.pop(row.digest, None)
+        self.admitted -= 1
+        self.registered -= {(row.assignment.recipe.digest, seed) for seed in row.assignment.seeds}
+        self.state = without_one(CampaignState(self.state))
+
+    def _suspect(self, liar: str) -> None:
+        self.host(liar).convicted = True
+        for row in self.rows.values():
+            behind = row.worker == liar or any(said.signer == liar for _, said in row.answers.values())
+            if behind and row.phase is Phase.ADMITTED:
+                self.owe(row, Audit.SUSPECT)
 
     def receive(self, reception: Reception, row: Row, signed: dict[bytes, Envelope], now: float) -> None:
         """Write a reception, in the order that it states."""

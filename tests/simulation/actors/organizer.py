@@ -30,7 +30,7 @@ from protocol.trust.messages import (
     Result,
 )
 from protocol.trust.verdict import judge, open_result, segments_of
-from simulation.actors import inbox, uploads
+from simulation.actors import auditing, inbox, uploads
 from simulation.actors.ledger import Ledger, Row
 from simulation.actors.refereeing import Refereeing
 from simulation.environment.network import Away
@@ -80,6 +80,7 @@ class Organizer:
         self._said_at: dict[int, float] = {}  # by shard: when the DHT was told its done bits
         self.requests: dict[tuple[bytes, int, str], CheckRequest] = {}  # made once
         self.refereeing = Refereeing(self)
+        self.auditing = auditing.Auditing(self)
 
     def now(self) -> float:
         return EPOCH + self.world.kernel.now
@@ -139,7 +140,7 @@ class Organizer:
 
     def _received(self, reception: Reception, row: Row) -> Envelope:
         if reception.what is Received.BANNED:
-            self._store(reception.settlement)
+            self.store(reception.settlement)
             raise Refused("banned", reception.refusal)
         if reception.what is Received.BUSY:
             raise Refused("busy", "too many results of this host wait for an outcome")
@@ -220,12 +221,13 @@ class Organizer:
             admitted=self.ledger.admitted,
             assignments=self.campaign.assignment_count,
             campaign_state=CampaignState(self.ledger.state),
+            audit=auditing.at_admission(self, row),
         )
         worker = self.ledger.record(row.worker)
         policy = self.campaign.policy
-        self._store(settle(row.stored, event, reason, worker, policy, bundle=bundle, accusers=accusers or ()))
+        self.store(settle(row.stored, event, reason, worker, policy, bundle=bundle, accusers=accusers or ()))
 
-    def _store(self, settlement: Settlement) -> None:
+    def store(self, settlement: Settlement) -> None:
         signed = {outcome.result.digest: self.sign(outcome.admission) for outcome in settlement.outcomes}
         self.ledger.store(settlement, signed, self.now())
         self._settled(settlement)
@@ -233,6 +235,8 @@ class Organizer:
     def _settled(self, settlement: Settlement) -> None:
         """Effects after the ledger has it: checkers outside see it, blobs go, the DHT will hear."""
         self.world.checkers.settled(settlement)
+        if self.ledger.owed:
+            self.auditing.wake()
         for outcome in settlement.outcomes:
             row = self.ledger.rows[outcome.result.digest]
             uploads.delete(row, settlement.actions)
@@ -276,6 +280,7 @@ class Organizer:
         self.ledger.changed.update((digest, None) for digest in self.ledger.live)
         self.world.kernel.note(NAME, "restarted")
         self.refereeing.wake()
+        self.auditing.wake()
         self.publish_soon()
 
 

@@ -1,13 +1,13 @@
 """The organizer's done bits over the same small node interface as Claims, for stories without a coordinator.
 
-What is said is the organizer's own rule (`coordinator.policy.announcing`); only the storing is done here, since a story
+What is said is the organizer's own rule (`coordinator.policy.publishing`); only the storing is done here, since a story
 runs in one event loop.
 """
 
 import asyncio
 from collections.abc import Iterable
 
-from coordinator.policy.announcing import UNKNOWN, shards_to_announce
+from coordinator.policy.publishing import UNKNOWN, shards_to_announce
 from protocol.swarm.claim_rules import by_shard
 from protocol.swarm.claimer import Node
 from protocol.swarm.records import DONE, DONE_TTL, Done, claims_key

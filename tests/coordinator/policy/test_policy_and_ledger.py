@@ -1,5 +1,7 @@
 """Whatever hosts hand in, in whatever order: the ledger stores exactly what the policy decided, and its sums hold."""
 
+from typing import ClassVar
+
 import msgspec
 import pytest
 from hypothesis import settings
@@ -8,16 +10,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import Connection, func, select
 from support.scripted_host import CAMPAIGN
 
+from coordinator.ledger.audits import pass_audit
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.done import DoneBits
 from coordinator.ledger.facts import HOLDS, read_host, read_result
 from coordinator.ledger.results import add_campaign, add_draw, add_part, begin_checks, hand_in
 from coordinator.ledger.settlement import settle_result
 from coordinator.ledger.tables import campaigns, hosts, networks, results
+from coordinator.policy.auditing import Audit
 from coordinator.policy.facts import HostRecord
 from coordinator.policy.phases import LIVE, Event, Phase, next_phase
 from coordinator.policy.receive import Received
 from protocol.engine import ENGINE
+from protocol.recipes.campaign import Campaign
 from protocol.trust.envelope import Envelope, Message, seal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import BlobPart, NetworkResult, Result
@@ -25,6 +30,7 @@ from protocol.trust.messages import BlobPart, NetworkResult, Result
 ORGANIZER = Identity.generate()
 WORKERS = [Identity.generate() for _ in range(3)]
 SEGMENTS = 12
+LARGER = msgspec.structs.replace(CAMPAIGN, populations=(msgspec.structs.replace(CAMPAIGN.populations[0], count=40),))
 SETTLING = [e for e in Event if e not in (Event.DRAWN, Event.UPLOADED, Event.BLOB_LOST, Event.HANDED_IN_AGAIN)]
 
 
@@ -32,39 +38,46 @@ def sign(message: Message) -> bytes:
     return seal(ORGANIZER, message).to_bytes()
 
 
-def result_of(worker: Identity, assignment: int, variant: int) -> tuple[Envelope, Result]:
+def result_of(
+    worker: Identity, assignment: int, variant: int, campaign: Campaign = CAMPAIGN
+) -> tuple[Envelope, Result]:
     """Variants 0 and 1 are the same work under two labels; 2 is other work."""
     result = Result(
-        campaign=CAMPAIGN.digest,
+        campaign=campaign.digest,
         assignment=assignment,
         engine=ENGINE,
         backend="ab"[variant % 2],
         commitment=bytes([variant // 2]) * 32,
         networks=tuple(
             NetworkResult(seed=seed, steps=60, trace_root=bytes(32), weights_digest=bytes(32), held_out_loss=0.5)
-            for seed in CAMPAIGN.assignment(assignment).seeds
+            for seed in campaign.assignment(assignment).seeds
         ),
     )
     return seal(worker, result), result
 
 
 class Organizer(RuleBasedStateMachine):
+    campaign: ClassVar[Campaign] = CAMPAIGN  # of four assignments: credit vests at once
+
     def __init__(self) -> None:
         super().__init__()
         self.ledger, self.now = Ledger.in_memory(), 1_800_000_000.0
-        self.ledger.write(lambda c: add_campaign(c, CAMPAIGN.digest, CAMPAIGN.exact, b"", self.now))
+        self.ledger.write(lambda c: add_campaign(c, self.campaign.digest, self.campaign.exact, b"", self.now))
         self.digests: set[bytes] = set()
         self.done = DoneBits(CAMPAIGN.digest, margin_seconds=0.5)
 
     def teardown(self) -> None:
         self.ledger.close()
 
-    @rule(worker=st.sampled_from(WORKERS), assignment=st.integers(0, 3), variant=st.integers(0, 2))
+    @rule(worker=st.sampled_from(WORKERS), assignment=st.integers(0, 9), variant=st.integers(0, 2))
     def somebody_hands_in(self, worker: Identity, assignment: int, variant: int) -> None:
         self.now += 1
-        envelope, result = result_of(worker, assignment, variant)
+        assignment %= self.campaign.assignment_count
+        envelope, result = result_of(worker, assignment, variant, self.campaign)
         before = self.record(worker.host)
-        reply = self.ledger.write(lambda c: hand_in(c, envelope, result, SEGMENTS, CAMPAIGN.policy, sign, self.now))
+        reply = self.ledger.write(
+            lambda c: hand_in(c, envelope, result, SEGMENTS, self.campaign.policy, sign, self.now)
+        )
         assert (reply.what is Received.BANNED) == (not reply.envelope)
         if reply.what in (Received.KNOWN, Received.DUPLICATE):
             assert self.record(worker.host) == before and not any(
@@ -84,9 +97,9 @@ class Organizer(RuleBasedStateMachine):
             stored = read_result(connection, digest)
         assert stored is not None
         before = self.record(stored.worker)
-        assignment = CAMPAIGN.assignment(stored.assignment)
+        assignment = self.campaign.assignment(stored.assignment)
         actions = self.ledger.write(
-            lambda c: settle_result(c, digest, event, "why", CAMPAIGN, sign, self.now, assignment)
+            lambda c: settle_result(c, digest, event, "why", self.campaign, sign, self.now, assignment)
         )
         if next_phase(stored.phase, event) is None:
             assert actions == () and self.record(stored.worker) == before
@@ -134,13 +147,30 @@ class Organizer(RuleBasedStateMachine):
             for host in connection.execute(select(hosts)):
                 mine = [row for row in admitted if row.worker == host.host]
                 assert (host.credit, host.clean_bundles) == (SEGMENTS * len(mine), len(mine))
+                waiting = [row for row in mine if not row.vested]
+                assert host.escrow == SEGMENTS * len(waiting) == self.record(host.host).escrow
+                assert all(row.vests_at > host.admissions for row in waiting)
+                assert not (host.convicted and waiting)
             campaign = connection.execute(select(campaigns)).one()
             assert campaign.admitted == len(admitted)
-            assert (campaign.state == "complete") == (len(admitted) == CAMPAIGN.assignment_count)
+            assert (campaign.state == "complete") == (len(admitted) == self.campaign.assignment_count)
             registered = connection.execute(select(networks.c.seed)).scalars().all()
             assert sorted(registered) == sorted(
-                seed for row in admitted for seed in CAMPAIGN.assignment(row.assignment).seeds
+                seed for row in admitted for seed in self.campaign.assignment(row.assignment).seeds
             )
+
+    @invariant()
+    def all_that_a_liars_word_stands_behind_is_looked_at_again(self) -> None:
+        liars = select(hosts.c.host).where(hosts.c.convicted == 1)
+        theirs = select(results.c.audit).where(results.c.phase == Phase.ADMITTED, results.c.worker.in_(liars))
+        with self.ledger.read() as connection:
+            assert set(connection.execute(theirs).scalars()) <= {Audit.SUSPECT, Audit.PASSED}
+
+    @rule(data=st.data())
+    def an_audit_passes(self, data: st.DataObject) -> None:
+        if self.digests:
+            digest = data.draw(st.sampled_from(sorted(self.digests)))
+            self.ledger.write(lambda c: pass_audit(c, digest))
 
     @invariant()
     def a_banned_host_has_nothing_unsettled_and_every_outcome_is_signed(self) -> None:
@@ -157,3 +187,13 @@ class Organizer(RuleBasedStateMachine):
 
 Organizer.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
 test_the_ledger_and_the_policy_agree = pytest.mark.slow(Organizer.TestCase)
+
+
+class Larger(Organizer):
+    """Of twenty assignments: credit waits for two more bundles of its host."""
+
+    campaign = LARGER
+
+
+Larger.TestCase.settings = Organizer.TestCase.settings
+test_the_ledger_and_the_policy_agree_about_escrow = pytest.mark.slow(Larger.TestCase)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from coordinator.policy.actions import DeleteBlobs, NewsKind, Report
+from coordinator.policy.auditing import Audit
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import FAULTS, LIVE, PROVEN_FRAUD, TRANSITIONS, Event, Phase
 from coordinator.policy.settle import Bundle, FalseAccusation, ban, deserves_ban, settle
@@ -23,6 +24,7 @@ BUNDLE = Bundle(
     admitted=0,
     assignments=4,
     campaign_state=CampaignState.RUNNING,
+    audit=Audit.NONE,
 )
 
 
@@ -60,16 +62,19 @@ def test_the_last_admission_completes_the_campaign_once():
 
 
 @pytest.mark.parametrize("event", [Event.MISMATCH, Event.ONE_BAD_PLACE, Event.OVERDUE, Event.HOST_BANNED])
-def test_a_void_result_earns_nothing_and_its_blobs_go(event):
+def test_a_void_result_earns_nothing_and_its_blobs_go_unless_its_checkers_are_to_be_judged(event):
     phase = next(phase for phase in LIVE if (phase, event) in TRANSITIONS)
     settlement = settle(replace(RESULT, phase=phase), event, "why", ALICE, POLICY)
     (outcome,) = settlement.outcomes
     assert (outcome.phase, outcome.credit, outcome.fault) == (Phase.VOID, 0, event in FAULTS)
-    assert DeleteBlobs(RESULT.digest) in settlement.actions and kinds(settlement) == [NewsKind.REJECTED]
+    judged = event is Event.ONE_BAD_PLACE
+    assert outcome.audit is (Audit.JUDGING if judged else Audit.NONE)
+    assert (DeleteBlobs(RESULT.digest) in settlement.actions) == (not judged)
+    assert kinds(settlement) == [NewsKind.REJECTED]
     assert settlement.admit is None and settlement.ban is None
 
 
-@pytest.mark.parametrize("event", sorted(PROVEN_FRAUD))
+@pytest.mark.parametrize("event", sorted(PROVEN_FRAUD - {Event.AUDIT_FAILED}))
 def test_proven_fraud_bans_at_once_and_keeps_the_blobs_as_the_proof(event):
     waiting = replace(RESULT, digest=b"w" * 32, phase=Phase.COMMITTED)
     worker = replace(ALICE, unsettled=(RESULT, waiting))
