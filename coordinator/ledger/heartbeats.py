@@ -90,6 +90,12 @@ class Heartbeats:
             present = (*self._known.values(), *self._fresh.values())
         return sum(_is_here(p, now, presence_seconds) for p in present)
 
+    def name(self, host: str) -> str:
+        """What it calls itself; "" before it was heard."""
+        with self._lock:
+            present = self._known.get(host) or self._fresh.get(host)
+        return present.beat.name if present and present.beat else ""
+
     def tag(self, host: str) -> bytes | None:
         """Of the network that it was heard from last; None before that."""
         with self._lock:

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Console:
     def __init__(self, path: Path, organizer: str, ledger: Ledger, campaigns: CampaignBook):
         self.path, self.organizer = path, organizer
         self._ledger, self._campaigns = ledger, campaigns
+        self.present_name: Callable[[str], str] = lambda host: ""  # of hosts that the ledger does not know yet
         self.is_terminal = sys.stdout.isatty()
         self._lock = threading.Lock()
         self._progress: Any = None
@@ -59,9 +60,9 @@ class Console:
         """The host's own name and the end of its key: names are not unique, and not proved."""
         if host == self.organizer:
             return "organizer"
-        name = ""
+        name = self.present_name(host)
         with contextlib.suppress(LedgerUnavailable), self._ledger.read() as connection:
-            name = connection.execute(select(hosts.c.name).where(hosts.c.host == host)).scalar() or ""
+            name = connection.execute(select(hosts.c.name).where(hosts.c.host == host)).scalar() or name
         return f"{name} {host[-8:]}".strip()
 
     def welcome(self, join: str) -> None:

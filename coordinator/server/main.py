@@ -39,6 +39,7 @@ def run_host(
     directory = open_directory(path)
     console = Console(path, directory.identity.host, directory.stores.ledger, directory.stores.campaigns)
     core = Coordinator(directory, on_news=console.news)
+    console.present_name = core.presence.name
     log_to_file(path / "host.log")
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
