@@ -17,7 +17,7 @@ from peer.storage.home import Home, bundle_path
 from protocol.errors import UsageError
 from protocol.trust.envelope import seal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import CampaignManifest
+from protocol.trust.messages import Admission, AdmissionOutcome, CampaignManifest
 
 CHAIN = 256
 
@@ -94,6 +94,7 @@ def test_what_is_no_directory_of_ours_is_said(tmp_path):
 
 LEDGER_CHANGES = {
     "update hosts set credit = credit + 1 where credit > 0": "credit of host",
+    "update hosts set escrow = escrow + 1 where credit > 0": "escrow of host",
     "update hosts set clean_bundles = 7 where credit > 0": "clean bundles",
     "update campaigns set admitted = admitted + 1": "bundles admitted of campaign",
     "update campaigns set state = 'complete'": "called complete and is not",
@@ -120,6 +121,23 @@ def test_a_ledger_that_contradicts_itself_is_named(host, statement):
 def test_a_result_that_is_admitted_twice_is_named(host):
     change(host, "update results set assignment = 0 where phase = 'admitted'")
     assert any("admitted twice" in line for line in problems(host))
+
+
+def test_a_retracted_bundle_that_is_still_in_the_zoo_is_only_a_note(host):
+    ledger = sqlite3.connect(host / "ledger.sqlite")
+    published = "select digest, worker, segments, segments * (1 - vested) from results where published = 1"
+    digest, worker, segments, held = ledger.execute(published).fetchone()
+    outcome = Admission(result=digest, outcome=AdmissionOutcome.RETRACTED, reason="a fake", credit=0)
+    signed = seal(Identity.load(host / "identity"), outcome).to_bytes()
+    ledger.execute("update results set phase = 'retracted', admission = ? where digest = ?", (signed, digest))
+    ledger.execute("delete from networks where result = ?", (digest,))
+    ledger.execute("update campaigns set admitted = admitted - 1")
+    taken = "credit = credit - ?, escrow = escrow - ?, clean_bundles = clean_bundles - 1"
+    ledger.execute(f"update hosts set {taken} where host = ?", (segments, held, worker))
+    ledger.commit()
+    ledger.close()
+    found = examine(host, chain_length=CHAIN)
+    assert found.problems == [] and any("retracted" in line for line in found.notes)
 
 
 def test_pages_that_do_not_fit_are_named_and_do_not_stop_the_rest(host):
