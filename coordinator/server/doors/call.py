@@ -1,6 +1,7 @@
 """One call, while it is answered: what it may do, each step with its deadline."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
@@ -115,7 +116,8 @@ class Call:
         finally:
             close = getattr(messages, "close", None)
             if close is not None:
-                close()
+                with contextlib.suppress(ValueError):  # a thread is still at it: it goes when that is done
+                    close()
 
     def starts_moving(self) -> None:
         """From here on its speed counts: it has waited for us until now."""
