@@ -6,8 +6,10 @@ import time
 import grpc
 import msgspec
 import pytest
+from sqlalchemy import insert, update
 from support.scripted_host import CAMPAIGN, Stage
 
+from coordinator.ledger.tables import hosts
 from coordinator.policy.actions import NewsKind
 from coordinator.policy.campaigns import COMMAND_SECONDS, check_command
 from coordinator.policy.presence import BEAT_AHEAD_SECONDS, BEAT_SECONDS, check_time
@@ -378,3 +380,22 @@ def test_an_organizer_prints_a_ticket_and_a_volunteer_reads_it_from_its_line_or_
     assert (
         ticket_bytes(str(tmp_path / "ticket")) == ticket_bytes(text) == read_ticket(text) and ticket_bytes(None) == b""
     )
+
+
+def test_hosts_that_have_earned_something_go_before_others_and_banned_ones_do_not(stage):
+    names = [Identity.generate().host for _ in range(3)]
+    rows = [
+        {"host": host, "first_seen": 0.0, "last_seen": 0.0, "credit": credit, "banned": banned}
+        for host, credit, banned in zip(names, (5, 0, 5), ("", "", "a fake"), strict=True)
+    ]
+    stage.core.stores.ledger.write(lambda connection: connection.execute(insert(hosts), rows))
+    desk = stage.service.desk
+    desk.look_up()
+    assert [desk.has_standing(host) for host in names] == [True, False, False]
+    assert all(desk.knows(host) for host in names) and not desk.knows(Identity.generate().host)
+    stage.core.stores.ledger.write(lambda connection: connection.execute(update(hosts).values(credit=5)))
+    desk.look_up()
+    assert not desk.has_standing(names[1])  # looked up at most every ten seconds
+    stage.clock.now += 11
+    desk.look_up()
+    assert desk.has_standing(names[1])

@@ -1,13 +1,14 @@
 """Attacks on the doors, against the real service on loopback: rows 1 to 5 and 20 of the attacks."""
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from support.scripted_host import Stage
+from support.scripted_host import CAMPAIGN, Stage
 
 from coordinator.server import service as service_module
 from coordinator.server.doors import call as call_module
@@ -119,7 +120,7 @@ def test_an_upload_that_trickles_loses_its_place_and_others_wait_for_one(stage, 
     stage.service.transfers.number = stage.service.transfers.per_address = 1
     mallory, alice = stage.host("mallory"), stage.host("alice")
     results = [mallory.result(0), alice.result(1)]
-    traces = [traces_to_bytes(host.traces(stage_assignment(index))) for index, host in enumerate((mallory, alice))]
+    traces = [traces_to_bytes(host.traces(CAMPAIGN.assignment(index))) for index, host in enumerate((mallory, alice))]
     for host, result in zip((mallory, alice), results, strict=True):
         host.submit(result)
 
@@ -132,12 +133,6 @@ def test_an_upload_that_trickles_loses_its_place_and_others_wait_for_one(stage, 
     eventually(lambda: stage.service.transfers._taken == 1)
     alice.put(results[1].digest, "trace", traces[1])  # waits until the place is free
     assert call.code() is grpc.StatusCode.CANCELLED and "few bytes" in (call.details() or "")
-
-
-def stage_assignment(index: int):
-    from support.scripted_host import CAMPAIGN
-
-    return CAMPAIGN.assignment(index)
 
 
 def test_a_watch_ends_by_itself_and_one_connection_has_one(stage, crowd, monkeypatch):
@@ -180,3 +175,25 @@ def test_nonsense_is_refused_with_a_reason(stage, crowd):
     assert (say("Poll", b"\xff\xff").details() or "").startswith("message: ")
     assert (say("PutBlob").details() or "").startswith("no-message: ")
     assert say("Rob").code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_no_call_lasts_for_ever(stage, crowd, monkeypatch):
+    """Whatever it does meanwhile; the caller asks for the rest."""
+    answers = stage.server._answers
+    monkeypatch.setitem(answers, "WatchStatus", dataclasses.replace(answers["WatchStatus"], seconds_max=0.3))
+    with pytest.raises(grpc.RpcError) as caught:
+        list(CoordinatorStub(crowd.channel()).WatchStatus(pb.StatusRequest(watch=True)))
+    assert caught.value.code() is grpc.StatusCode.CANCELLED and "took too long" in (caught.value.details() or "")
+    eventually(lambda: not stage.service.watching)
+
+
+def test_a_caller_that_goes_away_leaves_nothing_open(stage, crowd):
+    alice = stage.host("alice")
+    digest = alice.commit(0)
+    stage.service.transfers.number = 0  # it waits for a place
+    call = alice.stub.GetBlob(pb.BlobRequest(result=digest, part="weights"))
+    eventually(lambda: stage.service.transfers._waiting)
+    call.cancel()
+    eventually(lambda: not stage.service.transfers._waiting and not stage.server.callers._speaking)
+    stage.service.transfers.number = 1
+    assert alice.get(digest, "weights", 0, len(alice.weights(0))) == alice.weights(0)
