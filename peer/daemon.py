@@ -4,9 +4,9 @@ Nothing is decided here. Events come from any thread and are handled one after t
 """
 
 import queue
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from peer.progress import View
@@ -57,18 +57,23 @@ class Background:
     """One thread for one kind of blocking action; what the action ends in goes to the queue."""
 
     def __init__(self, name: str, perform: Callable[[Any], Event], events: EventQueue):
-        self._perform, self._events = perform, events
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._perform, self._events, self._closed = perform, events, False
+        self._actions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()  # daemon: nobody waits for it at the end
 
     def __call__(self, action: Action) -> None:
-        self._executor.submit(self._perform, action).add_done_callback(self._ended)
+        self._actions.put(action)
 
-    def _ended(self, future: Future[Event]) -> None:
-        if not future.cancelled():
-            self._events.emit(future.exception() or future.result())
+    def _work(self) -> None:
+        while (action := self._actions.get()) is not None and not self._closed:
+            try:
+                self._events.emit(self._perform(action))
+            except BaseException as error:
+                self._events.emit(error)
 
     def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        self._actions.put(None)
 
 
 class Daemon:

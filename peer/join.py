@@ -25,7 +25,7 @@ from peer.state import PeerSettings, PeerState
 from peer.state.backoff import Backoff
 from peer.state.limits import default_disk, default_memory, parse_size, size_text
 from peer.storage.home import Home, JoinCache
-from peer.storage.workspace import Workspace
+from peer.storage.workspace import Workspace, disk_error
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
 from protocol.errors import Refused, UsageError
@@ -42,6 +42,7 @@ CACHED_CAMPAIGNS_MAX = 64
 BOOTSTRAP_MAX = 16
 FILE_NAME_MAX = 255  # no ticket is that short
 TICKET_FILE_MAX = 4096
+CLOSE_SECONDS = 0.5  # for our node to say good-bye
 PEERS_MAX = 32  # addresses kept for the next start
 
 
@@ -82,17 +83,18 @@ def copy_identity(source: Path, target: Path) -> str:
 
 
 class Stop:
-    """Ctrl-C and SIGTERM end the loop; a second Ctrl-C ends the program at once."""
+    """Ctrl-C and SIGTERM interrupt whatever the start waits for; once `gentle`, they end the loop in good order, and a
+    second Ctrl-C ends the program at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.gentle = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+        again, self.asked = self.asked, True
+        if not self.gentle or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
-        self.asked = True
 
     def __call__(self) -> bool:
         return self.asked
@@ -107,9 +109,12 @@ def join_swarm(options: JoinOptions) -> None:
         view.say(f"{introduction.name} ({home.identity.host}), key and work in {home.path}")
         memory, disk = size_text(settings.memory_bytes), size_text(settings.disk_bytes)
         view.say(f"campaigns may take {memory} of memory (--memory) and {disk} of disk (--disk)")
-        stop = Stop()
-        cache = find_coordinator(client, home, options.address, view, stop)
-        error = "" if cache is None else run_volunteer(options, settings, home, client, cache, view, stop)
+        stop, error = Stop(), ""
+        try:
+            cache = find_coordinator(client, home, options.address, view)
+            error = run_volunteer(options, settings, home, client, cache, view, stop)
+        except KeyboardInterrupt:
+            view.say("stopped")
     if error:
         raise UsageError(error)
 
@@ -161,7 +166,7 @@ def run_volunteer(
     client: Client,
     cache: JoinCache,
     view: View,
-    stop: Callable[[], bool],
+    stop: Stop,
 ) -> str:
     """Put the parts together and run until it ends. Returns the line that a person has to read, or ""."""
     events, workspace = EventQueue(), Workspace(home)
@@ -182,8 +187,8 @@ def run_volunteer(
         datasets = DatasetFetcher(home.shelf, client, room, view.say)
         stack.callback(datasets.stop)
         node = start_node(home, cache, options, view)
-        stack.callback(node.close)
-        stack.callback(remember, home, cache, workspace, node)
+        stack.callback(node.close, CLOSE_SECONDS)
+        stack.callback(remember, home, cache, workspace, node, view.say)
         daemon = Daemon(
             PeerState(settings),
             events,
@@ -196,6 +201,8 @@ def run_volunteer(
             kept_bytes=home.kept_bytes,
             view=view,
         )
+        stack.callback(client.close)  # first of all: it ends the calls that are under way
+        stop.gentle = True
         return daemon.run(tuple(cache.campaigns), stop, home.allowance(cache.organizer))
 
 
@@ -208,19 +215,25 @@ def room_bytes(home: Home, disk_bytes: int) -> int:
     return min(home.free_bytes(), disk_bytes - home.kept_bytes())
 
 
-def remember(home: Home, cache: JoinCache, workspace: Workspace, node: "SwarmNode") -> None:
+def remember(home: Home, cache: JoinCache, workspace: Workspace, node: "SwarmNode", say: Callable[[str], None]) -> None:
     """What the next start needs while the coordinator is away."""
     known = workspace.digests() or cache.campaigns
     peers = node.known_addresses()[:PEERS_MAX]
-    home.remember(msgspec.structs.replace(cache, campaigns=known, peers=peers))
+    keep(home, msgspec.structs.replace(cache, campaigns=known, peers=peers), say)
 
 
-def find_coordinator(
-    client: Client, home: Home, address: str, view: View, stop: Callable[[], bool]
-) -> JoinCache | None:
+def keep(home: Home, cache: JoinCache, say: Callable[[str], None]) -> None:
+    """A full disk costs us the memory of the swarm, not the run."""
+    try:
+        home.remember(cache)
+    except OSError as error:
+        say(f"{disk_error(error, home.path)}; the swarm's addresses are not kept, make room")
+
+
+def find_coordinator(client: Client, home: Home, address: str, view: View) -> JoinCache:
     """Ask the coordinator how to join; while it is away, go on with what the last join taught, or keep trying."""
     backoff = Backoff()
-    while not stop():
+    while True:
         try:
             welcome = client.join(version("zooswarm"))
             assert client.organizer is not None
@@ -230,7 +243,7 @@ def find_coordinator(
                 bootstrap=list(welcome.bootstrap)[:BOOTSTRAP_MAX],
                 campaigns=list(welcome.campaigns)[:CACHED_CAMPAIGNS_MAX],
             )
-            home.remember(cache)
+            keep(home, cache, view.say)
             return cache
         except Refused as error:
             raise UsageError(f"{address}: {error}") from None
@@ -242,9 +255,7 @@ def find_coordinator(
                 return known
             backoff = backoff.failed(time.monotonic())
             view.say(f"nobody answers at {address} ({error}); trying again in {backoff.delay:.0f} s, Ctrl-C to stop")
-            while not stop() and not backoff.ready(time.monotonic()):
-                time.sleep(0.1)
-    return None
+            time.sleep(backoff.delay)
 
 
 def start_node(home: Home, cache: JoinCache, options: JoinOptions, view: View) -> "SwarmNode":

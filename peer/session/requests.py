@@ -2,14 +2,17 @@
 result.
 """
 
+from itertools import pairwise
+
 from peer.session.client import Client
+from peer.state.limits import opened_max
 from peer.storage.bundle import Bundle
 from peer.storage.check_job import CheckJob
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
-from protocol.recipes.campaign import Campaign
+from protocol.recipes.campaign import Campaign, Policy
 from protocol.trust.challenge import BeaconChains
-from protocol.trust.messages import BlobPart, CampaignManifest, CheckRequest, OpeningRequest
+from protocol.trust.messages import BlobPart, CampaignManifest, Cell, CheckRequest, OpeningRequest
 from protocol.trust.openings import match_states, open_check_request
 from protocol.trust.spot_check import open_states, open_weights
 
@@ -45,12 +48,25 @@ def fetch_check(
     )
 
 
-def open_cells(request: OpeningRequest, bundle: Bundle, client: Client) -> None:
+def open_cells(request: OpeningRequest, bundle: Bundle, policy: Policy, client: Client) -> None:
     """Answer a challenge with the start states it names. Raises Refused or Away."""
-    for cell in request.cells:
-        if cell.network >= len(bundle.assignment.seeds):
-            raise Refused("opening-request", f"there is no network {cell.network}")
+    check_cells(request.cells, bundle, policy)
     client.put(request.result, BlobPart.STATES, bundle.states(request.cells))
+
+
+def check_cells(cells: tuple[Cell, ...], bundle: Bundle, policy: Policy) -> None:
+    """Raises Refused, before a state is read, for what no draw can ask for: cells twice, out of order, or too many."""
+    seeds, recipe = bundle.assignment.seeds, bundle.assignment.recipe
+    most = opened_max(policy, recipe, len(seeds))
+    if len(cells) > most:
+        raise Refused("opening-request", f"{len(cells):,} states; this campaign draws at most {most:,}")
+    if any(later <= earlier for earlier, later in pairwise(cells)):
+        raise Refused("opening-request", "the cells are not in order, or one is there twice")
+    for cell in cells:
+        if cell.network >= len(seeds):
+            raise Refused("opening-request", f"there is no network {cell.network}")
+        if not 0 < cell.segment < len(bundle.trace(seeds[cell.network])):
+            raise Refused("opening-request", f"network {cell.network} has no state to open at {cell.segment}")
 
 
 def hand_in_part(part: BlobPart, result: bytes, bundle: Bundle, client: Client) -> None:

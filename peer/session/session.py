@@ -106,7 +106,8 @@ class CoordinatorSession:
                 hand_in_part(call.part, call.result, self.workspace.bundle(call.assignment), self.client)
                 return PartUploaded(call)
             case OpenStates():
-                open_cells(call.request, self.workspace.bundle(call.assignment), self.client)
+                policy = self.workspace.policy(call.assignment)
+                open_cells(call.request, self.workspace.bundle(call.assignment), policy, self.client)
                 return StatesOpened(call)
             case FetchCampaign():
                 return self._fetch_campaign(call)

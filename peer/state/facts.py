@@ -44,6 +44,7 @@ class PeerSettings:
     poll_seconds: float = 1.0  # until the coordinator says how often to ask
     claim_pause_seconds: float = 2.0  # after a claim that found nothing free
     leave_seconds: float = 30.0  # then the program ends, whatever is still on its way
+    stop_seconds: float = 1.2  # likewise, when a person asked for it: they wait in front of it
 
 
 class StoryEntry(NamedTuple):
@@ -158,13 +159,15 @@ class PeerFacts:
         self.releasing.append(action)
         self.do(action)
 
-    def leave(self, now: float, error: str = "", calls_over: bool = False) -> None:
-        """Begin to leave; the first reason counts."""
+    def leave(self, now: float, error: str = "", calls_over: bool = False, asked: bool = False) -> None:
+        """Begin to leave; the first reason counts, the shorter time too. `asked`: by a person, who waits for it."""
+        by = now + (self.settings.stop_seconds if asked else self.settings.leave_seconds)
         if self.leaving is None:
             over = calls_over or self.backoff.delay > 0
-            self.leaving = Leaving(error=error, by=now + self.settings.leave_seconds, calls_over=over)
+            self.leaving = Leaving(error=error, by=by, calls_over=over)
         else:
             self.leaving.calls_over |= calls_over
+            self.leaving.by = min(self.leaving.by, by)
 
     def start_call(self, call: CoordinatorCall) -> None:
         self.call = call

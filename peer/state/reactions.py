@@ -38,7 +38,7 @@ def ticked(facts: PeerFacts, event: on.Tick, now: float) -> None:
 
 
 def stop_requested(facts: PeerFacts, event: on.StopRequested, now: float) -> None:
-    facts.leave(now)
+    facts.leave(now, asked=True)
 
 
 def disk_failed(facts: PeerFacts, event: on.DiskFailed, now: float) -> None:

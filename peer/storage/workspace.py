@@ -8,7 +8,7 @@ from peer.state.events import DiskFailed, Event, RestoredBundle, ResultSigned
 from peer.state.ids import AssignmentId
 from peer.storage.bundle import Bundle
 from peer.storage.home import Home, bundle_path, check_path, folder_bytes
-from protocol.recipes.campaign import Campaign
+from protocol.recipes.campaign import Campaign, Policy
 from protocol.trust.envelope import seal
 from protocol.trust.messages import CampaignManifest
 
@@ -38,6 +38,9 @@ class Workspace:
     def bundle(self, id: AssignmentId) -> Bundle:
         campaign, _ = self._campaigns[id.campaign]
         return Bundle(bundle_path(self.home.path, *id), campaign.assignment(id.index))
+
+    def policy(self, id: AssignmentId) -> Policy:
+        return self._campaigns[id.campaign][0].policy
 
     def check_path(self, result: bytes, slot: int) -> Path:
         return check_path(self.home.path, result, slot)

@@ -25,15 +25,15 @@ from peer.trainer.messages import (
 )
 from protocol.canonical import NOT_DECODABLE
 
-STOP_SECONDS = 5.0  # for the segment in hand; then that segment is lost
+STOP_SECONDS = 0.8  # for the segment in hand; then that segment is lost
 EXPLAINED = (2, 3)  # exit codes of a worker that has said why it cannot go on
 
 
 class TrainerProcess:
     """One training process at a time. What it says goes to `emit`, from a thread of its own."""
 
-    def __init__(self, config: TrainerConfig, log: Path, emit: Emit):
-        self.config, self.log, self.emit = config, log, emit
+    def __init__(self, config: TrainerConfig, log: Path, emit: Emit, stop_seconds: float = STOP_SECONDS):
+        self.config, self.log, self.emit, self.stop_seconds = config, log, emit, stop_seconds
         self.home = Path(config.home)
         self.process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
@@ -102,11 +102,11 @@ class TrainerProcess:
             assert self.process.stdin is not None
             self.process.stdin.close()
         try:
-            self.process.wait(STOP_SECONDS)
+            self.process.wait(self.stop_seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._listener.join(STOP_SECONDS)
+        self._listener.join(self.stop_seconds)
 
     def _stop_and_say(self) -> None:
         self.stop()

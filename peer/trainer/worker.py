@@ -120,7 +120,7 @@ class Worker:
         left = [seed for seed in assignment.seeds if not bundle.is_trained(seed)]
         self.waiting += [(bundle, seed) for seed in left]
         if not left:
-            self.emit(AssignmentTrained(id_of(bundle), self.engine.name))
+            self._finish(bundle)
 
     def _refill(self) -> None:
         """Fresh networks of one recipe start together; those that were begun go on from their last boundary."""
@@ -194,6 +194,17 @@ class Worker:
     def _leave(self, bundle: Bundle, seed: int) -> None:
         self.emit(NetworkTrained(id_of(bundle), seed))
         if bundle.all_trained:
+            self._finish(bundle)
+
+    def _finish(self, bundle: Bundle) -> None:
+        """All its networks are final: once the disk proves to have kept every state, the result can be signed."""
+        damaged = [seed for seed in bundle.assignment.seeds if not bundle.is_sound(seed)]
+        if not bundle.path.exists():
+            return  # the daemon has dropped it meanwhile
+        self.waiting += [(bundle, seed) for seed in damaged]
+        if damaged:
+            self.emit(TrainerNote(f"{bundle.path}: the disk did not keep {len(damaged)} networks; training them again"))
+        else:
             self.emit(AssignmentTrained(id_of(bundle), self.engine.name))
 
     def _check(self, command: CheckFile) -> None:

@@ -9,6 +9,7 @@ hivemind is imported when a node starts (2.5 s), never before. Training must not
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 from collections import Counter
@@ -26,6 +27,8 @@ from protocol.trust.identity import Identity
 T = TypeVar("T")
 log = logging.getLogger("zooswarm.swarm")
 START_SECONDS = 120.0
+CLOSE_SECONDS = 15.0
+INTERRUPTED_SECONDS = 0.5  # somebody waits in front of it
 RUN_SECONDS = 90.0
 
 
@@ -61,8 +64,8 @@ class SwarmNode:
         self._thread.start()
         try:
             self.run(self.dht.start(), START_SECONDS)
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            self.close(INTERRUPTED_SECONDS if isinstance(error, KeyboardInterrupt) else CLOSE_SECONDS)
             raise
         return self
 
@@ -90,16 +93,21 @@ class SwarmNode:
         """Start a coroutine on the node's loop without waiting for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def close(self) -> None:
-        """Leave. Records that we hold for others stay with their other replicas. Again is harmless."""
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Leave. Records that we hold for others stay with their other replicas. Again is harmless.
+
+        After so many seconds the daemon is killed.
+        """
         if self._closed:
             return
         self._closed = True
         if self._thread.is_alive():
             try:
-                self.run(self.dht.close(), 15)
+                self.run(self.dht.close(), seconds)
             except Exception as error:
                 log.debug("closing: %r", error)
+                with contextlib.suppress(Exception):
+                    self.dht.link.kill()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
         if not self._loop.is_running():

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,23 @@ def test_three_assignments_are_claimed_trained_and_handed_in_until_ctrl_c():
     assert handed_in == [id_of(0), id_of(1), id_of(2)]
     assert [type(action) for action in world.performed].count(act.StopTrainer) == 1
     assert "campaign test: 16 networks" in screen.getvalue() and "stopped. 6 networks trained" in screen.getvalue()
+
+
+def test_a_call_that_hangs_does_not_hold_up_the_end():
+    class Hung(World):
+        def __init__(self):
+            super().__init__()
+            self.called = threading.Event()
+
+        def perform(self, action):
+            self.called.set()
+            threading.Event().wait()
+
+    hung = Hung()
+    daemon, screen = daemon_in(World(), coordinator=hung)
+    began = time.monotonic()
+    assert daemon.run((CAMPAIGN.digest,), stop=hung.called.is_set) == ""
+    assert time.monotonic() - began < 5 and "stopped." in screen.getvalue()
 
 
 def test_what_a_person_has_to_read_comes_back():

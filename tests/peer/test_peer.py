@@ -244,7 +244,7 @@ class Heard:
 
 def trainer_in(home: Path, heard: Heard, backend: str = "c") -> TrainerProcess:
     config = TrainerConfig(home=str(home), backend=backend, threads=1, nice=0, device="cpu", gpu_memory=0.5)
-    return TrainerProcess(config, home / "worker.log", heard.events.put)
+    return TrainerProcess(config, home / "worker.log", heard.events.put, stop_seconds=60)
 
 
 def test_the_trainer_trains_in_its_own_process_and_another_goes_on_when_it_dies(workspace):

@@ -323,7 +323,7 @@ def test_leaving_does_not_wait_for_a_coordinator_that_is_away(alice):
 def test_leaving_ends_whatever_hangs(alice):
     alice.claimed(0)
     alice.hears(on.StopRequested())
-    alice.waits(29.9)
+    alice.waits(1.1)
     assert not alice.state.exited
     alice.waits(0.2)
     assert left(alice) == ""

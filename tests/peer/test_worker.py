@@ -73,6 +73,22 @@ def test_a_segment_of_a_dropped_bundle_is_not_written_into_its_next_life(home, m
     assert again == bundle.traces() and [leaf.step for leaf in again[0]] == [0, 20, 40, 60]
 
 
+def test_what_the_disk_did_not_keep_is_trained_again_before_it_is_signed(home):
+    (worker, said), bundle = worker_in(home), bundle_in(home)
+    command = TrainBundle(id_of(0), str(bundle.path))
+    run(worker, command)
+    sound, seed = bundle.traces(), bundle.assignment.seeds[0]
+    leaves = bytearray((bundle.path / f"{seed}.leaves").read_bytes())
+    leaves[12] ^= 1  # of the first leaf: nothing else would look at it before it is challenged
+    (bundle.path / f"{seed}.leaves").write_bytes(leaves)
+    said.clear()
+    run(worker, command)
+    notes = [event.text for event in said if isinstance(event, on.TrainerNote)]
+    assert len(notes) == 1 and "did not keep" in notes[0]
+    assert [event.seed for event in said if isinstance(event, on.NetworkTrained)] == [seed]
+    assert [type(event) for event in said].count(on.AssignmentTrained) == 1 and bundle.traces() == sound
+
+
 def test_a_check_without_its_file_is_said(home):
     worker, said = worker_in(home)
     check = CheckId(b"r" * 32, 3)
