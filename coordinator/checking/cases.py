@@ -172,7 +172,7 @@ class ResultCases:
         return self._cached(self._traces, case.digest, lambda: self._read_traces(case))
 
     def _read_traces(self, case: ResultCase) -> list[Trace]:
-        data = self._blob(case, BlobPart.TRACE)
+        data = self.blob(case, BlobPart.TRACE)
         try:  # proved again: a flipped bit on our disk must never convict an honest worker
             return open_traces(data, case.result, case.assignment, case.worker)
         except Refused as error:
@@ -188,7 +188,7 @@ class ResultCases:
         opened = case.tasks[slot].opened
         if not opened:
             return b""
-        data, length = self._blob(case, BlobPart.STATES), state_bytes_length(case.assignment.recipe)
+        data, length = self.blob(case, BlobPart.STATES), state_bytes_length(case.assignment.recipe)
         place = {cell: i * length for i, cell in enumerate(case.opened)}
         return b"".join(data[place[cell] : place[cell] + length] for cell in opened)
 
@@ -204,7 +204,7 @@ class ResultCases:
 
     def weights(self, case: ResultCase) -> list[np.ndarray]:
         """The bundle's final parameters, (P,) float32 each. Raises OSError, Refused."""
-        return committed_weights(case, self._blob(case, BlobPart.WEIGHTS))
+        return committed_weights(case, self.blob(case, BlobPart.WEIGHTS))
 
     def check_request(self, case: ResultCase, slot: int, host: str) -> CheckRequest:
         """What this checker gets; it shows no end state. Raises OSError when the trace's blob is gone."""
@@ -224,7 +224,7 @@ class ResultCases:
             openings=make_openings(case.context, case.assignment.seeds, self.traces(case), task),
             seat=case.seat(host),
             enclosed_states=self.slot_states(case, slot) if small else b"",
-            enclosed_weights=self._blob(case, BlobPart.WEIGHTS) if small else b"",
+            enclosed_weights=self.blob(case, BlobPart.WEIGHTS) if small else b"",
         )
 
     def _cached(self, cache: MutableMapping[K, T], key: K, make: Callable[[], T]) -> T:
@@ -236,7 +236,8 @@ class ResultCases:
                 cache[key] = value
         return value
 
-    def _blob(self, case: ResultCase, part: BlobPart) -> bytes:
+    def blob(self, case: ResultCase, part: BlobPart) -> bytes:
+        """As it was uploaded. Raises OSError when it is gone, or of another length."""
         data = self._blobs.get(case.digest, part)
         if data is None or len(data) != case.legal_sizes().get(part):
             raise OSError(f"{self._blobs.place(case.digest, part)}: missing or damaged")

@@ -32,6 +32,7 @@ from coordinator.server.inbox import SHARED_SECONDS, Inboxes
 from coordinator.server.status import Status, status
 from coordinator.server.zoo_files import ZooFiles
 from coordinator.zoo.curator import Curator
+from coordinator.zoo.press import Printer
 from protocol.swarm.claim_rules import by_shard
 from protocol.trust.envelope import Message, seal
 
@@ -52,6 +53,7 @@ class Coordinator:
         status_seconds: float = STATUS_SECONDS,
         executor: Executor | None = None,
         engines: Engines | None = None,
+        printer: Printer | None = None,
     ):
         self.directory, self.clock = directory, clock
         self.path, self.identity, self.stores = directory.path, directory.identity, directory.stores
@@ -109,7 +111,7 @@ class Coordinator:
             presence_seconds,
             secret,
         )
-        self.curator = Curator(self.path / "zoo", self.identity, self.stores, self.effects, clock)
+        self.curator = Curator(self.path / "zoo", self.identity, self.stores, self.effects, clock, printer)
         self.zoo_files = ZooFiles(self.path / "zoo")
         self._status, self._status_at, self._status_seconds = b"", 0.0, status_seconds
         self._status_lock = threading.Lock()
@@ -172,6 +174,7 @@ class Coordinator:
 
     def stop(self) -> None:
         """End the organizer's own checks and audits; the directory stays open for the next coordinator."""
+        self.curator.printer.close()
         self.audits.stop()
         for executor in (self._executor, self._auditor):
             executor.shutdown(wait=True, cancel_futures=True)

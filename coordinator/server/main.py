@@ -17,6 +17,7 @@ from coordinator.server.console import Console
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop, taken
+from coordinator.zoo.press import ProcessPress
 from protocol.errors import LineFormatter, LogFile, UsageError
 
 TICK_SECONDS = 0.2
@@ -38,7 +39,7 @@ def run_host(
     name, port = split_listen(listen)
     directory = open_directory(path)
     console = Console(path, directory.identity.host, directory.stores.ledger, directory.stores.campaigns)
-    core = Coordinator(directory, on_news=console.news)
+    core = Coordinator(directory, on_news=console.news, printer=ProcessPress(path / "zoo", path / "identity"))
     console.present_name = core.presence.name
     log_to_file(path / "host.log")
     stopping = threading.Event()

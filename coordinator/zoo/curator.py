@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-import numpy as np
 from sqlalchemy import Connection, bindparam, select, update
 
 from coordinator.checking.cases import ResultCase, decode_envelope
@@ -21,17 +20,15 @@ from coordinator.policy.actions import DeleteBlobs
 from coordinator.policy.auditing import OWED
 from coordinator.policy.phases import Phase
 from coordinator.policy.publishing import AdmittedBundle, batches_due, tidying_due
+from coordinator.zoo.press import Job, Press, Printer
 from coordinator.zoo.writer import ZooWriter
-from protocol.canonical import hexdigest
-from protocol.errors import Refused, UsageError
+from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
-from protocol.trust.challenge import BeaconChains
-from protocol.trust.commitment import traces_to_bytes
-from protocol.trust.evidence import Evidence, verify_evidence
+from protocol.trust.evidence import Evidence
 from protocol.trust.identity import Identity
 from protocol.trust.messages import BlobPart, CampaignState
 from protocol.zoo.manifests import latest_manifest
-from protocol.zoo.store import NetworkRow, Store, network_id
+from protocol.zoo.store import Store, network_id
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +36,20 @@ log = logging.getLogger(__name__)
 class Curator:
     """One thread calls `publish`; nobody else writes the zoo."""
 
-    def __init__(self, path: Path, identity: Identity, stores: Stores, effects: Effects, clock: Callable[[], float]):
+    def __init__(
+        self,
+        path: Path,
+        identity: Identity,
+        stores: Stores,
+        effects: Effects,
+        clock: Callable[[], float],
+        printer: Printer | None = None,  # where the work is done; by default here
+    ):
         self.path, self.organizer, self.clock = path, identity.host, clock
         self.stores, self.effects = stores, effects
         self.writer = ZooWriter(path, identity, clock=clock)
+        self.printer = printer or Press(self.writer)
         self._published_at, self._tidied_at = 0.0, 0.0
-        self._chains = BeaconChains()
         self._unusable: set[bytes] = set()  # said once; a restart tries again
 
     def reconcile(self) -> int:
@@ -121,38 +126,33 @@ class Curator:
         ]
 
     def _publish(self, digests: tuple[bytes, ...]) -> int:
-        rows: list[tuple[NetworkRow, np.ndarray]] = []
+        jobs: list[Job] = []
         recipes: dict[str, Recipe] = {}
-        evidence: dict[str, bytes] = {}
         exact: dict[str, bytes] = {}
-        done: dict[bytes, str] = {}  # result -> its evidence
         for digest in digests:
             case = self.stores.cases.get(digest)
             try:
-                bundle, data = self._bundle(case)
-            except (OSError, Refused, LedgerDamaged) as error:
-                log.error(
-                    "[result %s host %s] admitted, but cannot be published: %s", digest.hex()[:8], case.worker, error
-                )
-                self._unusable.add(digest)
+                jobs.append(self._job(case))
+            except (OSError, LedgerDamaged) as error:
+                self._give_up(digest, str(error))
                 continue
-            rows += bundle
             recipes[case.assignment.recipe.digest] = case.assignment.recipe
             exact[case.campaign.digest] = case.campaign.exact
-            done[digest] = hexdigest(data)
-            evidence[done[digest]] = data
-        if not done:
+        if not jobs:
             return 0
-        try:
-            self.writer.publish(rows, recipes, evidence, exact, self._data(recipes))
-        except UsageError as error:
-            raise OSError(errno.EIO, str(error)) from None
-        except OSError as error:  # a full disk does not say which case it was
-            place = str(error.filename or self.path)
-            raise OSError(error.errno, f"cannot write the zoo: {error.strerror or error}", place) from None
-        self.stores.ledger.write(lambda connection: mark_published(connection, done))
-        self.effects.perform(DeleteBlobs(digest) for digest in self._not_owed(done))
-        return len(rows)
+        printed = self.printer.publish(jobs, exact, self._data(recipes))
+        for digest, why in printed.unusable.items():
+            self._give_up(digest, why)
+        if printed.done:
+            self.stores.ledger.write(lambda connection: mark_published(connection, printed.done))
+            self.effects.perform(DeleteBlobs(digest) for digest in self._not_owed(printed.done))
+        return printed.networks
+
+    def _give_up(self, digest: bytes, why: str) -> None:
+        """Until the next start."""
+        worker = self.stores.cases.get(digest).worker
+        log.error("[result %s host %s] admitted, but cannot be published: %s", digest.hex()[:8], worker, why)
+        self._unusable.add(digest)
 
     def _not_owed(self, digests: Collection[bytes]) -> list[bytes]:
         """Those to which no audit is owed: it may need their blobs."""
@@ -171,35 +171,17 @@ class Curator:
                 paths[recipe.data_set] = path
         return paths
 
-    def _bundle(self, case: ResultCase) -> tuple[list[tuple[NetworkRow, np.ndarray]], bytes]:
-        """A bundle's rows and evidence, verified as any stranger would first. Raises OSError, Refused."""
+    def _job(self, case: ResultCase) -> Job:
+        """What the press needs of a bundle. Raises OSError, LedgerDamaged."""
         with self.stores.ledger.decoding(f"result {case.digest.hex()[:16]}"):
             evidence, admitted_at = self._evidence(case)
-        verified = verify_evidence(evidence, case.campaign, self._chains, self.organizer)
-        data = evidence.to_bytes()
-        traces, weights = self.stores.cases.traces(case), self.stores.cases.weights(case)
-        rows = []
-        for i, (network, trace) in enumerate(zip(case.result.networks, traces, strict=True)):
-            row = NetworkRow(
-                recipe=case.assignment.recipe.digest,
-                seed=network.seed,
-                campaign=case.campaign.digest,
-                assignment=f"{case.campaign.digest[:16]}/{case.assignment.index}",
-                steps=network.steps,
-                held_out_loss=network.held_out_loss,
-                training_losses=tuple(leaf.loss for leaf in trace[1:]),
-                held_out_losses=tuple(leaf.held_out_loss for leaf in trace[1:]),
-                host=case.worker,
-                checkers=verified.checkers[network.seed],
-                checks_valid=_slots_with(case, i),
-                cells_checked=verified.cells[network.seed],
-                credit=float(case.segments[i]),
-                state_digest=trace[-1].state_digest.hex(),
-                evidence=hexdigest(data),
-                admitted_at=admitted_at,
-            )
-            rows.append((row, weights[i]))
-        return rows, data
+        return Job(
+            result=case.digest,
+            campaign=case.campaign.digest,
+            evidence=evidence.to_bytes(),
+            weights=self.stores.cases.blob(case, BlobPart.WEIGHTS),
+            admitted_at=admitted_at,
+        )
 
     def _evidence(self, case: ResultCase) -> tuple[Evidence, float]:
         with self.stores.ledger.read() as connection:
@@ -213,7 +195,7 @@ class Curator:
         evidence = Evidence(
             manifest=manifest,
             result=case.envelope,
-            traces=traces_to_bytes(self.stores.cases.traces(case)),
+            traces=self.stores.cases.blob(case, BlobPart.TRACE),
             receipt=decode_envelope(row.receipt),
             draw=decode_envelope(row.draw),
             answers=tuple(decode_envelope(a.envelope) for a in answered if not a.replay),
@@ -229,8 +211,3 @@ def mark_published(connection: Connection, evidence: Mapping[bytes, str]) -> Non
     change = update(results).where(results.c.digest == bindparam("result"))
     rows = [{"result": digest, "name": name} for digest, name in evidence.items()]
     connection.execute(change.values(published=1, evidence=bindparam("name")), rows)
-
-
-def _slots_with(case: ResultCase, network: int) -> int:
-    """How many slots looked at this network: all of them agreed in the end, or it were not admitted."""
-    return sum(network in task.networks or any(cell.network == network for cell in task.cells) for task in case.tasks)
