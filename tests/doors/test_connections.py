@@ -10,9 +10,15 @@ import pytest
 from support.scripted_host import Stage
 
 from analysis.pull.source import HostSource
+from coordinator.server.coordinator import Coordinator
+from coordinator.server.directory import open_directory
+from coordinator.server.service import serve, stop
 from peer.session.client import Away, Client
 from protocol.errors import Refused, UsageError
+from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_loopback, open_channel, organizer_at
+from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
+from protocol.rpc.wire import open_welcome, to_wire
 from protocol.trust.envelope import seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import Inbox
@@ -137,3 +143,23 @@ def test_nobody_there_is_one_line():
         client.join("1")
     with pytest.raises(UsageError, match="zooswarm host"):
         HostSource(f"127.0.0.1:{port}")
+
+
+def test_changed_bootstrap_addresses_are_refused_even_where_nothing_is_encrypted(tmp_path):
+    """Row 16: who sits between swaps the addresses of the swarm; the signature over nonce and answer tells."""
+    core = Coordinator(open_directory(tmp_path / "host", chain_length=256))
+    door, service, port = serve(core, "127.0.0.1:0", lambda: ["/ip4/192.0.2.1/tcp/1"], plaintext=True)
+    nonce = b"n" * 16
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        reply = CoordinatorStub(channel).Join(pb.JoinRequest(version="1", nonce=nonce))
+    stop(door, service, 0.1)
+    core.close()
+    _, welcome = open_welcome(reply, nonce, core.identity.host)
+    assert welcome.bootstrap == ("/ip4/192.0.2.1/tcp/1",)
+    swapped = msgspec.structs.replace(welcome, bootstrap=("/ip4/192.0.2.66/tcp/1",))
+    reply.payload = msgspec.msgpack.encode(swapped)
+    with pytest.raises(Refused, match="signature"):
+        open_welcome(reply, nonce, core.identity.host)
+    forged = to_wire(seal(Identity.generate(), swapped))
+    with pytest.raises(Refused, match="organizer"):
+        open_welcome(forged, nonce, core.identity.host)
