@@ -116,6 +116,16 @@ def test_answers_lead_to_outcomes(answers, replays, expected):
     assert action.false_accusers == false_accusers
 
 
+def test_a_fake_costs_the_organizer_a_few_slots():
+    """He checks some slots at a time, and no more of a result that is in dispute."""
+    case = checking(slots=5, checkers=dict.fromkeys(range(5), Checker("organizer", NOW)))
+    assert rule(case, SITUATION) == [CheckSlot(b"r", 0), CheckSlot(b"r", 1)]
+    assert rule(replace(case, answers={0: VALID}), SITUATION) == [CheckSlot(b"r", 1), CheckSlot(b"r", 2)]
+    assert rule(replace(case, answers={0: TWO}), SITUATION) == [ReplaySlot(b"r", 0)]
+    wrong = replace(case, answers={0: TWO}, replays={0: VALID})
+    assert rule(wrong, SITUATION) == [CheckSlot(b"r", 1), CheckSlot(b"r", 2)]
+
+
 def test_a_disagreement_is_replayed_before_anything_is_decided():
     assert rule(checking(answers={0: TWO}), SITUATION) == [ReplaySlot(b"r", 0)]
 
@@ -147,7 +157,7 @@ def test_the_first_present_hosts_of_the_draw_are_seated_and_the_organizer_where_
 def test_the_first_slot_of_a_worker_without_standing_is_the_organizers():
     assert first(opened(standing=False)) == ("organizer", "a", "b")
     silent = checking(standing=False, checkers={0: Checker("organizer", NOW), 1: Checker("a", NOW - 301)})
-    assert rule(silent, SITUATION) == [CheckSlot(b"r", 0), Reassign(b"r", 1, "a", "b")]
+    assert rule(silent, SITUATION) == [Reassign(b"r", 1, "a", "b"), CheckSlot(b"r", 0)]
 
 
 def test_one_checker_a_network_prefix():
