@@ -18,7 +18,7 @@ from coordinator.ledger.database import LedgerDamaged
 from coordinator.ledger.tables import answers, campaigns, networks, results
 from coordinator.policy.actions import DeleteBlobs
 from coordinator.policy.auditing import OWED
-from coordinator.policy.phases import Phase
+from coordinator.policy.phases import Event, Phase
 from coordinator.policy.publishing import AdmittedBundle, batches_due, tidying_due
 from coordinator.zoo.press import Job, Press, Printer
 from coordinator.zoo.writer import ZooWriter
@@ -76,7 +76,8 @@ class Curator:
     def _sweep_blobs(self) -> None:
         """Remove what a kill left behind: blobs of results that need none any more."""
         on_disk = self.stores.blobs.results()
-        over = (results.c.published == 1) | (results.c.phase == Phase.VOID)
+        in_the_zoo = (results.c.published == 1) & (results.c.phase == Phase.ADMITTED)
+        over = in_the_zoo | (results.c.phase == Phase.VOID) | (results.c.event == Event.VOIDED_UNVESTED)
         done = select(results.c.digest).where(over & results.c.audit.not_in(OWED))
         with self.stores.ledger.read() as connection:
             self.effects.perform(
@@ -84,11 +85,13 @@ class Curator:
             )
 
     def publish(self, *, force: bool = False) -> int:
-        """Publish what is admitted, then tidy the zoo if it is time; the number of networks.
+        """Take out what is retracted, publish what is admitted, tidy the zoo if it is time; the number of networks.
 
-        Raises OSError when the disk refuses (nothing is lost).
+        In this order: who trained a retracted bundle again finds its place free. Raises OSError when the disk refuses
+        (nothing is lost).
         """
         now = self.clock()
+        self._retract()
         batches = batches_due(self._waiting(), now, self._published_at, force=force)
         count = sum(self._publish(batch) for batch in batches)
         if batches:
@@ -97,6 +100,26 @@ class Curator:
             self._tidied_at = now
             self._tidy()
         return count
+
+    def _retract(self) -> None:
+        """The next manifest leaves retracted bundles out and says why. After a kill in between it is done again."""
+        leaving = self._leaving()
+        if not leaving:
+            return
+        try:
+            self.writer.retract(dict(leaving.values()))
+        except UsageError as error:
+            raise OSError(errno.EIO, str(error)) from None
+        change = update(results).where(results.c.digest.in_(leaving)).values(published=0)
+        self.stores.ledger.write(lambda connection: connection.execute(change).rowcount)
+        log.info("%s: took %d retracted bundles out", self.path, len(leaving))
+
+    def _leaving(self) -> dict[bytes, tuple[str, str]]:
+        """Retracted results that the zoo still has: (digest of the evidence, why)."""
+        columns = (results.c.digest, results.c.evidence, results.c.reason)
+        gone = select(*columns).where(results.c.phase == Phase.RETRACTED, results.c.published == 1)
+        with self.stores.ledger.read() as connection:
+            return {row.digest: (row.evidence, row.reason) for row in connection.execute(gone)}
 
     def _tidy(self) -> None:
         """Remove what no manifest of the last day names: analysts may hold one that is so old. Raises OSError."""
@@ -109,8 +132,8 @@ class Curator:
             log.info("%s: removed %d files that no manifest of the last day names", self.path, len(removed))
 
     def waiting(self) -> int:
-        """How many bundles are admitted and not yet in the zoo."""
-        return len(self._waiting())
+        """How many bundles are admitted and not yet in the zoo, or retracted and still in it."""
+        return len(self._waiting()) + len(self._leaving())
 
     def _waiting(self) -> list[AdmittedBundle]:
         admitted = (

@@ -19,6 +19,8 @@ from protocol.engine.select import select_engine
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign, Population
 from protocol.tasks.datasets import NO_SHELF
+from protocol.zoo.manifests import latest_manifest
+from protocol.zoo.store import Store
 
 LATER = 2  # vesting of a campaign of twenty assignments
 RING = msgspec.structs.replace(POLICY, audit_share=1.0, probation_bundles=1)
@@ -97,6 +99,13 @@ def test_an_audit_finds_a_rings_fake_and_worker_and_vouchers_fall(room, publishe
         assert room.poll(host).banned
         with pytest.raises(Refused, match="banned"):
             room.commit(host, 5)
+    if published:
+        assert not room.core.all_complete() and room.core.curate() == 0
+        manifest = latest_manifest(room.core.path / "zoo")
+        assert manifest is not None and not Store(room.core.path / "zoo", manifest).catalogue(["id"])["id"].to_pylist()
+        reasons = {told.evidence: told.reason for told in manifest.retracted}
+        assert len(reasons) == 4 and "trained seed" in reasons[row_of(room, fake).evidence]
+        assert room.core.curate() == 0 and latest_manifest(room.core.path / "zoo") == manifest, "once is enough"
     kinds = [news.kind for news in room.news]
     assert kinds.count(NewsKind.VOUCHED) == 2 and kinds.count(NewsKind.RETRACTED) == 4
 
@@ -183,6 +192,12 @@ def test_a_campaign_that_was_complete_runs_again_and_honest_hosts_finish_it(tmp_
     room.admit(dave, 19)
     room.core.curate(force=True)
     room.audit()
+    zoo = room.core.path / "zoo"
+    manifest = latest_manifest(zoo)
+    assert manifest is not None and len(manifest.retracted) == 1
+    table = Store(zoo, manifest).catalogue(["seed", "host"])
+    by_seed = dict(zip(table["seed"].to_pylist(), table["host"].to_pylist(), strict=True))
+    assert len(by_seed) == 40 and {by_seed[38], by_seed[39]} == {dave.host}
     assert room.core.status().campaigns[0].state == "complete" and room.core.all_complete()
     check_sums(room)
 
