@@ -546,12 +546,22 @@ MANY = Verdict(cells=4, bad_cells=(Cell(network=1, segment=2), Cell(network=3, s
         ({0: GOOD, 1: MANY}, {1: MANY}, Outcome.INVALID),
         ({1: MANY}, {1: MANY}, Outcome.INVALID),  # no need to wait for the others
         ({0: ONE, 1: MANY}, {0: ONE, 1: GOOD}, Outcome.VOID),
+        ({0: MANY, 1: MANY}, {0: MANY}, Outcome.INVALID),  # nor for a replay of every slot
+        ({0: ONE, 1: MANY}, {0: ONE}, Outcome.WAITING),
     ],
 )
 def test_evidence_decides_not_votes(answers, replays, outcome):
     decision = decide(2, answers, replays)
     assert decision.outcome == outcome
     assert decision.false_accusers == tuple(s for s in replays if answers[s] != GOOD and replays[s] == GOOD)
+
+
+def test_disputes_are_replayed_one_after_another():
+    """A replay by the reference is slow: a stranger's fake must not cost the organizer one of every slot."""
+    answers = {0: GOOD, 1: MANY, 2: MANY}
+    assert decide(3, answers, {}).disputed == (1,)
+    assert decide(3, answers, {1: GOOD}).disputed == (2,)
+    assert decide(3, answers, {1: MANY}).outcome is Outcome.INVALID
 
 
 def test_an_identitys_secrets_are_its_own_and_stay(tmp_path):
