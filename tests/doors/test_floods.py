@@ -166,6 +166,12 @@ def test_messages_that_are_too_large_are_refused_and_nothing_else_happens(stage,
     assert join_seconds(stage) < JOIN_SECONDS
 
 
+def test_every_call_has_a_lane_and_an_end(stage):
+    answers = stage.service.answers()
+    assert set(answers) == {m.name for m in pb.DESCRIPTOR.services_by_name["Coordinator"].methods}
+    assert all(0 < answer.seconds_max <= 1000 for answer in answers.values())
+
+
 def test_nonsense_is_refused_with_a_reason(stage, crowd):
     def say(method: str, *messages: bytes) -> grpc.RpcError:
         with pytest.raises(grpc.RpcError) as caught:
