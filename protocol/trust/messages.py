@@ -267,7 +267,7 @@ class Inbox(Message, frozen=True, kw_only=True):
     banned_hosts: Annotated[
         tuple[str, ...], Meta(max_length=4096)
     ]  # those that `bans_known` does not count yet, or the first of them
-    campaigns: Annotated[tuple[tuple[str, str], ...], Meta(max_length=CAMPAIGNS_MAX)]  # (digest, state)
+    campaigns: Annotated[tuple[tuple[Hex, Label], ...], Meta(max_length=CAMPAIGNS_MAX)]  # (digest, state)
     allowance: Allowance | None = None  # how much the host may claim
     ask_again_seconds: float = 1.0  # when the next heartbeat is due, unless there is something to hand in
     bans_list: Index = 0  # another one than the host knows: its bans are all forgotten first

@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 
 from protocol.canonical import NOT_DECODABLE
+from protocol.errors import shown
 from protocol.files import write_atomic
 from protocol.zoo.catalogue import all_columns
 from protocol.zoo.manifests import ZooManifest
 from protocol.zoo.store import Store
 
 CITATION = "zooswarm: populations of small neural networks, trained by volunteers, bit for bit checkable."
+TEXT_MAX = 2000  # of a citation, as campaigns have it
 RECIPES_LISTED_MAX = 200  # a page, not a listing; the catalogue has them all
 
 CARD = """---
@@ -94,7 +96,7 @@ def card_facts(store: Store) -> dict[str, str]:
             ("citation", ("citation",)),
         ):
             texts = [value[name] for name in names if isinstance(value.get(name), str) and value[name].strip()]
-            found[key] += [" ".join(text.split()) for text in texts[:1]]
+            found[key] += [shown(" ".join(text.split()), TEXT_MAX) for text in texts[:1]]
     unique = {key: list(dict.fromkeys(values)) for key, values in found.items()}
     return {
         "title": "Zoo: " + ", ".join(unique["title"][:3]) if unique["title"] else "A zooswarm zoo",

@@ -22,6 +22,7 @@ from protocol.canonical import NOT_DECODABLE, canonical_json, hexdigest, readabl
 from protocol.errors import Refused, UsageError
 from protocol.files import read_limited
 from protocol.tasks.datasets import DATA_BYTES_MAX
+from protocol.tasks.fields import Name
 
 FORMAT = "zooswarm-zoo/1"
 SHARD_ROWS_MAX = 1000  # networks in a shard: 17 MB of the 4,364-parameter GRU, one digest, one mapping
@@ -47,7 +48,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest
     bytes: Count
     rows: Count
-    classes: dict[str, Count]
+    classes: dict[Name, Count]
 
 
 class ShardRef(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +81,7 @@ class ZooManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format: Annotated[str, Meta(pattern=rf"^{FORMAT}\Z")] = FORMAT
     number: Annotated[int, Meta(ge=0, le=NUMBER_MAX)] = 0
-    written_at: Annotated[str, Meta(max_length=40)] = ""  # UTC, ISO 8601
+    written_at: Annotated[str, Meta(pattern=r"^[0-9TZ:.+-]{0,40}\Z")] = ""  # UTC, ISO 8601
     catalogue: tuple[Part, ...] = ()
     shards: tuple[ShardRef, ...] = ()
     recipes: tuple[Digest, ...] = ()

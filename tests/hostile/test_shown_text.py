@@ -29,13 +29,14 @@ from coordinator.server.status import CampaignStatus, HostStatus, RefusalStatus,
 from coordinator.zoo.writer import ZooWriter
 from peer.progress import View
 from peer.state import PeerSettings, PeerState
-from protocol.canonical import hexdigest
+from protocol.canonical import canonical_json, hexdigest
 from protocol.cli.console import progress
 from protocol.errors import LINE_MAX, LineFormatter, LogFile, Refused, UsageError, shown
 from protocol.recipes.campaign import campaign_from_bytes
 from protocol.recipes.recipe import recipe_from_bytes
-from protocol.trust.messages import Hex, HostLabel, Label
+from protocol.trust.messages import Hex, HostLabel, Inbox, Label
 from protocol.zoo.catalogue import with_names
+from protocol.zoo.manifests import manifest_from_bytes
 
 HOSTILE = (
     "\x1b]0;title\x07\x1b[2J",  # a terminal's title, and its screen
@@ -249,6 +250,38 @@ def test_a_hostile_zoo_gives_no_table(tmp_path):
     assert len(zoo.table(columns=["class", "seed"])) == 1
     with pytest.raises(UsageError, match="column host holds text"):
         zoo.table()
+
+
+@pytest.mark.parametrize("text", [*HOSTILE[:6], "Parity"])
+def test_a_manifest_with_another_class_than_a_name_is_not_read(text):
+    part = {"digest": "0" * 64, "bytes": 1000, "rows": 1, "classes": {text: 1}}
+    exact = msgspec.json.encode({"number": 1, "catalogue": [part]})
+    with pytest.raises(Refused, match="manifest"):
+        manifest_from_bytes(exact)
+    with pytest.raises(Refused, match="manifest"):
+        manifest_from_bytes(msgspec.json.encode({"number": 1, "written_at": text}))
+    good = msgspec.json.encode({"number": 1, "catalogue": [part | {"classes": {"parity": 1}}]})
+    assert manifest_from_bytes(good).classes == {"parity": 1}
+
+
+@pytest.mark.parametrize("text", HOSTILE[:6])
+def test_the_card_of_a_zoo_spells_out_what_campaigns_say(text, tmp_path):
+    campaign = canonical_json({"name": "x", "citation": f"Doe {text}", "licence": text or "x"})
+    row, weights = network(PARITY, 1)
+    row = msgspec.structs.replace(row, campaign=hexdigest(campaign))
+    blobs = {hexdigest(EVIDENCE): EVIDENCE}, {hexdigest(campaign): campaign}
+    ZooWriter(tmp_path, ORGANIZER, clock=lambda: 0.0).publish([(row, weights)], {PARITY.digest: PARITY}, *blobs)
+    assert harmless((tmp_path / "README.md").read_text())
+    assert harmless((tmp_path / "croissant.json").read_text())
+
+
+@pytest.mark.parametrize("digest", ["../../etc/passwd", "", "0" * 63, "0" * 64 + "\n"])
+def test_a_campaign_is_named_by_its_digest_or_not_at_all(digest):
+    """It becomes a file's name in a volunteer's directory."""
+    field = next(field for field in msgspec.structs.fields(Inbox) if field.name == "campaigns")
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(((digest, "running"),), field.type)
+    assert msgspec.convert((("0" * 64, "running"),), field.type)
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------
