@@ -17,8 +17,10 @@ from simulation import table  # noqa: E402
 from simulation.adversaries import against  # noqa: E402
 from simulation.adversaries import lines as adversary_lines  # noqa: E402
 from simulation.options import Options, draw  # noqa: E402
+from simulation.rivals import scores  # noqa: E402
 from simulation.world import Report, simulate  # noqa: E402
 
+TABLE_SEEDS = range(10)  # --table, without --seeds
 TRACE_LINES = 40  # of the end of a run that broke a promise
 
 
@@ -33,9 +35,10 @@ def parse_range(text: str) -> range:
 @click.command()
 @click.option("--seed", type=int, help="Run this one.")
 @click.option("--seeds", help='Run these, e.g. "0:200"; stops at the first that breaks a promise.')
-@click.option("--hosts", type=click.IntRange(1, 2000), help="So many hosts, instead of what the seed says.")
+@click.option("--hosts", type=click.IntRange(1, 100_000), help="So many hosts, instead of what the seed says.")
 @click.option("--day", is_flag=True, help="A campaign of a day, instead of one of some minutes.")
-@click.option("--table", "with_table", is_flag=True, help="Show what happened, by fault and by kind of host.")
+@click.option("--what-happened", is_flag=True, help="Show what happened, by fault and by kind of host.")
+@click.option("--table", "rivals", is_flag=True, help="Our trust beside BOINC's, against every adversary, and end.")
 @click.option("--adversary", metavar="NAME[:NUMBER]", help="With this adversary among the hosts, e.g. sybil:1000.")
 @click.option("--adversaries", "list_adversaries", is_flag=True, help="List the adversaries, and end.")
 @click.option("--story", type=int, help="Tell what happened to this assignment (with --seed).")
@@ -44,7 +47,8 @@ def main(
     seeds: str | None,
     hosts: int | None,
     day: bool,
-    with_table: bool,
+    what_happened: bool,
+    rivals: bool,
     adversary: str | None,
     list_adversaries: bool,
     story: int | None,
@@ -52,6 +56,9 @@ def main(
     """Simulate whole swarms, each decided by its seed."""
     if list_adversaries:
         click.echo("\n".join(adversary_lines()))
+        return
+    if rivals:
+        click.echo("\n".join(scores.lines(TABLE_SEEDS if seeds is None else parse_range(seeds))))
         return
     if (seed is None) == (seeds is None):
         raise click.UsageError("say either --seed N or --seeds A:B")
@@ -63,7 +70,7 @@ def main(
         + (" --day" if day else "")
     )
     broken, passed = False, 0
-    reports, kept = [], story is not None or with_table  # a world is large: hundreds do not fit into memory
+    reports, kept = [], story is not None or what_happened  # a world is large: hundreds do not fit into memory
     errors = Console(stderr=True)
     for number in track(wanted, "simulating", console=errors, disable=not errors.is_terminal):
         report = simulate(options_of(number, hosts, day, adversary))
@@ -77,7 +84,7 @@ def main(
             break
     if story is not None:
         click.echo(f"\nassignment {story}:\n" + "\n".join(reports[0].world.story(story)))
-    if with_table:
+    if what_happened:
         click.echo("\n" + "\n".join(table.lines(reports)))
     if len(wanted) > 1 and not broken:
         click.echo(f"{passed} seeds, no promise broken")

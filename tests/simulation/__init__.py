@@ -6,5 +6,5 @@ but the mathematics of signatures. What is simulated: time, network, DHT, disks,
 Reading order: `environment` (time, network, DHT, disks, training), `actors` (volunteers, liars, the organizer),
 `options` (what a seed decides), `adversaries` (who may be put among the hosts), `rules` (what may be replaced, and
 broken rules), `faults` (what goes wrong), `chance` and `checkers` (what must never be, and what must come to pass),
-`world` (all of it, and `simulate`), `table` (what happened).
+`world` (all of it, and `simulate`), `table` (what happened); `rivals` (our trust beside BOINC's, bundle by bundle).
 """

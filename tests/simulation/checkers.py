@@ -15,23 +15,17 @@ from protocol.recipes.campaign import Campaign
 from protocol.swarm.claim_rules import indices_of
 from protocol.swarm.records import CLAIM
 from protocol.trust.evidence import Evidence, verify_evidence
+from protocol.trust.roster import Roster
 from simulation import chance
 from simulation.actors.ledger import Row
 from simulation.actors.liars import FAKERS, GUILTY, RING, Kind, bad_cells
+from simulation.violation import Violation
 
 if TYPE_CHECKING:
     from simulation.world import World
 
 CLAIM_SLACK_SECONDS = 30.0  # beyond the lease: clocks, and the way through the network
 FORGOTTEN_SECONDS = 1800.0  # a claim that its live owner neither works on nor lets go
-
-
-class Violation(Exception):
-    """A promise was broken. `kind` is one stable word or two, the text is for people."""
-
-    def __init__(self, kind: str, text: str, assignment: int | None = None):
-        super().__init__(f"{kind}: {text}")
-        self.kind, self.assignment = kind, assignment
 
 
 class Checkers:
@@ -75,11 +69,25 @@ class Checkers:
         self.shown_at[link] = self.world.kernel.now
 
     def drawn(self, row: Row) -> None:
-        """The challenge must be younger than the commitment."""
+        """The challenge must be younger than the commitment, and standing is earned."""
         assert row.draw is not None
+        if row.draw.standing and not self._stands(row.worker):
+            raise Violation("standing unearned", self._name(row.worker), self._index(row))
         if row.digest in self.offered:
             policy = self.world.campaign.policy
             self.chances[row.digest] = chance.escapes(policy, row.draw.standing, row.segments, self.offered[row.digest])
+
+    def listed(self, roster: Roster) -> None:
+        """Only hosts with standing are drawn, each with the weight that it earned."""
+        for entry in roster.entries:
+            if not self._stands(entry.host):
+                raise Violation("roster", f"{self._name(entry.host)} has no standing")
+            if entry.weight != max(1, self.credit[entry.host]):
+                raise Violation("roster", f"{self._name(entry.host)}: {entry.weight} for {self.credit[entry.host]}")
+
+    def _stands(self, name: str) -> bool:
+        host = self.world.organizer.ledger.host(name)
+        return not host.banned and host.clean_bundles >= self.world.campaign.policy.probation_bundles
 
     def settled(self, settlement: Settlement) -> None:
         for outcome in settlement.outcomes:
@@ -103,10 +111,20 @@ class Checkers:
             raise Violation("admitted twice", f"assignment {index}", index)
         self.admitted[index] = row.digest
         self.credit[row.worker] += sum(row.segments)
+        self._house_checked(row)
         if row.digest in self.offered or not self._is_true(row):
             self._false_admitted(row)
         if self.world.audits(index):
             self._audit(row)
+
+    def _house_checked(self, row: Row) -> None:
+        """Of a stranger's bundle the organizer, or somebody whom he named, replayed a part himself."""
+        assert row.draw is not None
+        house = {self.world.organizer.host, *self.world.campaign.policy.named_checkers}
+        if not row.draw.standing and row.answers[0][1].signer not in house:
+            raise Violation(
+                "no house slot", f"only strangers' friends checked {self._name(row.worker)}", self._index(row)
+            )
 
     def _retracted(self, row: Row) -> None:
         """Free again; a fake that luck had let through is not alive any more."""

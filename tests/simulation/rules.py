@@ -1,14 +1,25 @@
-"""The rules that a simulation may replace, and three broken ones that its checkers have to notice.
+"""The rules that a simulation may replace, and broken ones that its checkers have to notice.
 
 Each broken rule changes one function or parameter, and nothing that the checkers look at with.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
 
+from coordinator.policy import referee, settle, standing
+from coordinator.policy.facts import HostRecord
+from coordinator.policy.referee import CaseState, Situation
+from coordinator.policy.settle import Settlement
+from coordinator.policy.standing import Standing
+from protocol.recipes.campaign import Policy
 from protocol.trust import admission
 from protocol.trust.admission import Decision
+from protocol.trust.roster import Roster
 from protocol.trust.verdict import Verdict
+from simulation.actors import refereeing
 
 
 def unchanged(value):
@@ -21,7 +32,24 @@ class Rules:
 
     receipt_epoch: Callable[[int], int] = unchanged  # links shown so far -> the epoch that a receipt states
     lease: Callable[[float], float] = unchanged  # the policy's seconds -> those of a claim
-    decide: Callable[[int, dict[int, Verdict], dict[int, Verdict]], Decision] = admission.decide
+    decide: Callable[..., Decision] = admission.decide
+    next_checker: Callable[..., str] = referee.next_checker
+    roster_of: Callable[..., Roster] = standing.roster_of
+    convict: Callable[..., Settlement] = settle.convict
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """While this lasts, the policy decides by these rules."""
+        places: tuple[tuple[Any, str], ...] = (
+            (referee, "decide"),
+            (referee, "next_checker"),
+            (refereeing, "roster_of"),
+            (settle, "convict"),
+        )
+        with contextlib.ExitStack() as stack:
+            for module, name in places:
+                stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
+            yield
 
 
 def dated_back(epoch: int) -> int:
@@ -39,8 +67,28 @@ def accused_decides(slots: int, answers: dict[int, Verdict], replays: dict[int, 
     return admission.decide(slots, answers, {slot: own[slot] for slot, said in answers.items() if not said.valid})
 
 
+def anybody_first(case: CaseState, situation: Situation, slot: int, busy: set[str], _right=referee.next_checker) -> str:
+    """A stranger's first slot is drawn like all others: nothing keeps its friends from having all of them."""
+    return _right(replace(case, standing=True), situation, slot, busy)
+
+
+def one_key_one_vote(known: Mapping[str, Standing], policy: Policy, tags: Mapping[str, bytes]) -> Roster:
+    """Every key weighs the same: a host that splits itself into many has most of the draw."""
+    return standing.roster_of({name: replace(one, credit=1) for name, one in known.items()}, policy, tags)
+
+
+def only_banned(worker: HostRecord, why: str) -> Settlement:
+    """A convicted host keeps what it was credited with, and what it handed in stays."""
+    settlement = settle.ban(worker, why)
+    known = replace(settlement.worker, convicted=True)
+    return settlement.then(Settlement(worker=known, convicted="" if worker.convicted else worker.host))
+
+
 BROKEN = {
     "challenge known before commitment": Rules(receipt_epoch=dated_back),
     "leases never end": Rules(lease=without_end),
     "verdict of the accused host counts": Rules(decide=accused_decides),
+    "no house slot": Rules(next_checker=anybody_first),
+    "unweighted draws": Rules(roster_of=one_key_one_vote),
+    "nothing is retracted": Rules(convict=only_banned),
 }

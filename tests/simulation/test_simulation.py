@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from simulation import table
 from simulation.actors.liars import FAKERS, Kind
+from simulation.adversaries import against
 from simulation.options import Options, draw
 from simulation.rules import BROKEN, Rules
 from simulation.world import Report, simulate
@@ -26,6 +27,13 @@ NOTICED_AS = {
     "challenge known before commitment": {"false work admitted"},
     "leases never end": {"claim held for ever", "not complete"},
     "verdict of the accused host counts": {"false work admitted", "honest checker blamed", "evidence"},
+    "no house slot": {"no house slot"},
+    "unweighted draws": {"roster"},
+    "nothing is retracted": {"escrow stands"},
+}
+AGAINST = {  # who tries it
+    "no house slot": "colluder:40",
+    "nothing is retracted": "sleeper:30",
 }
 NEEDS_LUCK = frozenset({"challenge known before commitment"})  # of a grinder: not every seed has enough fakes
 
@@ -56,7 +64,7 @@ def test_the_same_seed_does_the_same():
 
 def test_the_order_of_hashes_changes_nothing():
     """Another process, with other hashes of strings: byte for byte the same output."""
-    outputs = {run_script("--seed", "4", "--table", hash_seed=str(seed)) for seed in (1, 2)}
+    outputs = {run_script("--seed", "4", "--what-happened", hash_seed=str(seed)) for seed in (1, 2)}
     assert len(outputs) == 1 and "no promise broken" in outputs.pop()
 
 
@@ -98,6 +106,7 @@ def test_many_seeds():
 def test_a_broken_rule_is_noticed_and_the_right_one_passes_the_same_seed(name):
     for seed in range(SEEDS_TO_NOTICE):
         options = tempted(draw(seed)) if name in NEEDS_LUCK else draw(seed)
+        options = against(AGAINST[name], seed, 5) if name in AGAINST else options
         if options.hosts > 6 or (name in NEEDS_LUCK and options.exhaustive):
             continue  # small swarms show it as well, and sooner; where all is replayed there is nothing to grind for
         report = simulate(options, BROKEN[name])

@@ -3,23 +3,22 @@
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from unittest import mock
 
 from coordinator.checking.beacon import Beacon
-from coordinator.policy import referee
 from coordinator.policy.inbox import CHECKS_MAX
 from peer.state import AssignmentId, PeerSettings
 from protocol.recipes.campaign import Assignment
 from protocol.trust.challenge import BeaconChains
 from protocol.trust.commitment import commitment, context
 from protocol.trust.messages import Result
+from simulation import aftermath
 from simulation.actors.crowds import CROWDS, Puppet
 from simulation.actors.grinding import grind
 from simulation.actors.host import Host
 from simulation.actors.ledger import Ledger
 from simulation.actors.liars import HONEST, Kind, Networks, bad_cells
 from simulation.actors.organizer import Organizer
-from simulation.checkers import Checkers, Violation
+from simulation.checkers import Checkers
 from simulation.environment.crypto import CheapIdentity, cheap_signatures
 from simulation.environment.dht import Dht
 from simulation.environment.disk import StoredBundle
@@ -29,6 +28,7 @@ from simulation.environment.network import Network
 from simulation.faults import Faults
 from simulation.options import Options
 from simulation.rules import Rules
+from simulation.violation import Violation
 
 LOOKS = 100  # of the checkers, over the time in which faults happen
 AUDITED_EVERY = 20  # in large campaigns: every so many admitted bundles are verified from their evidence
@@ -169,6 +169,7 @@ class World:
         while self._staying() and self.kernel.now < until:
             self.kernel.run(self.kernel.now + 30.0)
         self.checkers.look()
+        aftermath.check(self)
         if self._staying():
             names = ", ".join(self._staying())
             raise Violation("does not leave", f"{names}: the campaign is complete, and they stay")
@@ -194,7 +195,7 @@ class World:
 def simulate(options: Options, rules: Rules | None = None) -> Report:
     """One run from beginning to end, or to its first violation. A function of its arguments alone."""
     rules = rules or Rules()
-    with cheap_signatures(), known_initial_states(), mock.patch.object(referee, "decide", rules.decide):
+    with cheap_signatures(), known_initial_states(), rules.in_force():
         world = World(options, rules)
         violation = None
         try:

@@ -152,6 +152,7 @@ class Refereeing:
             known = {name: self.standing(name) for name in present}
             roster = roster_of(known, self.campaign.policy, present)
             self._roster = now, self.ledger.epoch, roster
+            self.world.checkers.listed(roster)
         return roster
 
     def standing(self, name: str) -> Standing:
