@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
+from protocol.trust.identity import verify_signature
 from protocol.zoo.catalogue import all_columns, catalogue_schema, read_part, with_names
 from protocol.zoo.store import Store, open_store
 
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
 
 def open_zoo(path: Path | str) -> "Zoo":
-    """Open a zoo's directory at its latest manifest. Raises UsageError when there is none."""
-    return Zoo(open_store(path))
+    """Open a zoo's directory at its newest manifest that is readable and signed, or that version 0.1 made.
+
+    Newer ones are named in the log, in one line. Raises UsageError when there is none.
+    """
+    return Zoo(open_store(path, verify_signature))
 
 
 class Zoo:

@@ -5,6 +5,7 @@
 
 import base64
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from analysis.report.cache import Cache
 from analysis.report.caveats import caveats, names
 from analysis.report.overview import TABLE_COLUMNS, overview, provenance
 from analysis.report.selection import Selection, comparable, draw, prelude
+from analysis.report.soundness import soundness
 from analysis.report.studies import changes, classes, maps, paths, training
 from analysis.report.study import Section, Study, section_from
 from analysis.zoo import Zoo, open_zoo
@@ -40,6 +42,7 @@ STUDIES: tuple[Study, ...] = (
     training.StepsToStop(),
 )
 TOO_FEW = "Not enough networks: this needs at least two classes with at least two seeds each."
+log = logging.getLogger(__name__)
 Hear = Callable[[int, int, str], None]
 
 
@@ -59,6 +62,8 @@ def write_report(path: Path, out: Path, settings: Settings = Settings(), json_to
     Returns the page's path. Raises UsageError: no zoo, a damaged file, a bad `where`, an `out` that cannot be written.
     """
     values = report_values(open_zoo(path), settings)
+    if values["soundness"]:
+        log.warning("%s: %s", path, " ".join(values["soundness"]))
     page = out / "report.html"
     try:
         write_atomic(page, rendered(values).encode())
@@ -76,7 +81,8 @@ def report_page(zoo: Zoo, settings: Settings = Settings()) -> str:
 
 def report_values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
     """All that the page shows: `manifest` (a Manifest), `where`, `overview`, `provenance` (see `overview`), `groups`
-    (see `grouped`), and sentences: `caveats`, `note` (which networks were left out), `too_few`, `skipped` (titles)."""
+    (see `grouped`), and sentences: `soundness` (of the files), `caveats`, `note` (which networks were left out),
+    `too_few`, `skipped` (titles)."""
     table, cache = zoo.table(settings.where, TABLE_COLUMNS), Cache(settings.cache, zoo.store.manifest)
     values = {
         "manifest": zoo.store.manifest,
@@ -84,6 +90,7 @@ def report_values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
         "overview": overview(table),
         "provenance": provenance(zoo, table),
         "groups": [],
+        "soundness": soundness(zoo.store),
         "caveats": [],
         "note": "",
         "too_few": "",
@@ -161,6 +168,7 @@ def report_json(values: dict[str, Any]) -> str:
     found = {
         "manifest": values["manifest"].number,
         **{name: values[name] for name in ("where", "overview", "note", "caveats", "too_few", "provenance")},
+        "soundness": values["soundness"],
         "sections": [section.told() for group in values["groups"] for section in group["sections"]],
     }
     return json.dumps(found, indent=1, ensure_ascii=False)

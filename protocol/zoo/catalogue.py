@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
-from protocol.canonical import canonical_json
+from protocol.canonical import DIGEST, canonical_json
 from protocol.errors import UsageError, shown
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import Task
@@ -110,6 +110,8 @@ def catalogue_schema() -> "pa.Schema":
 
 
 NAME_COLUMNS = ("class", "recipe_name")
+DIGESTS = ("recipe", "campaign", "evidence", "shard")  # they name files
+KEYS = (*DIGESTS, "id", "class", "seed", "steps", "host", "row", "weights_digest", "state_digest")
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}")  # as `tasks.fields` has it
 
 
@@ -126,9 +128,19 @@ def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
                 raise UsageError(f"{path}: not a catalogue file: there is no column {name}")
             if schema.field(name).type != catalogue_schema().field(name).type:
                 raise UsageError(f"{path}: not a catalogue file: column {name} is not {kind}")
-        return with_names(pq.ParquetFile(path).read(columns=columns), path)
+        return with_keys(with_names(pq.ParquetFile(path).read(columns=columns), path), path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None
+
+
+def with_keys(table: "pa.Table", path: Path) -> "pa.Table":
+    """The table, when no key is missing and what names files is a digest. Raises UsageError."""
+    for name in set(KEYS) & set(table.column_names):
+        if table[name].null_count:
+            raise UsageError(f"{path}: column {name} has rows without a value; the zoo is damaged")
+        if name in DIGESTS and not all(map(DIGEST.fullmatch, table[name].unique().to_pylist())):
+            raise UsageError(f"{path}: column {name} names what is no digest; the zoo is damaged")
+    return table
 
 
 def with_names(table: "pa.Table", path: Path) -> "pa.Table":

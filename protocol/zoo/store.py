@@ -137,7 +137,7 @@ class Store:
         return data
 
     def evidence(self, digest: str) -> bytes:
-        """The signed evidence of one bundle. Raises UsageError naming the file."""
+        """The signed evidence of one bundle, retracted or not. Raises UsageError naming the file."""
         path = evidence_path(self.path, digest)
         data = read_limited(path, STORED_EVIDENCE_BYTES_MAX, "evidence file")
         check_digest(path, data, digest)

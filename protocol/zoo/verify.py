@@ -16,12 +16,14 @@ from protocol.zoo.catalogue import read_part
 from protocol.zoo.manifests import DataRef, Part, ShardRef, Verify, manifest_numbers, manifest_problems
 from protocol.zoo.store import (
     Store,
+    campaign_path,
     checked_size,
     damaged,
     data_path,
     network_id,
     open_store,
     part_path,
+    recipe_path,
     shard_path,
 )
 
@@ -49,18 +51,15 @@ def verify_zoo(path: Store | Path | str, verify: Verify | None = None, organizer
     store = path if isinstance(path, Store) else open_store(path, verify)
     problems = [*manifest_problems(store.path, verify, organizer), *card_problems(store)]
     manifest = store.manifest
-    checks: list[Callable[[], object]] = [partial(store.recipe, digest) for digest in manifest.recipes]
-    checks += [partial(store.campaign, digest) for digest in manifest.campaigns]
-    checks += [partial(_check_file, shard_path(store.path, ref.recipe, ref.digest), ref) for ref in manifest.shards]
-    checks += [partial(_check_file, part_path(store.path, part.digest), part) for part in manifest.catalogue]
-    checks += [partial(_check_file, data_path(store.path, ref.digest), ref) for ref in manifest.data]
+    checks = list(_checks(store).values())
     networks, evidence = 0, {retraction.evidence for retraction in manifest.retracted if retraction.networks}
     seen: set[str] = set()
     for part in store.manifest.catalogue:
         try:
             table = read_part(checked_size(part_path(store.path, part.digest), part.bytes))
-        except UsageError:
-            continue  # reported above, with its digest
+        except UsageError as error:
+            problems.append(str(error))
+            continue
         evidence |= set(table["evidence"].to_pylist())
         networks += table.num_rows
         problems += _check_rows(store, table, seen)
@@ -70,7 +69,31 @@ def verify_zoo(path: Store | Path | str, verify: Verify | None = None, organizer
             check()
         except UsageError as error:
             problems.append(str(error))
-    return VerifiedZoo(networks=networks, files=len(checks) + 1, problems=tuple(problems))
+    return VerifiedZoo(networks=networks, files=len(checks) + 1, problems=tuple(dict.fromkeys(problems)))
+
+
+def damaged_files(store: Store) -> list[str]:
+    """Names, within the zoo, of files that are not what the manifest says. Evidence is not looked at."""
+    damaged = []
+    for path, check in _checks(store).items():
+        try:
+            check()
+        except (UsageError, OSError):
+            damaged.append(path.relative_to(store.path).as_posix())
+    return damaged
+
+
+def _checks(store: Store) -> dict[Path, Callable[[], object]]:
+    """A check for each file that stands in the manifest; it raises UsageError, OSError."""
+    zoo, manifest = store.path, store.manifest
+    checks: dict[Path, Callable[[], object]] = {}
+    checks |= {recipe_path(zoo, digest): partial(store.recipe, digest) for digest in manifest.recipes}
+    checks |= {campaign_path(zoo, digest): partial(store.campaign, digest) for digest in manifest.campaigns}
+    files: list[tuple[Path, ShardRef | Part | DataRef]] = []
+    files += [(shard_path(zoo, ref.recipe, ref.digest), ref) for ref in manifest.shards]
+    files += [(part_path(zoo, part.digest), part) for part in manifest.catalogue]
+    files += [(data_path(zoo, ref.digest), ref) for ref in manifest.data]
+    return checks | {path: partial(_check_file, path, ref) for path, ref in files}
 
 
 def card_problems(store: Store) -> list[str]:

@@ -260,3 +260,37 @@ def test_merges_and_retractions_do_not_disturb_each_other(writer, monkeypatch):
     manifest = latest_manifest(writer.path)
     assert manifest and manifest.networks == 12 and len(manifest.retracted) == 1
     assert verify_zoo(writer.path).problems == () and len(manifest.catalogue) <= 3
+
+
+# -- what a reader is told -------------------------------------------------------------------------------------------
+
+
+def test_the_report_says_what_is_wrong_with_the_files(writer, tmp_path, caplog):
+    from analysis.report.page import write_report
+    from analysis.report.soundness import soundness
+
+    publish_two(writer)
+    assert soundness(open_store(writer.path)) == []
+    writer.retract({hexdigest(OTHER): "segment 3 is not what training gives"})
+    (said,) = soundness(open_store(writer.path))
+    assert "took 4 networks back" in said and "segment 3" in said
+    ref = open_store(writer.path).manifest.shards[0]
+    path = shard_path(writer.path, ref.recipe, ref.digest)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    manifest_path(writer.path, 3).write_bytes(b"{")
+    said = soundness(open_store(writer.path, verify_signature))
+    assert "1 newer cannot be read" in said[0] and f"1 files are damaged (weights/{ref.recipe[:16]}/" in said[1]
+    with caplog.at_level(logging.WARNING):
+        page = write_report(writer.path, tmp_path / "page")
+    assert "files are damaged" in page.read_text() and sum("files are damaged" in m for m in caplog.messages) == 1
+
+
+def test_a_zoo_too_large_to_hash_is_said_to_be_unverified(writer, monkeypatch):
+    from analysis.report import soundness as module
+
+    publish_two(writer)
+    monkeypatch.setattr(module, "HASHED_BYTES_MAX", 10)
+    (said,) = module.soundness(open_store(writer.path))
+    assert "were not verified" in said
