@@ -3,6 +3,8 @@ died is not decided here.
 """
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -60,7 +62,9 @@ class TrainerProcess:
             return
         command = [sys.executable, "-P", "-m", "peer.trainer.worker"]
         with self.log.open("ab") as log:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, process_group=0
+            )  # a group of its own: a compiler that it has started ends with it
         self.process = process
         self._listener = threading.Thread(target=self._listen, args=(process,), name="trainer", daemon=True)
         self._listener.start()
@@ -104,7 +108,8 @@ class TrainerProcess:
         try:
             self.process.wait(self.stop_seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self._listener.join(self.stop_seconds)
 

@@ -59,6 +59,7 @@ def test_a_worker_in_a_long_segment_is_not_waited_for(tmp_path):
     trainer = TrainerProcess(config, tmp_path / "worker.log", heard.append)
     trainer.start()
     assert trainer.process is not None
+    assert os.getpgid(trainer.process.pid) == trainer.process.pid, "what it starts ends with it"
     os.kill(trainer.process.pid, signal.SIGSTOP)  # as deaf as a worker inside of C
     began = time.monotonic()
     trainer.stop()
