@@ -78,6 +78,9 @@ def judge_directory(outcome: Outcome, swarm: Swarm, volunteers: list[str], repla
         if told.returncode:
             outcome.wrong.append(f"doctor {name}: " + " | ".join(said[:3]))
     zoo = swarm.path / "host" / "zoo"
+    if not zoo.is_dir():
+        outcome.row("audit", "nothing was published yet")
+        return
     told = swarm.run("audit", str(zoo), "--replay", str(replay), seconds=600)
     said = (told.stdout or told.stderr).strip().splitlines()
     outcome.row("audit", " ".join(said[-1:]))
