@@ -35,7 +35,7 @@ Engines = Callable[[bool], Engine]  # whether it is a dispute's replay -> the en
 
 
 class OwnChecks:
-    """Asking for the same check twice is harmless. Jobs run in `executor`, whose owner shuts it down."""
+    """Asking for the same check twice is harmless. Jobs run in two executors, whose owner shuts them down."""
 
     def __init__(
         self,
@@ -45,11 +45,12 @@ class OwnChecks:
         identity: Identity,
         clock: Callable[[], float],
         executor: Executor,
+        disputes: Executor,  # of its own: the reference is slow, and honest hosts' slots must not wait for it
         engines: Engines,
     ):
         self._stores, self._effects, self._entered = stores, effects, entered
         self._identity, self._clock = identity, clock
-        self._executor, self._engines = executor, engines
+        self._executors, self._engines = {False: executor, True: disputes}, engines
         self._lock = threading.Lock()
         self._busy: set[Job] = set()
         self._failed_at: dict[Job, float] = {}
@@ -57,12 +58,12 @@ class OwnChecks:
     def ask(self, result: bytes, slot: int, *, replay: bool) -> None:
         job = (result, slot, replay)
         with self._lock:
-            if not replay and len(self._busy) >= JOBS_MAX:
+            if not replay and sum(not job[2] for job in self._busy) >= JOBS_MAX:
                 return
             if job in self._busy or self._clock() - self._failed_at.get(job, -RETRY_SECONDS) < RETRY_SECONDS:
                 return
             self._busy.add(job)
-        self._executor.submit(self._run, job)
+        self._executors[replay].submit(self._run, job)
 
     def _run(self, job: Job) -> None:
         try:

@@ -75,6 +75,9 @@ class Coordinator:
         )
         self.inboxes = Inboxes(self.stores, self.presence, self.identity, clock, shared_seconds)
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="organizer-check")
+        self._disputes = executor or ThreadPoolExecutor(
+            1, thread_name_prefix="organizer-dispute", initializer=low_priority
+        )
         self._auditor = executor or ThreadPoolExecutor(
             AUDITS_AT_ONCE, thread_name_prefix="organizer-audit", initializer=low_priority
         )
@@ -104,6 +107,7 @@ class Coordinator:
                 self.identity,
                 clock,
                 self._executor,
+                self._disputes,
                 engines or OrganizersEngines(),
             ),
             self.woken,
@@ -176,5 +180,5 @@ class Coordinator:
         """End the organizer's own checks and audits; the directory stays open for the next coordinator."""
         self.curator.printer.close()
         self.audits.stop()
-        for executor in (self._executor, self._auditor):
+        for executor in (self._executor, self._disputes, self._auditor):
             executor.shutdown(wait=True, cancel_futures=True)
