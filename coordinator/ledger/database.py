@@ -86,7 +86,10 @@ class Ledger:
         except UnicodeDecodeError:  # names of tables that are rubbish
             raise UsageError(f"{self.place}: the ledger is damaged; {DAMAGE_MEND}") from None
         if found not in ("", LEDGER_VERSION):
-            raise UsageError(f"{self.place}: a ledger of version {found}; this program writes {LEDGER_VERSION}")
+            raise UsageError(
+                f"{self.place}: a ledger of version {found}, and this program's is {LEDGER_VERSION}: "
+                "go on with the version that began it, or start a new directory"
+            )
 
     def _refuse_damage(self) -> None:
         """Every page is looked at, about a second a gigabyte: what is damaged must not be built upon."""

@@ -291,3 +291,12 @@ def test_a_host_that_was_told_to_ask_rarely_is_present_until_it_has_missed_three
     assert here == [["often", "rarely"], ["rarely"], ["rarely"]]
     assert [presence.count_present(now, 30.0) for now in (1030.0, 1031.0, 1180.0, 1181.0)] == [2, 1, 1, 0]
     ledger.close()
+
+
+def test_a_ledger_of_another_version_is_refused_with_the_mend(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path)
+    ledger.write(lambda connection: set_meta(connection, "version", "1"))
+    ledger.close()
+    with pytest.raises(UsageError, match=r"version 1, and this program's is 2: go on with the version that began it"):
+        Ledger(path)
