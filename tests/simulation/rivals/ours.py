@@ -150,8 +150,8 @@ class Ours:
         answers = {slot: self._answer(row, slot, host) for slot, host in checkers.items()}
         replays: dict[int, Verdict] = {}
         decision = decide(len(row.tasks), answers, replays)
-        if decision.outcome is Outcome.WAITING:
-            replays = {slot: self._answer(row, slot, ORGANIZER) for slot in decision.disputed}
+        while decision.outcome is Outcome.WAITING:
+            replays |= {slot: self._answer(row, slot, ORGANIZER) for slot in decision.disputed}
             decision = decide(len(row.tasks), answers, replays)
         row.said = [
             SaidAnswer(host=host, slot=slot, task=row.tasks[slot], verdict=answers[slot])
