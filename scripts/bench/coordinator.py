@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.append(sys.path.pop(0))  # this file is called like a package of ours: that one first
 
-from crowd import Crowd, train  # beside this file
+from crowd import Crowd, Tally, train  # beside this file
 
 from coordinator.client import Organizer
 from coordinator.directories import read_settings
@@ -38,6 +38,7 @@ from protocol.trust.messages import SeedCampaign
 BUNDLE = 16
 PATIENCE_SECONDS = 120.0  # after the last result was handed in
 SEGMENTS = 4
+WARM = 20  # results before the clock starts
 PART = 1_000_000 // BUNDLE  # assignments of one population, at most
 TICKS = os.sysconf("SC_CLK_TCK")
 POLICY = Policy(probation_bundles=0, checkers=4, cells=4, epoch_seconds=1.0, final_cell=True)
@@ -170,13 +171,16 @@ def polls(options: argparse.Namespace) -> None:
 
 async def ask(host: Host, number: int, seconds: float, pace: float | None) -> Polls:
     crowd = Crowd(host.address, number, [], pace)
-    begin_over = max(2.0, number / 200)
+    begin_over = max(2.0, number / 100)
     tasks = await crowd.live(begin_over)
-    await asyncio.sleep(begin_over + 1)
-    first, cpu, began = len(crowd.tally.poll_seconds), host.cpu_seconds(), time.perf_counter()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(crowd.all_heard(), begin_over + PATIENCE_SECONDS)
+    await asyncio.sleep(5.0)
+    crowd.tally = Tally()
+    cpu, began = host.cpu_seconds(), time.perf_counter()
     await asyncio.sleep(seconds)
     lasted, cpu = time.perf_counter() - began, host.cpu_seconds() - cpu
-    seen = crowd.tally.poll_seconds[first:]
+    seen = crowd.tally.poll_seconds[:]
     await end(crowd, tasks)
     return Polls(
         volunteers=number,
@@ -250,7 +254,13 @@ async def work(host: Host, campaigns: list[Campaign], assignments: int, options:
         places = [(campaigns[0], i * step) for i in range(options.results)]
     crowd.trained = train([campaign.assignment(i) for campaign, i in places])
     tasks = await crowd.live(1.0)
-    await asyncio.sleep(3.0)
+    warm, places = places[:WARM], places[WARM:]  # these start what starts once
+    for campaign, i in warm:
+        crowd.hand_in(crowd.trained[campaign.digest][i])
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(crowd.all_settled(len(warm)), PATIENCE_SECONDS)
+    await asyncio.sleep(5.0)
+    crowd.tally = Tally()
     cpu, began = host.cpu_seconds(), time.perf_counter()
     profiler = start_profiler(host, options)
     for number, (campaign, i) in enumerate(places):

@@ -17,6 +17,7 @@ import numpy as np
 
 from protocol.engine.select import select_engine
 from protocol.engine.training import train_networks
+from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import CHANNEL_OPTIONS, channel_credentials
@@ -123,6 +124,11 @@ class Crowd:
         async with self._settled:
             await self._settled.wait_for(lambda: len(self.tally.settled_at) >= number)
 
+    async def all_heard(self) -> None:
+        """Every volunteer has asked once."""
+        for volunteer in self.volunteers:
+            await volunteer.heard.wait()
+
     async def note_outcome(self, outcome: str, seconds: float) -> None:
         self.tally.outcomes[outcome] += 1
         self.tally.outcome_seconds.append(seconds)
@@ -144,7 +150,7 @@ class Volunteer:
         self.holding: dict[bytes, tuple[Trained, float]] = {}
         self.finished: list[Trained] = []
         self.answered: set[tuple[bytes, int]] = set()
-        self.awake = asyncio.Event()
+        self.awake, self.heard = asyncio.Event(), asyncio.Event()
 
     async def live(self, after: float) -> None:
         options = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
@@ -163,12 +169,15 @@ class Volunteer:
         """Hand in, ask, do what is asked for; the seconds until the next time."""
         try:
             while self.finished:
-                await self.submit(self.finished[-1])
-                self.finished.pop()
+                await self.submit(self.finished[0])
+                self.finished.pop(0)  # others may have come meanwhile
             inbox = await self.poll()
             acted = await self.act(inbox)
         except grpc.aio.AioRpcError as error:
             self.crowd.tally.errors[f"{error.code().name} {error.details()}"[:90]] += 1
+            return RETRY_SECONDS
+        except (Refused, KeyError) as error:  # counted: a volunteer that ends would leave its results open
+            self.crowd.tally.errors[repr(error)[:90]] += 1
             return RETRY_SECONDS
         if self.crowd.pace is not None:
             return self.crowd.pace
@@ -199,6 +208,7 @@ class Volunteer:
         began = time.perf_counter()
         reply = await self.call("Poll", request)
         self.crowd.tally.poll_seconds.append(time.perf_counter() - began)
+        self.heard.set()
         return unseal(from_wire(reply), Inbox)
 
     async def act(self, inbox: Inbox) -> bool:
