@@ -8,7 +8,8 @@ from protocol.trust.stamp import PARTS, pay
 
 SAY_SECONDS = 2.0  # a stamp that takes longer is explained
 JITTER_SECONDS = 60.0  # of what we learn about his clock; he forgives as much
-WAIT_SECONDS = 1.0  # how long a call waits for a stamp that is being paid
+WAIT_SECONDS = 10.0  # how long a call waits for a stamp that is being paid: to come again later takes as long
+STOP_SECONDS = 2.0
 
 
 class OrganizersTime:
@@ -63,7 +64,7 @@ class StampPayer:
     def stop(self) -> None:
         self._stopped.set()
         if self._thread is not None:
-            self._thread.join(WAIT_SECONDS)
+            self._thread.join(STOP_SECONDS)
             self._thread = None
 
     def _pay(self, challenge: bytes, bits: int, stopped: threading.Event) -> None:

@@ -191,7 +191,7 @@ def test_a_stamp_that_takes_long_is_explained_and_ends_with_the_program(monkeypa
     payer.begin(b"challenge", 32)
     assert told.wait(10) and payer.stamp() is None and len(said) == 1 and "\n" not in said[0]
     thread = payer._thread
-    monkeypatch.setattr(first_contact, "WAIT_SECONDS", 10.0)
+    monkeypatch.setattr(first_contact, "STOP_SECONDS", 10.0)
     payer.stop()
     assert thread is not None and not thread.is_alive()
 
