@@ -46,6 +46,7 @@ POLICY = Policy(probation_bundles=0, checkers=4, cells=4, epoch_seconds=1.0, fin
 
 def main() -> None:
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the host is not left behind
     print(f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores, {sys.version.split()[0]}")
     if "polls" in options.rows:
         polls(options)
