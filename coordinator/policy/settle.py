@@ -139,6 +139,7 @@ def settle(
     elif outcome.fault and deserves_ban(settlement.worker, policy):
         why = f"{policy.faults_before_ban} faults in its last {FAULT_WINDOW} bundles; the last one: {reason}"
         settlement = settlement.then(ban(settlement.worker, why))
+        settlement = settlement.then(_retract_escrow(settlement.worker, "was banned for faults", why))
     return settlement.then(_blame(result, tuple(accusers), settlement.worker))
 
 
@@ -161,9 +162,7 @@ def convict(worker: HostRecord, why: str) -> Settlement:
     if worker.convicted:
         return Settlement(worker=worker)
     settlement = ban(worker, why)
-    for result in worker.unvested:
-        reason = f"its host was convicted while this was in escrow: {why}"
-        settlement = settlement.then(_outcome(result, Event.VOIDED_UNVESTED, reason, settlement.worker))
+    settlement = settlement.then(_retract_escrow(settlement.worker, "was convicted", why))
     known = replace(settlement.worker, convicted=True)
     return settlement.then(Settlement(worker=known, convicted=worker.host))
 
@@ -178,6 +177,15 @@ def ban(worker: HostRecord, why: str) -> Settlement:
     )
     for result in worker.unsettled:
         settlement = settlement.then(_outcome(result, Event.HOST_BANNED, "the host is banned", settlement.worker))
+    return settlement
+
+
+def _retract_escrow(worker: HostRecord, what: str, why: str) -> Settlement:
+    """What a host has in escrow falls with it. So many faults need not be lies, but nothing of it was proved yet."""
+    settlement = Settlement(worker=worker)
+    for result in worker.unvested:
+        reason = f"its host {what} while this was in escrow: {why}"
+        settlement = settlement.then(_outcome(result, Event.VOIDED_UNVESTED, reason, settlement.worker))
     return settlement
 
 

@@ -130,10 +130,14 @@ def test_a_host_that_was_banned_for_its_faults_can_still_be_convicted():
     assert settlement.ban is None and settlement.convicted == "alice" and len(settlement.outcomes) == 2
 
 
-def test_faults_alone_ban_and_retract_nothing():
+def test_faults_alone_ban_and_retract_what_is_in_escrow_but_convict_nobody():
+    """Who invents one segment in fifty shows one bad place at a time: never convicted, so its escrow has to fall."""
     record = replace(admitted(3), settled=((b"x" * 32, True), (b"y" * 32, True)))
     settlement = settle(result_of(9), Event.ONE_BAD_PLACE, "bad memory", record, POLICY)
-    assert settlement.ban is not None and not settlement.convicted and settlement.worker.unvested == record.unvested
+    assert settlement.ban is not None and not settlement.convicted and settlement.worker.unvested == ()
+    fallen = [(o.result.digest, o.event, o.phase) for o in settlement.outcomes[1:]]
+    assert fallen == [(one.digest, Event.VOIDED_UNVESTED, Phase.RETRACTED) for one in record.unvested]
+    assert "banned for faults" in settlement.outcomes[1].reason
 
 
 def test_a_second_different_result_convicts_like_a_fake():
