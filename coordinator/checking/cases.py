@@ -30,7 +30,8 @@ from protocol.trust.spot_check import open_states, open_weights
 from protocol.trust.verdict import open_traces, segments_of
 
 CASES_MAX = 1024  # cases in memory: tens of kilobytes each
-TRACES_MAX = 8  # bundles' traces in memory: a few megabytes each
+LEAVES_MAX = 200_000  # of traces in memory, some 300 bytes each: thousands of small bundles, or a few large ones
+BUNDLES_MIN = 8  # so many bundles' traces are kept, however long they are
 ENCLOSED_BYTES_MAX = 24 * 1024  # states and weights in a check request: it is sent again until it is answered
 REQUESTS_MAX = 512  # check requests in memory: up to a megabyte each, mostly 100 kB
 
@@ -119,7 +120,7 @@ class ResultCases:
         self._ledger, self._book, self._blobs = ledger, book, blobs
         self._lock = threading.Lock()  # held for a look into a cache, not while a value is made
         self._cases: LRUCache[bytes, ResultCase] = LRUCache(CASES_MAX)
-        self._traces: LRUCache[bytes, list[Trace]] = LRUCache(TRACES_MAX)
+        self._traces: LRUCache[bytes, list[Trace]] = LRUCache(LEAVES_MAX, leaves_of)
         self._requests: LRUCache[tuple[bytes, int, str], CheckRequest] = LRUCache(REQUESTS_MAX)
 
     def get(self, digest: bytes) -> ResultCase:
@@ -242,6 +243,11 @@ class ResultCases:
         if data is None or len(data) != case.legal_sizes().get(part):
             raise OSError(f"{self._blobs.place(case.digest, part)}: missing or damaged")
         return data
+
+
+def leaves_of(traces: list[Trace]) -> int:
+    """What a bundle's traces take of LEAVES_MAX."""
+    return min(LEAVES_MAX // BUNDLES_MIN, sum(map(len, traces)))
 
 
 def committed_weights(case: ResultCase, data: bytes) -> list[np.ndarray]:
