@@ -37,8 +37,12 @@ class Away(Exception):
     """The coordinator does not answer now. Work goes on; what is finished waits on disk."""
 
 
+class Later(Away):
+    """It is there, and says: not now."""
+
+
 class Client:
-    """One coordinator. Methods raise Away when it is not there, Refused when it says no."""
+    """One coordinator. Methods raise Away when it is not there, Later when it is too busy, Refused when it says no."""
 
     def __init__(
         self,
@@ -85,7 +89,11 @@ class Client:
             return refused
         if is_stranger(error):
             return Away("who answers there has not the organizer's key")
-        return Away(error.code().name.lower().replace("_", " ") if isinstance(error, grpc.Call) else "no answer")
+        if not isinstance(error, grpc.Call):
+            return Away("no answer")
+        code = error.code()
+        kind = Later if code == grpc.StatusCode.RESOURCE_EXHAUSTED else Away
+        return kind(code.name.lower().replace("_", " "))
 
     def join(self, version: str) -> Welcome:
         """How to join; remembers the organizer's name on first use. Raises Refused when it is another organizer."""

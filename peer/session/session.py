@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from peer.session.client import Away, Client, is_receipt
+from peer.session.client import Away, Client, Later, is_receipt
 from peer.session.requests import fetch_check, hand_in_part, open_cells
 from peer.state.actions import (
     CoordinatorCall,
@@ -21,6 +21,7 @@ from peer.state.events import (
     AnswerTaken,
     CallAway,
     CallEnded,
+    CallPutOff,
     CallRefused,
     CampaignFetched,
     CheckFetched,
@@ -72,6 +73,8 @@ class CoordinatorSession:
     def perform(self, call: CoordinatorCall) -> Event:
         try:
             return self._perform(call)
+        except Later as error:
+            return CallPutOff(call, str(error))
         except Away as error:
             self._look_elsewhere()
             return CallAway(call, str(error))

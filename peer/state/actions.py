@@ -163,7 +163,8 @@ class FetchDataset(Action, frozen=True):
 
 
 class CoordinatorCall(Action, frozen=True):
-    """Performed by `ports.CoordinatorApi`, one at a time. Answered by its own event, or CallAway, or CallRefused."""
+    """Performed by `ports.CoordinatorApi`, one at a time. Answered by its own event, or by CallAway, CallPutOff,
+    CallRefused."""
 
 
 class Poll(CoordinatorCall, frozen=True):

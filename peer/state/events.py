@@ -177,6 +177,12 @@ class CallAway(CallEnded, frozen=True):
     detail: str
 
 
+class CallPutOff(CallEnded, frozen=True):
+    """The coordinator answered: not now. Nothing is wrong with what was asked."""
+
+    detail: str
+
+
 class CallRefused(CallEnded, frozen=True):
     """The coordinator said no, or what it sent is not acceptable. `reason` is one stable word ("banned", ...)."""
 

@@ -102,6 +102,7 @@ class PeerFacts:
     releasing: list[ReleaseClaims] = field(default_factory=list)
     # when
     backoff: Backoff = field(default_factory=Backoff)
+    hand_in: Backoff = field(default_factory=Backoff)  # the coordinator takes no further result of ours at the moment
     retries: Retries = field(default_factory=lambda: Retries(RETRY_SECONDS, RETRY_SECONDS_MAX))
     dataset_retries: dict[str, float] = field(default_factory=dict)
     poll_at: float = -inf

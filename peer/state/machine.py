@@ -45,6 +45,8 @@ class PeerState(PeerFacts):
         if self.call is None:
             campaigns = self.retries.earliest(self.unknown_campaigns)
             times.append(max(min(self.poll_at, campaigns), self.backoff.until))
+            if self.hand_in.delay and self.held.phases[Phase.TRAINED]:
+                times.append(max(self.hand_in.until, self.backoff.until))
         if self.renewing is None and self.campaigns:
             times.append(self.renew_at)
         if self.fetching is None and self.missing_datasets:
@@ -92,6 +94,7 @@ class PeerState(PeerFacts):
             assert waits, "nobody resumes what was found on disk"
         assert self.fetching or not self.missing_datasets or self.next_wakeup() < inf
         if self.call is None and self.backoff.ready(now):
-            waiting = self.held.count(Phase.TRAINED) + len(self.openings) + len(self.uploads)
+            trained = self.held.count(Phase.TRAINED) if self.hand_in.ready(now) else 0
+            waiting = trained + len(self.openings) + len(self.uploads)
             assert not waiting, "something is ready for the coordinator, and nobody calls"
             assert not any(True for _ in self.checks.of(CheckPhase.ANSWERED)), "an answer is not sent"

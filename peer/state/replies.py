@@ -23,6 +23,8 @@ def call_ended(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
     facts.call = None
     if isinstance(event, on.CallAway):
         return call_away(facts, event, now)
+    if isinstance(event, on.CallPutOff):
+        return call_put_off(facts, event, now)
     if isinstance(event, on.CallRefused):
         return call_refused(facts, event, now)
     facts.backoff = facts.backoff.worked()
@@ -36,6 +38,15 @@ def call_away(facts: PeerFacts, event: on.CallAway, now: float) -> None:
     if not facts.backoff.delay:
         facts.say(f"the coordinator is away ({event.detail}); work goes on, results are kept on disk")
     back_off(facts, now)
+
+
+def call_put_off(facts: PeerFacts, event: on.CallPutOff, now: float) -> None:
+    """A result that is not taken now waits for those before it: whatever else is to be said goes on meanwhile."""
+    if isinstance(event.call, act.SubmitResult):
+        facts.backoff = facts.backoff.worked()  # it did answer
+        facts.hand_in = facts.hand_in.failed(now)
+    else:
+        call_away(facts, on.CallAway(event.call, event.detail), now)
 
 
 def back_off(facts: PeerFacts, now: float) -> None:
@@ -75,6 +86,7 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
     known = facts.campaigns.keys() | facts.turned_down.keys()
     facts.unknown_campaigns = dict.fromkeys(digest for digest in running if digest not in known)
     for admission in event.outcomes:
+        facts.hand_in = facts.hand_in.worked()  # there is room for another
         outcome(facts, admission, now)
     for result in event.unknown:
         held = facts.held.results.get(result)
@@ -173,6 +185,7 @@ def submitted(facts: PeerFacts, event: on.CallEnded) -> HeldAssignment:
 def result_accepted(facts: PeerFacts, event: on.ResultAccepted, now: float) -> None:
     held = submitted(facts, event)
     facts.refusals = 0
+    facts.hand_in = facts.hand_in.worked()
     facts.take(held, Happened.RECEIPT, now)
     assert held.result is not None
     for part in UPLOADED:

@@ -103,7 +103,7 @@ def send_answers(facts: PeerFacts, now: float) -> None:
 
 def hand_in(facts: PeerFacts, now: float) -> None:
     held = facts.held.first(Phase.TRAINED)
-    if held is not None and facts.may_call(now):
+    if held is not None and facts.hand_in.ready(now) and facts.may_call(now):
         assert held.result is not None
         facts.start_call(SubmitResult(held.id, held.result))
 

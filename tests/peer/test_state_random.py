@@ -57,13 +57,18 @@ class RandomWorld:
     def fails(self) -> bool:
         return self.rng.random() < self.faults
 
+    def failure(self, call: act.CoordinatorCall) -> on.Event:
+        chance = self.rng.random()
+        if isinstance(call, act.SubmitResult):
+            return on.CallPutOff(call, "not now") if chance < 0.5 else on.CallAway(call, "no answer")
+        if isinstance(call, act.FetchCampaign) or self.rng.random() < 0.5:
+            return on.CallAway(call, "no answer")
+        return on.CallRefused(call, "no", f"no: {chance}")
+
     def answers(self, action: act.Action) -> list[on.Event]:
         match action:
             case act.CoordinatorCall() if self.fails():
-                refused = on.CallRefused(action, "no", f"no: {self.rng.random()}")
-                away = on.CallAway(action, "no answer")
-                lost = isinstance(action, act.SubmitResult | act.FetchCampaign) or self.rng.random() < 0.5
-                return [away if lost else refused]
+                return [self.failure(action)]
             case act.SwarmAction() if self.fails() and not isinstance(
                 action, act.FollowCampaign | act.IgnoreHosts | act.UseAllowance
             ):

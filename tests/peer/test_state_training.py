@@ -220,6 +220,33 @@ def test_an_answer_lost_on_the_way_is_asked_for_again(alice):
     assert alice.phase(0) is Phase.COMMITTED
 
 
+def test_a_result_that_is_put_off_does_not_hold_up_those_before_it(alice):
+    """The organizer takes few results of a new host at a time. Who waits at that door opens what it has committed."""
+    alice.claimed(0)
+    alice.trains(0)
+    alice.hands_in(0)
+    alice.inbox()
+    alice.claimed(1)
+    alice.trains(1)
+    assert alice.state.call == act.SubmitResult(id_of(1), result_of(1))
+    alice.ends(on.CallPutOff, "resource exhausted")
+    assert not any("away" in line for line in alice.said)
+    alice.waits(1.0)
+    assert alice.state.call == act.SubmitResult(id_of(1), result_of(1)), "tried again by itself"
+    alice.ends(on.CallPutOff, "resource exhausted")
+    alice.inbox(openings=(opening_of(0),))
+    assert isinstance(alice.state.call, act.OpenStates), "asked for meanwhile, and done"
+    alice.ends(on.StatesOpened)
+    alice.inbox(outcomes=(admission_of(0),))
+    assert alice.wanted(act.SubmitResult) == [act.SubmitResult(id_of(1), result_of(1))], "at once when there is room"
+
+
+def test_other_calls_that_are_put_off_wait_like_those_to_nobody(alice):
+    alice.waits(1.0)
+    alice.ends(on.CallPutOff, "resource exhausted")
+    assert "away" in alice.said[-1] and alice.state.backoff.delay
+
+
 def test_a_duplicate_is_dropped(alice):
     alice.claimed(0)
     alice.trains(0)

@@ -91,6 +91,8 @@ def _ask(host: "Host", call: actions.CoordinatorCall, method: Any, *arguments: A
 def _event(host: "Host", call: actions.CoordinatorCall, reply: Any, answered: Any) -> events.Event:
     if isinstance(reply, Away):
         return events.CallAway(call, reply.why)
+    if isinstance(reply, Refusal) and reply.reason == "busy":
+        return events.CallPutOff(call, reply.detail)
     if isinstance(reply, Refusal):
         return events.CallRefused(call, reply.reason, reply.detail)
     if answered is not None:
