@@ -31,7 +31,7 @@ RENEWALS_A_LEASE = 4  # two may fail, and the lease still stands
 CLAIM_AHEAD_SECONDS = 600.0
 CLAIMS_AT_ONCE_MAX = 16
 HOLDINGS_MAX = 48  # heartbeats name at most 64; about 1.5 GB of states for the smallest recipes
-FREE_BYTES_MIN = 512 * 1024 * 1024
+FREE_BYTES_MIN = 512 * 1024 * 1024  # on a fuller disk nothing is claimed
 
 
 # -- shut down --------------------------------------------------------------------------------------------------------
@@ -197,9 +197,10 @@ def claim_work(facts: PeerFacts, now: float) -> None:
     """In the running campaign of the highest priority that has its data here and is not resting."""
     if facts.claiming is not None or facts.allowance is None:
         return
-    wanted = claims_wanted(
-        facts.held, facts.settings.threads, facts.width, facts.figures.steps_per_second, facts.free_bytes
-    )
+    if facts.free_bytes <= FREE_BYTES_MIN:
+        facts.figures.waits_for = f"a disk with more than {FREE_BYTES_MIN >> 20} MiB free"
+        return
+    wanted = claims_wanted(facts.held, facts.settings.threads, facts.width, facts.figures.steps_per_second)
     running = [digest for digest in facts.campaigns if facts.campaign_states.get(digest) == CampaignState.RUNNING]
     if not wanted or not running:
         return
@@ -221,16 +222,16 @@ def claim_work(facts: PeerFacts, now: float) -> None:
     facts.do(facts.claiming)
 
 
-def claims_wanted(held: HeldAssignments, threads: int, width: int, steps_per_second: float, free_bytes: int) -> int:
+def claims_wanted(held: HeldAssignments, threads: int, width: int, steps_per_second: float) -> int:
     """How many assignments to claim now, so that nothing waits for a claim and nothing is hoarded.
 
     On processors a bundle in training is kept busy by as many networks as there are threads; one more waits behind it.
     A GPU takes `width` networks at once, but no more than its measured speed trains in CLAIM_AHEAD_SECONDS. Results
-    that wait for their check keep their states on disk, so their number is bounded too, and so is a full disk.
+    that wait for their check keep their states on disk, so their number is bounded too.
     """
     training = held.count(*UNFINISHED)
     room = HOLDINGS_MAX - len(held.items)
-    if room <= 0 or free_bytes <= FREE_BYTES_MIN:
+    if room <= 0:
         return 0
     if not width:
         return int(training < 2 and sum(len(h.untrained) for h in held.of(*UNFINISHED)) < 2 * threads + 4)

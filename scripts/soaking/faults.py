@@ -16,7 +16,7 @@ from pathlib import Path
 
 from soaking.swarm import Swarm, free_port
 
-DISK_MEGABYTES = 256
+DISK_MEGABYTES = 1024  # a volunteer claims nothing below 512 MiB free
 FAKETIME = "*/faketime/libfaketimeMT.so.1"  # in /usr/lib; SOAK_FAKETIME names another place
 CLOCKS = ("-6d", "-3h", "+40s", "+3h", "+3d")
 KILLS = {"kill host": 3, "kill volunteer": 4, "kill trainer": 3, "kill p2pd": 3}

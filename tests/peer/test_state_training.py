@@ -42,11 +42,14 @@ def test_nothing_is_claimed_before_the_disk_was_looked_at():
     bob.hears(on.Started((CAMPAIGN.digest,)))
     bob.ends(on.CampaignFetched, CAMPAIGN, ())
     assert not bob.ever(act.Claim)
-    bob.hears(on.Tick(1000))
-    assert not bob.ever(act.Claim), "a full disk takes no work"
     bob.hears(on.Tick(PLENTY))
-    assert not bob.ever(act.Claim), "nor does one without an allowance"
+    assert not bob.ever(act.Claim), "nor without an allowance"
+    bob.hears(on.Tick(1000))
     bob.inbox()
+    assert not bob.ever(act.Claim) and "MiB free" in bob.state.figures.waits_for, (
+        "a full disk takes no work, and says so"
+    )
+    bob.hears(on.Tick(PLENTY))
     assert bob.ever(act.Claim) == [act.Claim(CAMPAIGN.digest, 1)]
 
 
@@ -421,34 +424,34 @@ def held(index: int, phase: Phase = Phase.TRAINING, networks: int = 2, steps: in
 
 
 def test_claims_ahead_but_hoards_nothing():
-    holdings, plenty = HeldAssignments(), 10**12
+    holdings = HeldAssignments()
 
-    def wanted(free: int) -> int:
-        return claims_wanted(holdings, threads=1, width=0, steps_per_second=0.0, free_bytes=free)
+    def wanted() -> int:
+        return claims_wanted(holdings, threads=1, width=0, steps_per_second=0.0)
 
-    assert wanted(plenty) and not wanted(1000)
+    assert wanted()
     holdings.add(held(0))
-    assert wanted(plenty)
+    assert wanted()
     holdings.add(held(1))
-    assert not wanted(plenty)
+    assert not wanted()
     holdings = HeldAssignments()
     for i in range(HOLDINGS_MAX):
         holdings.add(held(i, Phase.COMMITTED))
-    assert not wanted(plenty)
+    assert not wanted()
 
 
 def test_a_gpu_claims_what_its_measured_speed_trains():
-    def wanted(bundles: int, width: int, speed: float, free: int = 1 << 40) -> int:
+    def wanted(bundles: int, width: int, speed: float) -> int:
         holdings = HeldAssignments()
         for index in range(bundles):
             holdings.add(held(index, networks=32, steps=1000))
-        return claims_wanted(holdings, 2, width, speed, free)
+        return claims_wanted(holdings, 2, width, speed)
 
     assert [wanted(k, 0, 1e4) for k in (0, 1, 2)] == [1, 0, 0]  # processors, two threads
     assert [wanted(k, 4096, 0.0) for k in (0, 1, 2)] == [2, 1, 0]  # nothing measured yet
     assert wanted(2, 4096, 1e6) == 16 and wanted(40, 4096, 1e6) == 8  # fast: many at once, up to what a host may hold
     assert wanted(2, 4096, 200.0) == 1 and wanted(4, 4096, 200.0) == 0  # slow: ten minutes ahead and no more
-    assert wanted(2, 64, 1e6) == 0 and wanted(2, 4096, 1e6, free=0) == 0
+    assert wanted(2, 64, 1e6) == 0
 
 
 @pytest.mark.parametrize("phase", list(Phase))
