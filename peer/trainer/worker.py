@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -52,6 +53,7 @@ from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.tasks.datasets import DataMissing, Shelf
 from protocol.trust.spot_check import open_states, open_weights, spot_check
 
+DAMAGES_MAX = 5  # trained again so often, then it is not bad luck
 WIDTH = 16  # networks in flight on processors; enough to keep the threads busy, few enough to stay in the caches
 
 
@@ -68,6 +70,7 @@ class Worker:
         self.active: list[tuple[Bundle, int, State]] = []
         self.ended = False  # nobody has anything to say to us any more
         self._campaigns: dict[str, Campaign] = {}
+        self._damages: Counter[Path] = Counter()  # of each bundle: how often the disk had not kept it
 
     def run(self) -> None:
         while not self.ended:
@@ -203,6 +206,9 @@ class Worker:
             return  # the daemon has dropped it meanwhile
         self.waiting += [(bundle, seed) for seed in damaged]
         if damaged:
+            self._damages[bundle.path] += 1
+            if self._damages[bundle.path] > DAMAGES_MAX:
+                raise UsageError(f"{bundle.path}: the disk does not keep what is written to it; check it, or use --dir")
             self.emit(TrainerNote(f"{bundle.path}: the disk did not keep {len(damaged)} networks; training them again"))
         else:
             self.emit(AssignmentTrained(id_of(bundle), self.engine.name))

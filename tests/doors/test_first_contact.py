@@ -215,6 +215,16 @@ def test_a_heartbeat_is_heard_once(stage):
     assert alice.host not in stage.core.presence.last_seen() or stage.core.presence.last_seen()[alice.host] <= seen
 
 
+def test_what_was_heard_before_a_restart_is_not_heard_after_it(stage):
+    alice = stage.host("alice")
+    pay_for(stage, alice)
+    message = seal(alice.identity, Heartbeat(nonce=b"n" * 16, issued_at=stage.clock.now, stamp=alice.stamp, **BEAT))
+    alice.stub.Poll(to_wire(message))
+    stage.clock.now += 2.0
+    stage.restart()
+    assert refused(lambda: alice.stub.Poll(to_wire(message))) == "heartbeat-time"
+
+
 def test_heartbeats_are_new_and_from_now():
     now = 1e9
     check_time(now, None, now)

@@ -133,7 +133,7 @@ def test_a_short_soak_ends_with_doctor_and_audit_clean(tmp_path):
     print(f"seed {seed} (ZOOSWARM_TEST_SEED={seed} repeats it)")
     command = [sys.executable, str(ROOT / "scripts" / "soak.py"), "--seed", seed, "--dir", str(tmp_path / "soak")]
     attacks = ["--attack", "sybil:3", "--attack", "squat:1", "--attack", "idle:60", "--attack", "replay:2"]
-    options = ["--kills", "8", "--minutes", "3", "--wave", "48", *attacks]
+    options = ["--kills", "5", "--minutes", "2", "--wave", "24", *attacks]
     soak = subprocess.run([*command, *options], capture_output=True, text=True, timeout=850, check=False)
     assert soak.returncode == 0, soak.stdout + soak.stderr
     assert re.search(r"fake networks alive in the zoo +0\n", soak.stdout)

@@ -11,6 +11,7 @@ from peer.storage.home import Home, bundle_path
 from peer.trainer.messages import CheckFile, DropBundle, TrainBundle
 from peer.trainer.worker import Worker
 from protocol.engine.select import select_engine
+from protocol.errors import UsageError
 from protocol.files import write_atomic
 
 
@@ -87,6 +88,14 @@ def test_what_the_disk_did_not_keep_is_trained_again_before_it_is_signed(home):
     assert len(notes) == 1 and "did not keep" in notes[0]
     assert [event.seed for event in said if isinstance(event, on.NetworkTrained)] == [seed]
     assert [type(event) for event in said].count(on.AssignmentTrained) == 1 and bundle.traces() == sound
+
+
+def test_a_disk_that_never_keeps_anything_ends_the_training(home, monkeypatch):
+    worker, said = worker_in(home)
+    monkeypatch.setattr(Bundle, "is_sound", lambda self, seed: False)
+    with pytest.raises(UsageError, match="does not keep what is written"):
+        run(worker, TrainBundle(id_of(0), str(bundle_in(home).path)))
+    assert not any(isinstance(event, on.AssignmentTrained) for event in said)
 
 
 def test_a_check_without_its_file_is_said(home):

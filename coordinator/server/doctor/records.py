@@ -10,14 +10,14 @@ from urllib.parse import quote
 
 from coordinator.checking.beacon import Beacon
 from coordinator.ledger.tables import LEDGER_VERSION
-from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.phases import LIVE, Event, Phase
 from coordinator.server.directory import ANCHOR, ORGANIZER
 from coordinator.server.doctor.findings import Findings
 from protocol.errors import UsageError
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.trust.envelope import envelope_from_bytes, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, Answer, CampaignManifest, CampaignState, Draw, Receipt
+from protocol.trust.messages import Admission, AdmissionOutcome, Answer, CampaignManifest, CampaignState, Draw, Receipt
 from protocol.trust.verdict import open_result, segments_of
 
 RESTORE = "put back a copy of this very state, or start a new directory: the zoo stays as it is"
@@ -160,7 +160,8 @@ def _result(row: Row, campaigns: dict[str, Campaign], records: Records) -> None:
         if not row["admission"]:
             raise ValueError("it ended without a signed outcome")
         admission = unseal(envelope_from_bytes(row["admission"]), Admission, signer=organizer)
-        if admission.result != row["digest"] or admission.outcome.value != phase.value:
+        told = AdmissionOutcome.DUPLICATE if row["event"] == Event.OVERTAKEN else AdmissionOutcome(phase)
+        if admission.result != row["digest"] or admission.outcome != told:
             raise ValueError(f"the signed outcome is {admission.outcome.value}, the row says {phase.value}")
 
 

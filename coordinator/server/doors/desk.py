@@ -28,6 +28,7 @@ from protocol.trust.stamp import PROOF_BYTES, is_paid
 
 TERMS = struct.Struct(">dB")  # when the challenge was made, seconds since 1970, and its bits
 MAC_BYTES = 16
+STARTED_SECONDS = 1.0  # by so much a volunteer's idea of our time may be behind
 EARNED_SECONDS = 10.0  # how often the hosts that have earned something are looked up
 KNOWN = select(hosts.c.host).where(hosts.c.host == bindparam("host"))
 EARNED = select(hosts.c.host).where(hosts.c.credit > 0, hosts.c.banned == "")
@@ -41,6 +42,7 @@ class Desk:
         self._ledger, self._clock, self.bits = ledger, clock, bits
         self._lock = threading.Lock()
         self._admitted: OrderedDict[str, float] = OrderedDict()  # host -> time of its last heartbeat
+        self._since = clock() - STARTED_SECONDS  # what was issued before may have been heard before we started
         self._newcomers: deque[tuple[float, bytes]] = deque(maxlen=NEWCOMERS_MAX)  # when, and from which network
         self._earned: frozenset[str] = frozenset()
         self._earned_at = float("-inf")
@@ -66,7 +68,7 @@ class Desk:
         if not known:
             self._check_stamp(host, beat.stamp, now)
         with self._lock:
-            check_time(beat.issued_at, self._admitted.get(host), now)
+            check_time(beat.issued_at, self._admitted.get(host, self._since), now)
             self._admitted[host] = beat.issued_at
             self._admitted.move_to_end(host)
             if not known:

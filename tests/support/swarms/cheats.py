@@ -49,6 +49,7 @@ def flip_committed_weights() -> None:
         return (*leaves[:-1], msgspec.structs.replace(leaves[-1], params_digest=sha256(changed(params))))
 
     peer.storage.bundle.Bundle.trace, peer.storage.bundle.Bundle.weights = bent_trace, bent_weights
+    peer.storage.bundle.Bundle.is_sound = lambda self, seed: True  # an honest one notices, and trains it again
 
 
 def skip_training() -> None:
