@@ -19,7 +19,7 @@ import msgspec
 from protocol.swarm.addresses import NodeOptions, check_port_free, peer_of
 from protocol.swarm.claimer import Put
 from protocol.swarm.clock import SwarmClock
-from protocol.swarm.p2p import Link, limited
+from protocol.swarm.p2p import DaemonEnded, Link, limited
 from protocol.swarm.records import KeySpace, SwarmManifest, Value, hash_key, make_subkey, manifest_key
 from protocol.swarm.validator import RecordValidator
 from protocol.trust.identity import Identity
@@ -31,6 +31,7 @@ WATCH_SECONDS = 0.25
 BEAM_SIZE = 8  # nodes that a read asks: 41 instead of 69 calls a claim in a swarm of 16, as safe
 PUTS_PER_STORE = 256  # hivemind asks a node for the square root of it at once
 CLOCK_TOLERANCE_SECONDS = 1.0  # differences below this are network delay
+START_TRIES, START_PAUSE_SECONDS = 3, 1.0  # of a daemon that somebody killed while it started
 KNOWN_MAX = 64  # addresses of peers that we remember
 
 
@@ -62,9 +63,19 @@ class Dht:
     async def start(self) -> None:
         """Bring the node up and dial its addresses once; joining goes on in the background. Raises UsageError."""
         check_port_free(self.options.listen, self.options.port)
-        await self.link.up()
+        await self._first_up()
         await self._join()
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_alive())]
+
+    async def _first_up(self) -> None:
+        for left in reversed(range(START_TRIES)):
+            try:
+                return await self.link.up()
+            except DaemonEnded as error:
+                if not left:
+                    raise
+                self.say(f"{error}; trying again")
+                await self.sleep(START_PAUSE_SECONDS)
 
     async def close(self) -> None:
         """Stop everything that `start` started; returns within seconds even when the daemon hangs."""

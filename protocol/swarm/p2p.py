@@ -25,6 +25,12 @@ from protocol.swarm.clock import SwarmClock
 from protocol.swarm.validator import RecordValidator
 
 T = TypeVar("T")
+
+
+class DaemonEnded(UsageError):
+    """Somebody killed it while it started: worth another try."""
+
+
 log = logging.getLogger("zooswarm.swarm")
 
 CALL_SECONDS = 20.0  # a get or store that takes longer has failed
@@ -72,6 +78,8 @@ class Link:
         try:
             p2p = await limited(starting, STARTUP_SECONDS + CALL_SECONDS)
         except Exception as error:
+            if str(error).endswith("failed to start: None"):
+                raise DaemonEnded("the libp2p daemon ended while it started, and did not say why") from None
             raise UsageError(startup_message(str(error) or repr(error), self.options.listen)) from None
         try:
             node = await limited(self._node_over(p2p))
