@@ -38,9 +38,12 @@ def parse_attack(text: str) -> tuple[str, int]:
     return kind, int(number or 10)
 
 
+KILLS_A_MINUTE = 6  # at least: what is killed has to start again and get to work
+
+
 @click.command()
 @click.option("--kills", default=0, show_default=True, help="End after so many kill -9 that hit.")
-@click.option("--minutes", default=10.0, show_default=True, help="End at the latest after so long.")
+@click.option("--minutes", type=float, help="End at the latest after so long; default: 10, more for many kills.")
 @click.option(
     "--attack", "attacks", multiple=True, help="sybil:10, squat:8, idle:200 or replay:10; more than one is fine."
 )
@@ -53,7 +56,7 @@ def parse_attack(text: str) -> tuple[str, int]:
 @click.option("--dir", "directory", type=click.Path(path_type=Path), help="Work here, and leave it as it is.")
 def main(
     kills: int,
-    minutes: float,
+    minutes: float | None,
     attacks: tuple[str, ...],
     policy: str,
     volunteers: int,
@@ -73,7 +76,7 @@ def main(
     swarm = Swarm(place, policy, link)
     play = Play(swarm, NAMES[:volunteers], random.Random(seed), only_kills, wave)
     try:
-        outcome = play.run(kills, minutes * 60, wanted, replay)
+        outcome = play.run(kills, 60 * (minutes or max(10.0, kills / KILLS_A_MINUTE)), wanted, replay)
     finally:
         play.close()
         if link is not None:
