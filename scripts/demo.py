@@ -70,8 +70,8 @@ def main() -> None:
         watch(cast, address)
         console.print(f"trained, checked and published after {time.monotonic() - began:.0f} s")
     zoo = PLACE / "host" / "zoo"
-    console.print("\n[bold]Audit[/]: every file, all evidence, and three networks trained again")
-    run([ZOOSWARM, "audit", str(zoo), "--replay", "3"])
+    console.print("\n[bold]Audit[/]: every file, all evidence, and some networks trained again")
+    run([ZOOSWARM, "audit", str(zoo), "--seconds", "15"])
     console.print("\n[bold]Report[/]")
     run([ZOOSWARM, "report", str(zoo), "--out", str(PLACE / "report")])
     page = next((PLACE / "report").glob("*.html"))
