@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, and_, select
 
 from coordinator.checking.beacon import Beacon
 from coordinator.checking.effects import Effects
@@ -16,7 +16,9 @@ from coordinator.checking.own_checks import OwnChecks
 from coordinator.checking.rosters import Rosters
 from coordinator.checking.stores import Stores
 from coordinator.ledger.database import LedgerUnavailable, get_meta
+from coordinator.ledger.facts import holds
 from coordinator.ledger.heartbeats import Heartbeats
+from coordinator.ledger.places import take_up
 from coordinator.ledger.results import add_draw, begin_checks, reassign, reveal
 from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.ledger.tables import answers, checkers, hosts, results
@@ -34,6 +36,7 @@ from coordinator.policy.referee import (
     Ruling,
     Settle,
     Situation,
+    TakeUp,
     in_order,
     reveal_due,
     rule,
@@ -56,6 +59,12 @@ CASES = (
 CHECKERS = select(checkers).where(checkers.c.result.in_(CHECKING))
 VERDICTS = select(answers.c.result, answers.c.slot, answers.c.replay, answers.c.verdict).where(
     answers.c.result.in_(CHECKING)
+)
+RIVAL, KEPT = results.alias(), results.alias()
+HOLDERS = (  # who has the assignment of each kept result
+    select(KEPT.c.digest, RIVAL.c.phase)
+    .join(RIVAL, and_(RIVAL.c.campaign == KEPT.c.campaign, RIVAL.c.assignment == KEPT.c.assignment))
+    .where(KEPT.c.phase == Phase.KEPT, holds(RIVAL))
 )
 BANNED = select(hosts.c.host).where(hosts.c.banned != "")
 FALSE_ACCUSERS = select(hosts.c.host).where(hosts.c.false_accusations >= FALSE_ACCUSATIONS_MAX)
@@ -143,9 +152,11 @@ class RefereeLoop:
         verdicts: dict[tuple[bytes, int], dict[int, Verdict]] = defaultdict(dict)
         for row in connection.execute(VERDICTS):
             verdicts[row.result, row.replay][row.slot] = msgspec.msgpack.decode(row.verdict, type=Verdict)
+        holders = {row.digest: Phase(row.phase) for row in connection.execute(HOLDERS)}
         return [
             self._case_state(
                 row,
+                holder=holders.get(row.digest),
                 checkers=assigned[row.digest],
                 silent=frozenset(silent[row.digest]),
                 answers=verdicts[row.digest, 0],
@@ -188,6 +199,9 @@ class RefereeLoop:
                 draw, ranked = self._rosters.draw(roster, digest, case.worker, link, case.policy, standing)
                 signed = self.sign(draw)
                 return submit(lambda c: add_draw(c, digest, signed, ranked, now)), _nothing
+            case TakeUp():
+                campaign, sign = self.stores.cases.get(digest).campaign, self.sign
+                return submit(lambda c: take_up(c, digest, campaign, sign, now)), self.effects.perform
             case BeginChecks(_, assigned):
                 return submit(lambda c: begin_checks(c, digest, assigned, now)), _nothing
             case Reassign(_, slot, silent_host, host):

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, and_, bindparam, or_, select
 
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.tables import answers, campaigns, hosts, networks, results
 from coordinator.policy.auditing import Audit
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
-from coordinator.policy.phases import LIVE, Event, Phase
+from coordinator.policy.phases import LIVE, UNDER_WAY, Event, Phase
 from coordinator.policy.settle import Bundle, FalseAccusation
 from coordinator.policy.standing import Standing
 from protocol.recipes.campaign import Assignment
@@ -30,9 +30,19 @@ COLUMNS = (
     results.c.vests_at,
 )
 
+
+def holds(table: FromClause) -> ColumnElement[bool]:
+    """`StoredResult.holds`, of `results` or an alias of it."""
+    phase, uploaded = table.c.phase, table.c.uploaded == 1
+    return or_(phase.in_((Phase.CHECKING, Phase.ADMITTED)), and_(phase.in_(UNDER_WAY), uploaded))
+
+
+HOLDS = holds(results)
 RESULT = select(*COLUMNS).where(results.c.digest == bindparam("digest"))
-RIVALS = select(*COLUMNS).where(
-    results.c.campaign == bindparam("campaign"), results.c.assignment == bindparam("assignment")
+RIVALS = (
+    select(*COLUMNS)
+    .where(results.c.campaign == bindparam("campaign"), results.c.assignment == bindparam("assignment"))
+    .order_by(results.c.received_at)
 )
 RECORD = select(hosts.c.banned, hosts.c.convicted, hosts.c.admissions).where(hosts.c.host == bindparam("host"))
 STANDING = select(hosts.c.banned, hosts.c.clean_bundles, hosts.c.credit, hosts.c.false_accusations).where(
@@ -43,9 +53,6 @@ ENDED = (
     .where(results.c.worker == bindparam("host"), results.c.phase.not_in(LIVE))
     .order_by(results.c.since.desc())
     .limit(10)
-)
-HOLDS = or_(  # `StoredResult.holds`
-    results.c.phase.in_((Phase.CHECKING, Phase.ADMITTED)), and_(results.c.phase.in_(LIVE), results.c.uploaded == 1)
 )
 UNSETTLED = select(*COLUMNS).where(results.c.worker == bindparam("host"), results.c.phase.in_(LIVE))
 UNVESTED = (
@@ -90,7 +97,7 @@ def read_result(connection: Connection, digest: bytes) -> StoredResult | None:
 
 
 def read_rivals(connection: Connection, campaign: str, assignment: int) -> tuple[StoredResult, ...]:
-    """All results that were handed in for one assignment."""
+    """All results that were handed in for one assignment, as they came."""
     rows = connection.execute(RIVALS, {"campaign": campaign, "assignment": assignment})
     return tuple(stored_result(row) for row in rows)
 

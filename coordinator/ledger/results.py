@@ -1,7 +1,7 @@
 """Changes of the ledger on a result's way, each a function of a connection that runs inside the writer.
 
-Handing in, the draw, uploads, checkers and answers are here; outcomes are in `settlement`. `hand_in` reads the facts,
-asks `policy.receive`, and stores what it says.
+Handing in, the draw, checkers and answers are here; uploads are in `places`, outcomes in `settlement`. `hand_in` reads
+the facts, asks `policy.receive`, and stores what it says.
 """
 
 from typing import NamedTuple
@@ -12,23 +12,22 @@ from coordinator.ledger.database import get_meta, set_meta
 from coordinator.ledger.facts import (
     read_host,
     read_left_open,
-    read_result,
     read_rivals,
     read_same_work,
     read_standing,
 )
-from coordinator.ledger.settlement import Sign, ensure_host, settle_result, store_settlement
+from coordinator.ledger.settlement import Sign, ensure_host, store_settlement
 from coordinator.ledger.tables import answers, campaigns, checkers, results
 from coordinator.policy.actions import Action
 from coordinator.policy.campaigns import control
 from coordinator.policy.facts import StoredResult
-from coordinator.policy.phases import HELD, LIVE, Event, Phase, next_phase
-from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, overtaken, receive
+from coordinator.policy.phases import HELD, Event, Phase, next_phase
+from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, receive
 from coordinator.policy.standing import stands
 from protocol.errors import Refused
-from protocol.recipes.campaign import Campaign, Policy
+from protocol.recipes.campaign import Policy
 from protocol.trust.envelope import Envelope
-from protocol.trust.messages import BlobPart, CampaignAction, CampaignState, Receipt, Result
+from protocol.trust.messages import CampaignAction, CampaignState, Receipt, Result
 
 # Statements made once are three times as fast. A change of a row names it as `key`; its other parameters are columns.
 CHANGE = update(results).where(results.c.digest == bindparam("key"))
@@ -179,7 +178,7 @@ def _reply(connection: Connection, reception: Reception, digest: bytes, sign: Si
     return sign(reply)
 
 
-# -- the draw, uploads, checkers, answers ---------------------------------------------------------------------------
+# -- the draw, checkers, answers ---------------------------------------------------------------------------
 
 
 def reveal(connection: Connection, now: float) -> int:
@@ -205,30 +204,6 @@ def add_draw(connection: Connection, digest: bytes, draw: bytes, ranked: bytes, 
     row = connection.execute(STATE, {"key": digest}).first()
     fresh = row is None or row.draw is None
     return move(connection, digest, Event.DRAWN, now, **({"draw": draw, "ranked": ranked} if fresh else {}))
-
-
-def add_part(
-    connection: Connection, digest: bytes, part: str, campaign: Campaign, sign: Sign, now: float
-) -> tuple[Action, ...]:
-    """A verified blob is on disk. No change to a result that was settled meanwhile.
-
-    With trace and weights it takes its assignment, and other hosts' results that are not here yet end.
-    """
-    row = connection.execute(STATE, {"key": digest}).first()
-    if row is None or row.phase not in LIVE:
-        return ()
-    parts = {*filter(None, row.parts.split(",")), part}
-    uploaded = parts >= {BlobPart.TRACE, BlobPart.WEIGHTS}
-    values = {"parts": ",".join(sorted(parts))} | ({"uploaded": 1} if uploaded else {})
-    connection.execute(CHANGE, {"key": digest} | values)
-    result = read_result(connection, digest) if uploaded else None
-    if result is None:
-        return ()
-    actions: list[Action] = []
-    for rival in overtaken(result, read_rivals(connection, result.campaign, result.assignment)):
-        reason = "another host's result for this assignment was uploaded first"
-        actions += settle_result(connection, rival.digest, Event.OVERTAKEN, reason, campaign, sign, now)
-    return tuple(actions)
 
 
 def begin_checks(connection: Connection, digest: bytes, assigned: tuple[str, ...], now: float) -> bool:

@@ -12,6 +12,7 @@ class NewsKind(enum.StrEnum):
     STARTED = "campaign started"
     CONTROLLED = "campaign is now"
     COMMITTED = "result committed"
+    KEPT = "result kept, another is being checked"
     HANDED_IN_AGAIN = "result handed in again"
     DUPLICATE = "duplicate, not needed"
     EQUIVOCATION = "two different results for one assignment"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from coordinator.policy.phases import HELD, LIVE, Phase
+from coordinator.policy.phases import LIVE, UNDER_WAY, Phase
 
 FAULT_WINDOW = 50  # a host's last bundles, in which faults are counted
 
@@ -26,7 +26,7 @@ class StoredResult:
     @property
     def holds(self) -> bool:
         """Whether its assignment is taken. A commitment alone takes nothing: it costs nothing to make one."""
-        return self.phase in (Phase.CHECKING, Phase.ADMITTED) or (self.phase in HELD and self.uploaded)
+        return self.phase in (Phase.CHECKING, Phase.ADMITTED) or (self.phase in UNDER_WAY and self.uploaded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

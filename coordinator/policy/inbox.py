@@ -12,6 +12,7 @@ from protocol.trust.messages import BlobPart, Cell, OpeningRequest
 
 CHECKS_MAX = 4  # at a time; the rest come when these are answered
 CHECKS_BYTES_MAX = 5 * 1024 * 1024  # stays under Inbox.BYTES_MAX with the rest
+ASKED = (Phase.COMMITTED, Phase.OPENING, Phase.KEPT)  # what is kept is here before it is wanted
 BANS_TOLD_MAX = 1000  # the newest; older ones have lost their leases long ago
 BANS_AT_ONCE = 100  # in one inbox: 5 kB
 
@@ -39,7 +40,7 @@ def uploads_wanted(results: Iterable[OwnResult]) -> Wanted:
     """(openings, missing parts) in the order of the results. States are asked for once the trace is here."""
     openings, missing = [], []
     for result in results:
-        if result.phase not in (Phase.COMMITTED, Phase.OPENING):
+        if result.phase not in ASKED:
             continue
         missing += [(result.digest, part) for part in (BlobPart.TRACE, BlobPart.WEIGHTS) if part not in result.parts]
         opening = (

@@ -10,13 +10,15 @@ class Phase(enum.StrEnum):
     COMMITTED = "committed"  # receipt given; waits for a beacon link younger than the receipt
     OPENING = "opening"  # challenged; waits for the worker's blobs
     CHECKING = "checking"  # all blobs are here; waits for the checkers
+    KEPT = "kept"  # another host's result has the assignment; it is taken up should that one fall
     ADMITTED = "admitted"
     VOID = "void"  # not paid, its assignment is free again; nobody was shown to have lied
     INVALID = "convicted"  # shown to be wrong: the worker is banned
     RETRACTED = "retracted"  # was admitted, and is no more: not paid, and its assignment is free again
 
 
-LIVE = (Phase.COMMITTED, Phase.OPENING, Phase.CHECKING)
+UNDER_WAY = (Phase.COMMITTED, Phase.OPENING, Phase.CHECKING)
+LIVE = (*UNDER_WAY, Phase.KEPT)  # not settled
 HELD = (*LIVE, Phase.ADMITTED)  # an assignment with such a result is not in the pool
 
 
@@ -34,17 +36,21 @@ class Event(enum.StrEnum):
     HOST_BANNED = "host-banned"
     HANDED_IN_AGAIN = "handed-in-again"  # keeps its receipt and its draw: the challenge is never drawn twice
     BLOB_LOST = "blob-lost"  # our own disk's fault
-    OVERTAKEN = "overtaken"  # another host's result for the assignment was uploaded first
+    SET_ASIDE = "set-aside"  # another host's result for the assignment was uploaded first; this one is kept
+    TAKEN_UP = "taken-up"  # that one fell: now it is judged as if it had come now
+    OVERTAKEN = "overtaken"  # another host's was uploaded first, and is admitted, or too many are kept already
     WITHDRAWN = "withdrawn"  # never opened, and then another result was handed in instead
 
 
 TRANSITIONS = {
     (Phase.COMMITTED, Event.DRAWN): Phase.OPENING,
+    (Phase.COMMITTED, Event.SET_ASIDE): Phase.KEPT,
     (Phase.COMMITTED, Event.MISMATCH): Phase.VOID,
     (Phase.COMMITTED, Event.OVERTAKEN): Phase.VOID,
     (Phase.COMMITTED, Event.EQUIVOCATED): Phase.INVALID,
     (Phase.COMMITTED, Event.HOST_BANNED): Phase.VOID,
     (Phase.OPENING, Event.UPLOADED): Phase.CHECKING,
+    (Phase.OPENING, Event.SET_ASIDE): Phase.KEPT,
     (Phase.OPENING, Event.MISMATCH): Phase.VOID,
     (Phase.OPENING, Event.OVERDUE): Phase.VOID,
     (Phase.OPENING, Event.OVERTAKEN): Phase.VOID,
@@ -56,6 +62,12 @@ TRANSITIONS = {
     (Phase.CHECKING, Event.EQUIVOCATED): Phase.INVALID,
     (Phase.CHECKING, Event.HOST_BANNED): Phase.VOID,
     (Phase.CHECKING, Event.BLOB_LOST): Phase.OPENING,
+    (Phase.KEPT, Event.TAKEN_UP): Phase.COMMITTED,
+    (Phase.KEPT, Event.MISMATCH): Phase.VOID,
+    (Phase.KEPT, Event.OVERDUE): Phase.VOID,
+    (Phase.KEPT, Event.OVERTAKEN): Phase.VOID,
+    (Phase.KEPT, Event.EQUIVOCATED): Phase.INVALID,
+    (Phase.KEPT, Event.HOST_BANNED): Phase.VOID,
     (Phase.ADMITTED, Event.AUDIT_FAILED): Phase.RETRACTED,
     (Phase.ADMITTED, Event.VOIDED_UNVESTED): Phase.RETRACTED,
     (Phase.VOID, Event.HANDED_IN_AGAIN): Phase.COMMITTED,

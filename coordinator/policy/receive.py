@@ -5,24 +5,25 @@ assignment.
 """
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from coordinator.policy.actions import Action, News, NewsKind, Report, WakeReferee
 from coordinator.policy.facts import HostRecord, StoredResult
-from coordinator.policy.phases import HELD, LIVE, MAY_RETURN, Event, Phase
+from coordinator.policy.phases import HELD, LIVE, MAY_RETURN, UNDER_WAY, Event, Phase
 from coordinator.policy.settle import Settlement, equivocate, settle
 from protocol.recipes.campaign import Policy
 from protocol.trust.messages import Admission, AdmissionOutcome, Receipt
 
 PENDING_PER_HOST_MAX = 64  # unsettled results of one host with standing; a heartbeat cannot name more
+KEPT_MAX = 2  # of one assignment; the last place is for hosts with standing: fresh keys alone cannot have them all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveFacts:
     """A verified result, and what the ledger knows about its worker and its assignment."""
 
-    result: StoredResult  # as it would be stored: COMMITTED
+    result: StoredResult  # as it would be stored, COMMITTED if nothing is in its way
     worker: HostRecord
     others: tuple[StoredResult, ...]  # all the ledger's results for this assignment, this one too when it is known
     same_work: frozenset[bytes]  # digests among them with these very networks and commitment, under another label
@@ -38,6 +39,7 @@ class Received(enum.StrEnum):
     """What a handed-in result turned out to be."""
 
     NEW = "new"
+    KEPT = "kept"  # new too: another host's is being checked, and this one is taken up should that one fall
     AGAIN = "again"  # void before, and nothing speaks against another try
     KNOWN = "known"
     DUPLICATE = "duplicate"
@@ -91,12 +93,12 @@ def receive(facts: ReceiveFacts) -> Reception:
         return _duplicate(facts, "you have handed in this very work already")
     if held:
         return _equivocation(facts, held)
-    if holder is not None:
+    if holder is not None and (known is not None or not _may_be_kept(facts, holder)):
         word = "already admitted" if holder.phase is Phase.ADMITTED else "already being checked"
         return _duplicate(facts, f"this assignment is {word}")
     if len(worker.unsettled) >= pending_max(facts):
         return Reception(what=Received.BUSY, settlement=nothing)
-    return _accept(facts, known, _withdraw(facts, mine))
+    return _accept(facts, known, _withdraw(facts, mine), kept=holder is not None)
 
 
 def pending_max(facts: ReceiveFacts) -> int:
@@ -105,18 +107,47 @@ def pending_max(facts: ReceiveFacts) -> int:
     return max(1, most >> min(facts.left_open, 10))
 
 
-def overtaken(result: StoredResult, rivals: Iterable[StoredResult]) -> tuple[StoredResult, ...]:
-    """Whose place a result takes as soon as its trace and weights are here: of others that are not."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overtaken:
+    """Results whose place another one takes."""
+
+    kept: tuple[StoredResult, ...] = ()  # by Event.SET_ASIDE
+    ended: tuple[StoredResult, ...] = ()  # by Event.OVERTAKEN: there is no room to keep them
+
+
+def overtaken(result: StoredResult, rivals: Iterable[StoredResult], standing: Collection[str] = ()) -> Overtaken:
+    """Whose place a result takes as soon as its trace and weights are here: of others that are not.
+
+    `rivals` in the order in which they came; those of hosts with `standing` are kept first.
+    """
     others = [rival for rival in rivals if rival.digest != result.digest]
-    if any(rival.holds for rival in others):
-        return ()
-    return tuple(rival for rival in others if rival.phase in LIVE)
+    if result.phase not in UNDER_WAY or any(rival.holds for rival in others):
+        return Overtaken()
+    late = sorted((r for r in others if r.phase in UNDER_WAY), key=lambda rival: rival.worker not in standing)
+    kept, ended, places = list[StoredResult](), list[StoredResult](), _kept(others)
+    for rival in late:
+        (kept if has_room(places + len(kept), rival.worker in standing) else ended).append(rival)
+    return Overtaken(kept=tuple(kept), ended=tuple(ended))
 
 
-def _accept(facts: ReceiveFacts, known: StoredResult | None, withdrawn: Settlement) -> Reception:
+def has_room(kept: int, standing: bool) -> bool:
+    """Whether one more result for an assignment is kept, of a host with `standing` or without."""
+    return kept < (KEPT_MAX if standing else KEPT_MAX - 1)
+
+
+def _kept(results: Iterable[StoredResult]) -> int:
+    return sum(result.phase is Phase.KEPT for result in results)
+
+
+def _may_be_kept(facts: ReceiveFacts, holder: StoredResult) -> bool:
+    return holder.phase is not Phase.ADMITTED and has_room(_kept(facts.others), facts.standing)
+
+
+def _accept(facts: ReceiveFacts, known: StoredResult | None, withdrawn: Settlement, *, kept: bool) -> Reception:
+    """`kept`: another host's result is being checked. Whoever was first may be lying, and then this work is wanted."""
     if withdrawn.ban is not None:
         return Reception(what=Received.BANNED, settlement=withdrawn, actions=withdrawn.actions)
-    what, kind = Received.NEW, NewsKind.COMMITTED
+    what, kind = (Received.KEPT, NewsKind.KEPT) if kept else (Received.NEW, NewsKind.COMMITTED)
     if known:
         what, kind = Received.AGAIN, NewsKind.HANDED_IN_AGAIN
     if known and known.drawn:
@@ -126,7 +157,7 @@ def _accept(facts: ReceiveFacts, known: StoredResult | None, withdrawn: Settleme
     return Reception(
         what=what,
         settlement=withdrawn,
-        store=None if known else facts.result,
+        store=None if known else replace(facts.result, phase=Phase.KEPT) if kept else facts.result,
         reopen=known is not None,
         reply=reply,
         actions=(*withdrawn.actions, _line(facts, kind), WakeReferee()),

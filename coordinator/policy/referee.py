@@ -4,7 +4,7 @@
 `phases.next_phase`, inside the ledger's writer, so two rulings can never both settle a result.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from coordinator.policy.phases import Event, Phase
@@ -12,7 +12,7 @@ from coordinator.policy.presence import PRESENCE_SECONDS, is_present
 from coordinator.policy.standing import named_order
 from protocol.recipes.campaign import Policy
 from protocol.trust.admission import Decision, Outcome, decide
-from protocol.trust.messages import Seat
+from protocol.trust.messages import BlobPart, Seat
 from protocol.trust.verdict import Verdict
 
 OWN_SLOTS_AT_ONCE = 2  # of one result: a fake shows in the first slots, and costs the organizer no more than these
@@ -44,6 +44,7 @@ class CaseState:
     policy: Policy
     standing: bool = False  # the worker's: as it is before the draw, as the draw says after it
     missing: frozenset[str] = frozenset()  # parts that still have to be uploaded
+    holder: Phase | None = None  # of a kept result: the phase of the other one that has its assignment
     slots: int = 0
     ranked: tuple[Seat, ...] = ()  # the draw's hosts in their order
     checkers: dict[int, Checker] = field(default_factory=dict)  # by slot
@@ -80,6 +81,13 @@ class MakeDraw:
 
     result: bytes
     standing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TakeUp:
+    """The result that this one was kept behind fell."""
+
+    result: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,7 @@ class Settle:
     false_accusers: tuple[int, ...] = ()  # slots
 
 
-Ruling = MakeDraw | BeginChecks | Reassign | CheckSlot | ReplaySlot | Settle
+Ruling = MakeDraw | TakeUp | BeginChecks | Reassign | CheckSlot | ReplaySlot | Settle
 
 
 def reveal_due(cases: Iterable[CaseState], situation: Situation) -> bool:
@@ -147,14 +155,29 @@ def rule(case: CaseState, situation: Situation) -> list[Ruling]:
         return [Settle(case.digest, Event.HOST_BANNED, "the host is banned")]
     if case.phase is Phase.COMMITTED:
         return _rule_committed(case, situation)
+    if case.phase is Phase.KEPT:
+        return _rule_kept(case, situation)
     if case.phase is Phase.OPENING:
         if not case.missing:
             return [BeginChecks(case.digest, first_checkers(case, situation))]
-        if situation.now - case.since > case.policy.opening_seconds:
-            parts = ", ".join(sorted(case.missing))
-            return [Settle(case.digest, Event.OVERDUE, f"not opened in {case.policy.opening_seconds:g} s: {parts}")]
-        return []
+        return _overdue(case, situation, case.missing)
     return _rule_checking(case, situation)
+
+
+def _overdue(case: CaseState, situation: Situation, missing: Collection[str]) -> list[Ruling]:
+    if not missing or situation.now - case.since <= case.policy.opening_seconds:
+        return []
+    parts = ", ".join(sorted(missing))
+    return [Settle(case.digest, Event.OVERDUE, f"not opened in {case.policy.opening_seconds:g} s: {parts}")]
+
+
+def _rule_kept(case: CaseState, situation: Situation) -> list[Ruling]:
+    """Its states are asked for when it is taken up, the rest at once: so its place is never empty then."""
+    if case.holder is None:
+        return [TakeUp(case.digest)]
+    if case.holder is Phase.ADMITTED:
+        return [Settle(case.digest, Event.OVERTAKEN, "another host's result for this assignment is admitted")]
+    return _overdue(case, situation, case.missing - {BlobPart.STATES})
 
 
 def _rule_committed(case: CaseState, situation: Situation) -> list[Ruling]:

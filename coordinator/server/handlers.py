@@ -14,7 +14,8 @@ from coordinator.checking.beacon import Beacon
 from coordinator.checking.cases import ResultCase, committed_weights
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
-from coordinator.ledger.results import add_campaign, add_part, control_campaign, hand_in, refuse_stranger
+from coordinator.ledger.places import add_part
+from coordinator.ledger.results import add_campaign, control_campaign, hand_in, refuse_stranger
 from coordinator.ledger.settlement import Sign, refuse_banned, settle_result
 from coordinator.ledger.tables import results
 from coordinator.policy.actions import NewsKind

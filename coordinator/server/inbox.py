@@ -14,7 +14,7 @@ from coordinator.ledger.audits import read_audited
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import answers, checkers, hosts, results
 from coordinator.policy.campaigns import as_told
-from coordinator.policy.inbox import CHECKS_MAX, OwnResult, Wanted, bans_to_tell, check_fits, uploads_wanted
+from coordinator.policy.inbox import ASKED, CHECKS_MAX, OwnResult, Wanted, bans_to_tell, check_fits, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS, ask_again_seconds
 from protocol.trust.envelope import Envelope, seal, unseal
@@ -30,7 +30,7 @@ STANDING = select(hosts.c.banned, hosts.c.credit, hosts.c.escrow, hosts.c.clean_
 )
 OWN_RESULTS = (
     select(results.c.digest, results.c.phase, results.c.parts)
-    .where(results.c.worker == bindparam("host"), results.c.phase.in_((Phase.COMMITTED, Phase.OPENING)))
+    .where(results.c.worker == bindparam("host"), results.c.phase.in_(ASKED))
     .order_by(results.c.received_at)
 )
 ANSWERED = and_(answers.c.result == checkers.c.result, answers.c.slot == checkers.c.slot, answers.c.replay == 0)

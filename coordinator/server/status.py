@@ -15,7 +15,7 @@ from coordinator.ledger.database import Ledger, get_meta
 from coordinator.ledger.heartbeats import Heartbeats, Present
 from coordinator.ledger.tables import campaigns, hosts, proofs, refusals, results
 from coordinator.policy.auditing import Audit
-from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.phases import UNDER_WAY, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS
 from protocol.trust.messages import CampaignState
 
@@ -140,7 +140,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) 
     ).all()
     count = {phase: number for phase, number, _ in grouped}
     networks = {phase: int(number) for phase, _, number in grouped}
-    admitted, live = count.get(Phase.ADMITTED, 0), sum(count.get(phase, 0) for phase in LIVE)
+    admitted, live = count.get(Phase.ADMITTED, 0), sum(count.get(phase, 0) for phase in UNDER_WAY)
     total = campaign.assignment_count
     published = _published(connection, row.digest)
     whole = row.state != CampaignState.COMPLETE or published == campaign.network_count

@@ -123,10 +123,12 @@ def test_the_same_result_again_gets_the_same_receipt_and_anothers_is_a_duplicate
     alice.put(first.result, "trace", traces_to_bytes(alice.traces(CAMPAIGN.assignment(0))))
     alice.put(first.result, "weights", alice.weights(0))
     assert stage.core.done_bits(CAMPAIGN.digest) == {0: 0b0001}
-    outcome = bob.outcome(bob.result(0).digest)
-    assert outcome is not None and outcome.outcome == "duplicate" and not bob.poll().missing
-    reply = bob.submit(bob.result(0))
-    assert isinstance(reply, Admission) and reply.outcome == "duplicate"
+    assert bob.outcome(bob.result(0).digest) is None and len(bob.poll().missing) == 2  # kept, should alice's fall
+    assert isinstance(bob.submit(bob.result(0)), Receipt)
+    carol, dave = stage.host("carol"), stage.host("dave")
+    assert isinstance(carol.submit(carol.result(0)), Receipt)
+    reply = dave.submit(dave.result(0))
+    assert isinstance(reply, Admission) and reply.outcome == "duplicate", "few are kept"
     assert alice.outcome(first.result) is None and not stage.refused()
 
 

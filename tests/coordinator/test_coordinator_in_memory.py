@@ -5,12 +5,13 @@ import threading
 import msgspec
 import pytest
 from support.room import Room
-from support.scripted_host import CAMPAIGN, ScriptedHost
+from support.scripted_host import CAMPAIGN, ScriptedHost, skip_training
 
 from coordinator.policy.actions import NewsKind
 from protocol.errors import Refused
+from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.envelope import seal, unseal
-from protocol.trust.messages import Admission, Result
+from protocol.trust.messages import Admission, Receipt, Result
 
 
 @pytest.fixture
@@ -61,3 +62,80 @@ def test_a_withdrawal_that_bans_is_stored_though_the_result_is_refused(room):
                 room.core.handlers.submit_result(seal(alice.identity, second))
     assert "2 faults" in room.poll(alice).banned
     assert room.core.done_bits(CAMPAIGN.digest) == {}  # the first withdrawal's result is void with its host
+
+
+def finish(room: Room, host: ScriptedHost, digest: bytes, index: int, lie=None) -> str:
+    """From the draw to the outcome's word."""
+    room.tick()
+    room.open(host, digest, index, lie)
+    room.tick()
+    room.tick()
+    (outcome,) = room.poll(host, digest).outcomes
+    return unseal(outcome, Admission).outcome
+
+
+def submit(room: Room, host: ScriptedHost, index: int) -> bytes:
+    """The commitment alone; its digest."""
+    result = host.result(index)
+    room.core.handlers.submit_result(result)
+    return result.digest
+
+
+def upload(room: Room, host: ScriptedHost, digest: bytes, index: int) -> None:
+    """What the inbox asks for."""
+    parts = {"trace": traces_to_bytes(host.traces(CAMPAIGN.assignment(index))), "weights": host.weights(index)}
+    for result, part in room.poll(host, digest).missing:
+        room.put(host, result, part, parts[part])
+
+
+@pytest.mark.parametrize("first", ["alice", "mallory"])
+def test_an_honest_result_that_a_fake_overtook_is_taken_up_and_nobody_trains_again(room, first):
+    """Mallory needs no training, so mallory is here first, whoever commits first. Alice's bundle is not lost by it."""
+    mallory, alice = ScriptedHost("mallory", 1), ScriptedHost("alice", 1)
+    digest = submit(room, alice, 0) if first == "alice" else b""
+    fake = room.commit(mallory, 0, skip_training)
+    digest = digest or submit(room, alice, 0)
+    upload(room, alice, digest, 0)
+    assert room.poll(alice, digest).outcomes == () and room.core.done_bits(CAMPAIGN.digest) == {0: 0b0001}
+    room.start()
+    assert finish(room, mallory, fake, 0, skip_training) == "convicted"
+    assert room.core.done_bits(CAMPAIGN.digest) == {0: 0b0001}, "its place is never free"
+    assert room.poll(alice, digest).missing == ()
+    assert finish(room, alice, digest, 0) == "admitted"
+    case = room.core.stores.cases.get(digest)
+    receipt, link = unseal(case.receipt, Receipt), case.draw.link
+    assert room.directory.beacon.link(receipt.epoch + 1) == link, "what challenges it is younger than what it answers"
+    assert receipt.epoch >= 1
+    assert room.poll(alice, digest).credit == 12
+    assert room.core.status().campaigns[0].admitted == 1
+    assert room.core.curate(force=True) == 2
+
+
+def test_a_kept_result_is_a_duplicate_when_the_first_one_is_admitted_and_its_blobs_go(room):
+    bob, alice = ScriptedHost("bob", 1), ScriptedHost("alice", 1)
+    digest = submit(room, alice, 0)
+    honest = room.commit(bob, 0)
+    upload(room, alice, digest, 0)
+    assert finish(room, bob, honest, 0) == "admitted"
+    room.tick()
+    (outcome,) = room.poll(alice, digest).outcomes
+    assert unseal(outcome, Admission).outcome == "duplicate" and not room.poll(alice).banned
+    assert digest not in room.directory.stores.blobs.results()
+    status = room.core.status().campaigns[0]
+    assert (status.admitted, status.pending, status.rejected) == (1, 3, 1)
+
+
+def test_a_kept_result_that_is_not_uploaded_goes_on_where_it_was(room):
+    """It competes again, and its challenge is drawn once: with mallory's help it has learned nothing."""
+    mallory, alice = ScriptedHost("mallory", 1), ScriptedHost("alice", 1)
+    digest = submit(room, alice, 0)
+    room.tick()
+    drawn = room.core.stores.cases.get(digest).draw
+    assert drawn is not None
+    fake = room.commit(mallory, 0, skip_training)
+    assert room.poll(alice, digest).openings == ()
+    assert finish(room, mallory, fake, 0, skip_training) == "convicted"
+    assert room.core.done_bits(CAMPAIGN.digest) == {}
+    upload(room, alice, digest, 0)
+    assert finish(room, alice, digest, 0) == "admitted"
+    assert room.core.stores.cases.get(digest).draw == drawn

@@ -6,8 +6,16 @@ import pytest
 
 from coordinator.policy.actions import DeleteBlobs, NewsKind, Report, WakeReferee
 from coordinator.policy.facts import HostRecord, StoredResult
-from coordinator.policy.phases import HELD, LIVE, Event, Phase
-from coordinator.policy.receive import PENDING_PER_HOST_MAX, Received, ReceiveFacts, StoredReply, overtaken, receive
+from coordinator.policy.phases import LIVE, UNDER_WAY, Event, Phase
+from coordinator.policy.receive import (
+    PENDING_PER_HOST_MAX,
+    Overtaken,
+    Received,
+    ReceiveFacts,
+    StoredReply,
+    overtaken,
+    receive,
+)
 from coordinator.policy.settle import settle
 from protocol.recipes.campaign import Policy
 from protocol.trust.messages import Admission, AdmissionOutcome, Receipt
@@ -90,15 +98,32 @@ def test_a_result_that_ended_before_its_draw_gets_a_receipt_of_this_epoch():
 @pytest.mark.parametrize("phase", [Phase.COMMITTED, Phase.OPENING])
 def test_a_commitment_alone_takes_no_assignment(phase):
     assert receive(facts(replace(BOBS, phase=phase))).what is Received.NEW
-    assert receive(facts(replace(BOBS, phase=phase, uploaded=True))).what is Received.DUPLICATE
+    assert receive(facts(replace(BOBS, phase=phase, uploaded=True))).what is Received.KEPT
 
 
-def test_who_is_uploaded_first_takes_the_place_of_those_who_are_not():
+def test_who_is_uploaded_first_takes_the_place_of_those_who_are_not_and_they_are_kept():
     mine = replace(NEW, phase=Phase.OPENING, uploaded=True)
     late, void = replace(BOBS, phase=Phase.OPENING), replace(OLD, phase=Phase.VOID)
-    assert overtaken(mine, (mine, late, void)) == (late,)
+    assert overtaken(mine, (mine, late, void)) == Overtaken(kept=(late,))
     first = replace(BOBS, digest=b"1" * 32, phase=Phase.CHECKING)
-    assert overtaken(mine, (mine, late, first)) == ()
+    assert overtaken(mine, (mine, late, first)) == Overtaken()
+    assert overtaken(replace(mine, phase=Phase.KEPT), (mine, late)) == Overtaken(), "it waits itself"
+
+
+def test_few_are_kept_and_fresh_keys_cannot_have_all_the_places():
+    mine = replace(NEW, phase=Phase.OPENING, uploaded=True)
+    eve, mallory, bob, carol = (
+        replace(BOBS, digest=name.encode() * 8, worker=name) for name in ("eve", "mallory", "bob", "carol")
+    )
+    assert overtaken(mine, (mine, eve, mallory)) == Overtaken(kept=(eve,), ended=(mallory,))
+    late = overtaken(mine, (mine, eve, mallory, bob, carol), {"bob", "carol"})
+    assert late == Overtaken(kept=(bob, carol), ended=(eve, mallory))
+    kept = replace(eve, phase=Phase.KEPT)
+    assert overtaken(mine, (mine, kept, mallory, bob), {"bob"}) == Overtaken(kept=(bob,), ended=(mallory,))
+
+
+def test_an_overtaken_result_for_which_there_is_no_room_ends_without_a_fault():
+    late = replace(BOBS, phase=Phase.OPENING)
     settlement = settle(late, Event.OVERTAKEN, "late", HostRecord(host="bob"), POLICY)
     (outcome,) = settlement.outcomes
     assert outcome.phase is Phase.VOID and not outcome.fault and settlement.ban is None
@@ -126,9 +151,24 @@ def test_tickets_are_asked_for_only_where_the_campaign_says_so_and_only_of_new_r
     assert receive(facts(NEW, policy=policy)).what is Received.KNOWN
 
 
-@pytest.mark.parametrize("phase", HELD)
-def test_an_assignment_that_another_host_holds_is_a_duplicate(phase):
-    decision = receive(facts(replace(BOBS, phase=phase, uploaded=True)))
+@pytest.mark.parametrize("phase", UNDER_WAY)
+def test_a_result_behind_one_that_is_being_checked_is_kept_for_the_case_that_it_falls(phase):
+    holder = replace(BOBS, phase=phase, uploaded=True)
+    decision = receive(facts(holder))
+    assert decision.what is Received.KEPT and decision.store == replace(NEW, phase=Phase.KEPT)
+    assert decision.reply == Receipt(result=NEW.digest, epoch=7, received_at=NOW)
+    assert not decision.settlement.outcomes and kinds(decision) == [NewsKind.KEPT]
+    assert not replace(NEW, phase=Phase.KEPT, uploaded=True).holds
+    many = tuple(replace(NEW, digest=bytes([i]) * 32, assignment=100 + i) for i in range(4))
+    assert receive(facts(holder, worker=replace(ALICE, unsettled=many))).what is Received.BUSY, "of one key few"
+
+
+@pytest.mark.parametrize(("phase", "kept"), [(Phase.ADMITTED, 0), *((phase, 1) for phase in UNDER_WAY)])
+def test_an_assignment_that_is_admitted_or_has_others_waiting_is_a_duplicate(phase, kept):
+    waiting = (replace(NEW, digest=bytes([i]) * 32, worker="eve", phase=Phase.KEPT) for i in range(kept))
+    others = (replace(BOBS, phase=phase, uploaded=True), *waiting)
+    assert receive(facts(*others, standing=True)).what is (Received.KEPT if kept else Received.DUPLICATE)
+    decision = receive(facts(*others))
     assert decision.what is Received.DUPLICATE and decision.store is None
     word = "already admitted" if phase is Phase.ADMITTED else "already being checked"
     expected = Admission(

@@ -16,6 +16,7 @@ from coordinator.policy.referee import (
     ReplaySlot,
     Settle,
     Situation,
+    TakeUp,
     in_order,
     reveal_due,
     rule,
@@ -77,6 +78,20 @@ def test_a_worker_has_its_time_to_open_and_not_more():
     late = replace(case, since=NOW - 601)
     assert rule(late, SITUATION) == [Settle(b"r", Event.OVERDUE, "not opened in 600 s: states")]
     assert rule(replace(late, missing=frozenset()), SITUATION) == [BeginChecks(b"r", ())]  # no slots: nothing to seat
+
+
+def test_a_kept_result_waits_for_the_one_before_it_and_is_taken_up_when_that_falls():
+    case = replace(CASE, phase=Phase.KEPT, missing=frozenset({"states"}))
+    for holder in (Phase.COMMITTED, Phase.OPENING, Phase.CHECKING):
+        assert rule(replace(case, holder=holder, since=NOW - 9999), SITUATION) == []
+    assert rule(replace(case, holder=None), SITUATION) == [TakeUp(b"r")]
+    reason = "another host's result for this assignment is admitted"
+    assert rule(replace(case, holder=Phase.ADMITTED), SITUATION) == [Settle(b"r", Event.OVERTAKEN, reason)]
+    lazy = replace(case, holder=Phase.CHECKING, missing=frozenset({"states", "trace"}))
+    assert rule(lazy, SITUATION) == []
+    assert rule(replace(lazy, since=NOW - 601), SITUATION) == [
+        Settle(b"r", Event.OVERDUE, "not opened in 600 s: trace")
+    ], "a place that nobody fills is another's"
 
 
 def test_checkers_are_waited_for_then_replaced_in_the_draws_order_then_by_the_organizer():

@@ -35,6 +35,7 @@ class Checkers:
         self.offered: dict[bytes, set[tuple[int, int]]] = {}  # fake result -> its bad cells
         self.chances: dict[bytes, float] = {}  # drawn fake -> its chance to escape
         self.escaped: list[bytes] = []  # admitted fakes
+        self.taken: set[bytes] = set()  # results that were kept behind another, and taken up when it fell
         self.first_fake: dict[str, float] = {}  # worker -> when it handed in the first
         self.received_at: dict[bytes, float] = {}
         self.shown_at: dict[bytes, float] = {}  # beacon link -> when it was first shown
@@ -45,7 +46,7 @@ class Checkers:
     # -- what the organizer does ----------------------------------------------------------------------------------
 
     def received(self, reception: Reception, row: Row) -> None:
-        if reception.what is not Received.NEW:
+        if reception.what not in (Received.NEW, Received.KEPT):
             return
         world = self.world
         self.received_at[row.digest] = world.kernel.now
@@ -64,6 +65,10 @@ class Checkers:
         if known is None:
             known = self._bad[id(networks)] = bad_cells(self.world.truth, row.assignment.recipe, networks)
         return known
+
+    def taken_up(self, row: Row) -> None:
+        """Its receipt may be new: what challenges it comes later all the same."""
+        self.taken.add(row.digest)
 
     def revealed(self, link: bytes) -> None:
         self.shown_at[link] = self.world.kernel.now
@@ -111,6 +116,7 @@ class Checkers:
             raise Violation("admitted twice", f"assignment {index}", index)
         self.admitted[index] = row.digest
         self.credit[row.worker] += sum(row.segments)
+        self.world.counts["kept results that were admitted"] += row.digest in self.taken
         self._house_checked(row)
         if row.digest in self.offered or not self._is_true(row):
             self._false_admitted(row)

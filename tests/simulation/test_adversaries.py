@@ -45,6 +45,14 @@ def test_a_sleeper_is_honest_until_it_has_standing():
     assert len(honest) >= report.options.sleep_bundles and fakes and min(fakes) > min(honest)
 
 
+def test_honest_work_that_a_fake_overtook_is_kept_and_taken_up():
+    report = run("overtaker:2", seed=3)
+    kept, admitted = (
+        report.counts[f"{name}"] for name in ("results kept behind another", "kept results that were admitted")
+    )
+    assert kept and admitted and not banned(report, HONEST)
+
+
 def test_an_eclipsed_host_harms_nobody_and_leaves_at_the_end():
     report = run("eclipser")
     (victim,) = [host for host in report.world.hosts if host.kind is Kind.ECLIPSED]

@@ -14,13 +14,14 @@ from coordinator.ledger.audits import pass_audit
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.done import DoneBits
 from coordinator.ledger.facts import HOLDS, read_host, read_result
-from coordinator.ledger.results import add_campaign, add_draw, add_part, begin_checks, hand_in
+from coordinator.ledger.places import add_part, take_up
+from coordinator.ledger.results import add_campaign, add_draw, begin_checks, hand_in
 from coordinator.ledger.settlement import settle_result
 from coordinator.ledger.tables import campaigns, hosts, networks, results
 from coordinator.policy.auditing import Audit
 from coordinator.policy.facts import HostRecord
 from coordinator.policy.phases import LIVE, Event, Phase, next_phase
-from coordinator.policy.receive import Received
+from coordinator.policy.receive import KEPT_MAX, Received
 from protocol.engine import ENGINE
 from protocol.recipes.campaign import Campaign
 from protocol.trust.envelope import Envelope, Message, seal
@@ -31,7 +32,8 @@ ORGANIZER = Identity.generate()
 WORKERS = [Identity.generate() for _ in range(3)]
 SEGMENTS = 12
 LARGER = msgspec.structs.replace(CAMPAIGN, populations=(msgspec.structs.replace(CAMPAIGN.populations[0], count=40),))
-SETTLING = [e for e in Event if e not in (Event.DRAWN, Event.UPLOADED, Event.BLOB_LOST, Event.HANDED_IN_AGAIN)]
+GOING_ON = (Event.DRAWN, Event.UPLOADED, Event.BLOB_LOST, Event.HANDED_IN_AGAIN, Event.SET_ASIDE, Event.TAKEN_UP)
+SETTLING = [event for event in Event if event not in GOING_ON]
 
 
 def sign(message: Message) -> bytes:
@@ -83,7 +85,7 @@ class Organizer(RuleBasedStateMachine):
             assert self.record(worker.host) == before and not any(
                 action for action in reply.actions if type(action).__name__ == "DeleteBlobs"
             )
-        if reply.what in (Received.NEW, Received.AGAIN, Received.KNOWN, Received.EQUIVOCATION):
+        if reply.what in (Received.NEW, Received.KEPT, Received.AGAIN, Received.KNOWN, Received.EQUIVOCATION):
             self.digests.add(envelope.digest)
 
     @rule(data=st.data(), event=st.sampled_from(SETTLING))
@@ -119,6 +121,13 @@ class Organizer(RuleBasedStateMachine):
             self.now += 1
             self.ledger.write(lambda c: self._go_on(c, digest))
 
+    @rule(data=st.data())
+    def the_referee_takes_up(self, data: st.DataObject) -> None:
+        if self.digests:
+            digest = data.draw(st.sampled_from(sorted(self.digests)))
+            self.now += 1
+            self.ledger.write(lambda c: take_up(c, digest, self.campaign, sign, self.now))
+
     def _go_on(self, connection: Connection, digest: bytes) -> None:
         result = read_result(connection, digest)
         if not add_draw(connection, digest, b"draw", b"", self.now) and result is not None and result.uploaded:
@@ -133,6 +142,12 @@ class Organizer(RuleBasedStateMachine):
         held = select(results.c.assignment, func.count()).where(HOLDS).group_by("assignment")
         with self.ledger.read() as connection:
             assert all(number == 1 for _, number in connection.execute(held))
+
+    @invariant()
+    def few_are_kept(self) -> None:
+        kept = select(func.count()).where(results.c.phase == Phase.KEPT).group_by(results.c.assignment)
+        with self.ledger.read() as connection:
+            assert all(number <= KEPT_MAX for number in connection.execute(kept).scalars())
 
     @rule()
     def done_bits_are_looked_at_now_and_then(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.policy.phases import HELD
 from protocol.recipes.campaign import Assignment
+from protocol.swarm.claim_rules import indices_of
 from protocol.swarm.records import CLAIM, Claim, claims_key, shard_count, shard_size
 from protocol.trust.allowance import FRESH_ASSIGNMENTS, Allowance
 from protocol.trust.commitment import Trace
@@ -186,6 +187,33 @@ class Ring(Crowd):
         return spot_check(self.engine, row.assignment, row.digest, slot, task, opened, final)
 
 
+class Overtakers(Ring):
+    """A ring that sees in the DHT what others train, and hands in a fake of it before they are done, with fresh keys
+    again and again, until faults stop."""
+
+    def start(self) -> None:
+        self.seconds = 2.0
+        super().start()
+
+    def act(self) -> None:
+        super().act()
+        if self.world.kernel.now < self.world.options.fault_seconds:
+            for _ in range(self.size - len(self.keys)):
+                self.new_key()
+
+    def targets(self) -> Iterator[Assignment]:
+        ledger, campaign = self.world.organizer.ledger, self.world.campaign
+        claimed = {
+            index
+            for key, _, kind, claim in self.world.dht.records()
+            if kind == CLAIM
+            for index in indices_of(int(key.rpartition("/")[2]), claim.claimed)
+        }
+        wanted = sorted(i for i in claimed if not any(row.stored.holds for row in ledger.by_assignment.get(i, ())))
+        self.rng.shuffle(wanted)
+        return (campaign.assignment(index) for index in wanted)
+
+
 class Squatters(Crowd):
     """They claim everything in the DHT, commit to whatever is free, and open nothing."""
 
@@ -227,4 +255,9 @@ class Flood(Crowd):
                 self.ask(self.world.organizer.put_blob, puppet.host, puppet.result.digest, "trace", b"garbage")
 
 
-CROWDS: dict[Kind, type[Crowd]] = {Kind.SYBIL: Ring, Kind.SQUATTER: Squatters, Kind.FLOODER: Flood}
+CROWDS: dict[Kind, type[Crowd]] = {
+    Kind.SYBIL: Ring,
+    Kind.OVERTAKER: Overtakers,
+    Kind.SQUATTER: Squatters,
+    Kind.FLOODER: Flood,
+}

@@ -32,6 +32,7 @@ class Kind(enum.StrEnum):
     SLEEPER = "sleeper"  # works honestly until it has standing, is lazy from then on, and vouches for its ring
     COLLUDER = "colluder"  # works honestly, and vouches for whatever its ring hands in
     SYBIL = "sybil"  # one of a ring's fresh keys: lazy, and vouches for its ring
+    OVERTAKER = "overtaker"  # a sybil that hands in fakes of what others are training, before they are done
     SQUATTER = "squatter"  # claims everything, commits to anything, opens nothing
     FLOODER = "flooder"  # fresh keys without end, each with a heartbeat and garbage
     ECLIPSED = "eclipsed"  # honest, and sees of the DHT what an attacker shows it
@@ -49,11 +50,14 @@ FAKERS = frozenset(
         Kind.WHITEWASHER,
         Kind.SLEEPER,
         Kind.SYBIL,
+        Kind.OVERTAKER,
         Kind.SQUATTER,
         Kind.FLOODER,
     }
 )
-RING = frozenset({Kind.SLEEPER, Kind.COLLUDER, Kind.SYBIL})  # all of a run's are friends, and vouch for each other
+RING = frozenset(
+    {Kind.SLEEPER, Kind.COLLUDER, Kind.SYBIL, Kind.OVERTAKER}
+)  # all of a run's are friends, and vouch for each other
 GUILTY = FAKERS | RING  # who may be banned; everybody else may not
 HONEST = frozenset({None, Kind.ECLIPSED})  # who must get through, and leave at the end
 

@@ -146,6 +146,9 @@ class Organizer:
             raise Refused("busy", "too many results of this host wait for an outcome")
         if isinstance(reception.reply, Receipt):
             row.receipt = self.sign(reception.reply)
+        if reception.store is not None:
+            row.phase = reception.store.phase
+        self.world.counts["results kept behind another"] += reception.what is Received.KEPT
         signed = {outcome.result.digest: self.sign(outcome.admission) for outcome in reception.settlement.outcomes}
         self.ledger.receive(reception, row, signed, self.now())
         self.world.checkers.received(reception, row)
@@ -169,11 +172,34 @@ class Organizer:
             raise Refused(error.reason, str(error)) from None
         self.ledger.changed[digest] = None
         if row.stored.uploaded and part != BlobPart.STATES:
-            rivals = self.ledger.by_assignment[row.assignment.index]
-            for rival in overtaken(row.stored, [other.stored for other in rivals]):
-                self.settle(self.ledger.rows[rival.digest], Event.OVERTAKEN, "another host's was uploaded first")
-            self.ledger.touch(row)  # its assignment is not free any more
+            self.take_place(row)
         self.refereeing.wake()
+
+    def take_place(self, row: Row) -> None:
+        """As `coordinator.ledger.places` has it."""
+        rivals = [other.stored for other in self.ledger.by_assignment[row.assignment.index]]
+        policy = self.campaign.policy
+        late = overtaken(
+            row.stored, rivals, {r.worker for r in rivals if stands(self.refereeing.standing(r.worker), policy)}
+        )
+        for rival in late.kept:
+            self.ledger.move(self.ledger.rows[rival.digest], Event.SET_ASIDE, self.now())
+            self.world.counts["results kept behind another"] += 1
+        for rival in late.ended:
+            self.settle(self.ledger.rows[rival.digest], Event.OVERTAKEN, "another host's was uploaded first")
+        self.ledger.touch(row)  # its assignment is not free any more
+
+    def take_up(self, row: Row) -> None:
+        """What it was kept behind fell. Undrawn it gets a receipt of now."""
+        if any(other.stored.holds for other in self.ledger.by_assignment[row.assignment.index]):
+            return
+        if row.draw is None:
+            row.epoch = self.world.rules.receipt_epoch(self.ledger.epoch)
+            row.receipt = self.sign(Receipt(result=row.digest, epoch=row.epoch, received_at=self.now()))
+        self.ledger.move(row, Event.TAKEN_UP, self.now())
+        self.world.checkers.taken_up(row)
+        if row.stored.uploaded:
+            self.take_place(row)
 
     @answering
     def get_blobs(self, digest: bytes, slot: int) -> tuple[bytes, bytes]:

@@ -89,6 +89,7 @@ class Refereeing:
             policy=self.campaign.policy,
             standing=row.draw.standing if row.draw else stands(self.standing(row.worker), self.campaign.policy),
             missing=row.parts - row.blobs.keys(),
+            holder=self._holder(row) if row.phase is Phase.KEPT else None,
             slots=len(row.tasks),
             ranked=row.ranked,
             checkers=dict(row.checkers),
@@ -97,10 +98,17 @@ class Refereeing:
             replays={slot: judged for slot, (judged, _) in row.replays.items()},
         )
 
+    def _holder(self, row: Row) -> Phase | None:
+        """Of the other result that has the assignment."""
+        rivals = self.ledger.by_assignment[row.assignment.index]
+        return next((other.phase for other in rivals if other.stored.holds), None)
+
     def _act(self, action: referee.Ruling, row: Row, situation: Situation) -> None:
         now = situation.now
         if isinstance(action, referee.MakeDraw):
             self._draw(row, action)
+        elif isinstance(action, referee.TakeUp):
+            self.organizer.take_up(row)
         elif isinstance(action, referee.BeginChecks):
             if self.ledger.move(row, Event.UPLOADED, now):
                 for slot, host in enumerate(action.checkers):
