@@ -8,12 +8,14 @@ import msgspec
 from coordinator.checking.cases import ResultCase
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
+from coordinator.ledger.audits import hear_late, read_judged
 from coordinator.ledger.results import add_answer
 from coordinator.policy.actions import NewsKind
+from coordinator.policy.convict import may_vouch
 from protocol.errors import Refused
 from protocol.trust.envelope import Envelope
 from protocol.trust.messages import Answer
-from protocol.trust.verdict import judge
+from protocol.trust.verdict import Verdict, judge
 
 
 class Answers:
@@ -24,10 +26,7 @@ class Answers:
 
     def enter(self, case: ResultCase, answer: Answer, envelope: Envelope, *, replay: bool) -> None:
         """Judge and store an answer. Raises Refused; OSError when our own blob is gone."""
-        if answer.slot >= len(case.tasks):
-            raise Refused("answer-slot", f"there is no slot {answer.slot}")
-        with self._examining:
-            verdict = judge(answer, case.tasks[answer.slot], self._stores.cases.traces(case))
+        verdict = self._judge(case, answer)
         packed, now, data = msgspec.msgpack.encode(verdict), self._clock(), envelope.to_bytes()
         fresh = self._stores.ledger.write(
             lambda c: add_answer(c, case.digest, answer.slot, replay, envelope.signer, data, packed, now)
@@ -42,3 +41,26 @@ class Answers:
                 assignment=case.assignment.index,
                 host=envelope.signer,
             )
+
+    def enter_late(self, case: ResultCase, answer: Answer, envelope: Envelope) -> None:
+        """An answer that comes after the outcome. If that was against the worker, whoever agrees with it vouched for a
+        fake, and is judged as if it had come in time; else it says nothing. Raises Refused.
+        """
+        with self._stores.ledger.read() as connection:
+            if not read_judged(connection, case.digest):
+                return
+        try:
+            verdict = self._judge(case, answer)
+        except OSError:  # the leaves are gone: what it agrees with is not known any more
+            return
+        packed, now, data = msgspec.msgpack.encode(verdict), self._clock(), envelope.to_bytes()
+        if may_vouch(case.tasks[answer.slot], verdict):
+            host = envelope.signer
+            self._stores.ledger.write(lambda c: hear_late(c, case.digest, answer.slot, host, data, packed, now))
+
+    def _judge(self, case: ResultCase, answer: Answer) -> Verdict:
+        """Raises Refused, OSError."""
+        if answer.slot >= len(case.tasks):
+            raise Refused("answer-slot", f"there is no slot {answer.slot}")
+        with self._examining:
+            return judge(answer, case.tasks[answer.slot], self._stores.cases.traces(case))

@@ -201,7 +201,7 @@ class Audits:
             found, truths = self._replayed(case, said, traces) or self._trained(case, said, traces)
             false |= found
             vouched = vouchers(said, false, self._organizer)
-        self._store_judgement(case, false, vouched, truths)
+        self._store_judgement(case, false, vouched, truths, len(said))
 
     def _replayed(
         self, case: ResultCase, said: list[SaidAnswer], traces: list[Trace]
@@ -241,7 +241,7 @@ class Audits:
         }
 
     def _store_judgement(
-        self, case: ResultCase, false: Places, vouched: tuple[Vouched, ...], truths: dict[int, bytes]
+        self, case: ResultCase, false: Places, vouched: tuple[Vouched, ...], truths: dict[int, bytes], heard: int
     ) -> None:
         now, sign = self._clock(), self._sign
 
@@ -251,7 +251,10 @@ class Audits:
             if phase == Phase.VOID and len(false) >= 2:  # one bad place was thought a fault of its hardware
                 reason = f"false in {len(false)} places: {false}"
                 actions = settle_result(connection, case.digest, Event.PROVED_WRONG, reason, case.campaign, sign, now)
-            return *actions, *convict_vouchers(connection, case.digest, vouched, truths, sign, now)
+            said, _ = read_answers(connection, case.digest, case.tasks, self._organizer)
+            judged = len(said) == heard  # or another answer has come while we looked at these
+            fallen = convict_vouchers(connection, case.digest, vouched, truths, sign, now, judged=judged)
+            return *actions, *fallen
 
         self._effects.perform(self._stores.ledger.write(change))
 

@@ -9,12 +9,13 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from coordinator.ledger.facts import read_host, read_result
+from coordinator.ledger.results import add_answer
 from coordinator.ledger.settlement import Sign, count_refusal, store_settlement, vest_if_complete
 from coordinator.ledger.tables import answers, proofs, results
 from coordinator.policy.actions import Action, DeleteBlobs, News, NewsKind, Report
 from coordinator.policy.auditing import ORDER, OWED, Audit, OwedAudit
 from coordinator.policy.convict import SaidAnswer, Vouched
-from coordinator.policy.phases import Phase
+from coordinator.policy.phases import JUDGED, Phase
 from coordinator.policy.settle import convict
 from protocol.trust.challenge import SlotTask
 from protocol.trust.messages import BlobPart
@@ -90,6 +91,21 @@ def store_proof(connection: Connection, host: str, result: bytes, slot: int, pla
         connection.execute(insert(proofs), [entry])
 
 
+def read_judged(connection: Connection, result: bytes) -> bool:
+    """Whether it was shown to be wrong: who agreed with it is judged, or was."""
+    event = connection.execute(select(results.c.event).where(results.c.digest == result)).scalar()
+    return event in JUDGED
+
+
+def hear_late(
+    connection: Connection, result: bytes, slot: int, host: str, envelope: bytes, verdict: bytes, now: float
+) -> None:
+    """An answer that may vouch for a result that was shown to be wrong: it is judged (again). Raises Refused."""
+    if add_answer(connection, result, slot, False, host, envelope, verdict, now):
+        judged = (results.c.digest == result) & (results.c.audit == Audit.JUDGED)
+        connection.execute(update(results).where(judged).values(audit=Audit.JUDGING))
+
+
 def convict_vouchers(
     connection: Connection,
     result: bytes,
@@ -97,8 +113,10 @@ def convict_vouchers(
     truths: Mapping[int, bytes],
     sign: Sign,
     now: float,
+    *,
+    judged: bool,
 ) -> tuple[Action, ...]:
-    """Everybody who vouched for this fake falls, with a proof for each slot; then it is judged."""
+    """Everybody who vouched for this fake falls, with a proof for each slot; then it is `judged`, or will be again."""
     actions: list[Action] = []
     for one in vouched:
         reason = one.reason(result)
@@ -109,7 +127,7 @@ def convict_vouchers(
             actions.append(Report(News(kind=NewsKind.VOUCHED, text=reason, host=one.host)))
             count_refusal(connection, "vouched", one.host, reason, now)
         actions += settlement.actions
-    return (*actions, *_judged(connection, result))
+    return (*actions, *_judged(connection, result)) if judged else tuple(actions)
 
 
 def _judged(connection: Connection, result: bytes) -> tuple[Action, ...]:

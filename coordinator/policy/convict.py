@@ -57,6 +57,11 @@ class Vouched:
         return f"vouched for a fake: result {result.hex()[:16]} slot {self.slot}, {self.places}"
 
 
+def may_vouch(task: SlotTask, verdict: Verdict) -> bool:
+    """Whether the answer agrees anywhere: of a result that was proved wrong it has to be looked into, however late."""
+    return len(verdict.bad_cells) + len(verdict.bad_networks) < len(task.cells) + len(task.networks)
+
+
 def disagreeing(verdict: Verdict) -> Places:
     """The places in which a replay by the organizer does not give the worker's leaves."""
     return Places(cells=frozenset(verdict.bad_cells), networks=frozenset(verdict.bad_networks))

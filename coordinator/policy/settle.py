@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from coordinator.policy.actions import Action, DeleteBlobs, News, NewsKind, Report, WakeReferee
 from coordinator.policy.auditing import OWED, Audit
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
-from coordinator.policy.phases import FAULTS, PROVEN_FRAUD, Event, Phase, next_phase
+from coordinator.policy.phases import FAULTS, JUDGED, PROVEN_FRAUD, Event, Phase, next_phase
 from protocol.recipes.campaign import Policy
 from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
 REASON_CHARS_MAX = 300  # what an Admission may carry
-JUDGED = frozenset({Event.PROVED_WRONG, Event.ONE_BAD_PLACE, Event.AUDIT_FAILED})  # then: who vouched for it?
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -177,7 +177,7 @@ class Handlers:
     # -- answers -------------------------------------------------------------------------------------------------
 
     def submit_answer(self, envelope: Envelope) -> None:
-        """A checker's answer for its slot; dropped when it comes after the outcome. Raises Refused."""
+        """A checker's answer for its slot; after the outcome it says only who vouched for a fake. Raises Refused."""
         answer = unseal(envelope, Answer)
         host = envelope.signer
         self._refuse_banned(host)
@@ -186,3 +186,5 @@ class Handlers:
             refuse_stranger(connection, answer.result, answer.slot, host)
         if self._state(answer.result)[0] is Phase.CHECKING:
             self.answers.enter(case, answer, envelope, replay=False)
+        else:
+            self.answers.enter_late(case, answer, envelope)

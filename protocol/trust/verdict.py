@@ -14,7 +14,7 @@ from protocol.recipes.recipe import Recipe
 from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import Leaf, Trace, commitment, context, trace_root, traces_from_bytes
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import Answer, Cell, NetworkResult, Result
+from protocol.trust.messages import Answer, Cell, CellAnswer, NetworkAnswer, NetworkResult, Result
 
 
 def boundaries_of(recipe: Recipe, steps: int) -> int:
@@ -110,6 +110,32 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def valid(self) -> bool:
         return not self.bad_cells and not self.bad_networks
+
+
+def agreeing_answer(result: bytes, slot: int, task: SlotTask, traces: Sequence[Trace], backend: str) -> Answer:
+    """The answer that agrees with these leaves in every place: what replaying honest work gives, and what a liar says.
+
+    Nobody needs it who computes. Tests, simulations and load benches do not.
+    """
+    cells = []
+    for cell in task.cells:
+        leaf = traces[cell.network][cell.segment + 1]
+        end = CellAnswer(
+            network=cell.network,
+            segment=cell.segment,
+            params_digest=leaf.params_digest,
+            moments_digest=leaf.moments_digest,
+            loss=leaf.loss,
+            held_out_loss=leaf.held_out_loss,
+        )
+        cells.append(end)
+    networks = tuple(
+        NetworkAnswer(
+            network=n, initial_params_digest=traces[n][0].params_digest, held_out_loss=traces[n][-1].held_out_loss
+        )
+        for n in task.networks
+    )
+    return Answer(result=result, slot=slot, backend=backend, cells=tuple(cells), networks=networks)
 
 
 def judge(answer: Answer, task: SlotTask, traces: list[Trace]) -> Verdict:

@@ -29,19 +29,16 @@ from protocol.trust.envelope import Message, seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import (
     Admission,
-    Answer,
     BlobPart,
-    CellAnswer,
     CheckRequest,
     Draw,
     Heartbeat,
     Inbox,
-    NetworkAnswer,
     Result,
     Upload,
 )
 from protocol.trust.openings import slot_tasks
-from protocol.trust.verdict import make_result
+from protocol.trust.verdict import agreeing_answer, make_result
 
 CALL_SECONDS = 120.0
 RETRY_SECONDS = 1.0
@@ -263,7 +260,7 @@ class Volunteer:
             await self.get(digest, BlobPart.STATES, request.slot)
         if not request.enclosed_weights:
             await self.get(digest, BlobPart.WEIGHTS, request.slot)
-        answer = answer_of(task, trained, digest, request.slot)
+        answer = agreeing_answer(digest, request.slot, task, trained.traces, "bench")
         await self.call("SubmitAnswer", self.sealed(answer))
         self.answered.add((digest, request.slot))
 
@@ -273,28 +270,3 @@ class Volunteer:
         campaign = self.crowd.campaigns[result.campaign]
         tasks = slot_tasks(campaign, trained.assignment, result, request.result.digest, draw)
         return tasks[request.slot], trained
-
-
-def answer_of(task: SlotTask, trained: Trained, digest: bytes, slot: int) -> Answer:
-    """What replaying the slot would give."""
-    ends = [(cell, trained.traces[cell.network][cell.segment + 1]) for cell in task.cells]
-    cells = tuple(
-        CellAnswer(
-            network=cell.network,
-            segment=cell.segment,
-            params_digest=leaf.params_digest,
-            moments_digest=leaf.moments_digest,
-            loss=leaf.loss,
-            held_out_loss=leaf.held_out_loss,
-        )
-        for cell, leaf in ends
-    )
-    networks = tuple(
-        NetworkAnswer(
-            network=n,
-            initial_params_digest=trained.traces[n][0].params_digest,
-            held_out_loss=trained.traces[n][-1].held_out_loss,
-        )
-        for n in task.networks
-    )
-    return Answer(result=digest, slot=slot, backend="bench", cells=cells, networks=networks)

@@ -14,8 +14,8 @@ from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import Leaf, Trace, leaf_of, traces_to_bytes
 from protocol.trust.envelope import Envelope, seal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Answer, Cell, CellAnswer, NetworkAnswer
-from protocol.trust.verdict import make_result
+from protocol.trust.messages import Answer, Cell
+from protocol.trust.verdict import agreeing_answer, make_result
 
 
 @dataclass(frozen=True)
@@ -46,30 +46,7 @@ class Fake:
 
     def vouch(self, result: bytes, slot: int, task: SlotTask) -> Answer:
         """What a checker says that has the worker's own digests, and computes nothing."""
-        return Answer(
-            result=result,
-            slot=slot,
-            backend="c",
-            cells=tuple(self._cell(cell) for cell in task.cells),
-            networks=tuple(self._network(n) for n in task.networks),
-        )
-
-    def _cell(self, cell: Cell) -> CellAnswer:
-        leaf = self.traces[cell.network][cell.segment + 1]
-        return CellAnswer(
-            network=cell.network,
-            segment=cell.segment,
-            params_digest=leaf.params_digest,
-            moments_digest=leaf.moments_digest,
-            loss=leaf.loss,
-            held_out_loss=leaf.held_out_loss,
-        )
-
-    def _network(self, number: int) -> NetworkAnswer:
-        trace = self.traces[number]
-        return NetworkAnswer(
-            network=number, initial_params_digest=trace[0].params_digest, held_out_loss=trace[-1].held_out_loss
-        )
+        return agreeing_answer(result, slot, task, self.traces, "c")
 
 
 def fake_bundle(engine: Engine, assignment: Assignment) -> Fake:

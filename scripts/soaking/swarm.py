@@ -19,25 +19,10 @@ from protocol.rpc.channel import open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import parse_address
 from soaking.link import Link
+from soaking.recipe import SMALL_RECIPE
 
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 START_SECONDS = 90.0
-RECIPE = """
-name = "{name}"
-class = "{name}"
-[task]
-machine = "{machine}"
-length = 6
-sequences = 128
-held_out = 32
-[network]
-layers = [{{ kind = "gru", width = 6 }}, {{ kind = "linear", width = 20 }}]
-[training]
-learning_rate = 0.01
-batch = 16
-max_steps = {steps}
-segment_steps = {segment}
-"""
 MACHINES = {"direct": "SingleDirectMachine", "xor": "SimpleXORMachine"}
 DEMO_POLICY = """
 [policy]
@@ -81,7 +66,7 @@ class Swarm:
         first = 100_000 * self._waves
         text = f'name = "soak-{self._waves}"\n'
         for name, machine in MACHINES.items():
-            recipe = RECIPE.format(name=name, machine=machine, steps=steps, segment=segment)
+            recipe = SMALL_RECIPE.format(name=name, label=name, machine=machine, steps=steps, segment=segment)
             (self.path / f"{name}.toml").write_text(recipe)
             seeds = f"{first}:{first + networks // len(MACHINES)}"
             text += f'[[populations]]\nrecipe = "{name}.toml"\nseeds = "{seeds}"\nbundle = {bundle}\n'

@@ -16,16 +16,13 @@ from protocol.trust.envelope import seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import (
     Admission,
-    Answer,
     BlobPart,
-    CellAnswer,
     Heartbeat,
     Inbox,
-    NetworkAnswer,
     SeedCampaign,
     Upload,
 )
-from protocol.trust.verdict import make_result
+from protocol.trust.verdict import agreeing_answer, make_result
 
 Lie = Callable[[list[Boundary]], list[Boundary]]
 
@@ -111,36 +108,16 @@ class Room:
 
     def vouch(self, host: ScriptedHost, index: int, lie: Lie | None = None) -> int:
         """Answer every check with what the worker's leaves say, without computing; how many."""
-        traces, checks = self.traces(index, lie), self.poll(host).checks
+        checks = self.poll(host).checks
         for check in checks:
-            task = self.core.stores.cases.get(check.result.digest).tasks[check.slot]
-            cells = [(cell, traces[cell.network][cell.segment + 1]) for cell in task.cells]
-            answer = Answer(
-                result=check.result.digest,
-                slot=check.slot,
-                backend="none",
-                cells=tuple(
-                    CellAnswer(
-                        network=cell.network,
-                        segment=cell.segment,
-                        params_digest=leaf.params_digest,
-                        moments_digest=leaf.moments_digest,
-                        loss=leaf.loss,
-                        held_out_loss=leaf.held_out_loss,
-                    )
-                    for cell, leaf in cells
-                ),
-                networks=tuple(
-                    NetworkAnswer(
-                        network=n,
-                        initial_params_digest=traces[n][0].params_digest,
-                        held_out_loss=traces[n][-1].held_out_loss,
-                    )
-                    for n in task.networks
-                ),
-            )
-            self.core.handlers.submit_answer(seal(host.identity, answer))
+            self.say(host, check.result.digest, check.slot, index, lie)
         return len(checks)
+
+    def say(self, host: ScriptedHost, digest: bytes, slot: int, index: int, lie: Lie | None = None) -> None:
+        """Answer for a slot what these leaves say."""
+        task = self.core.stores.cases.get(digest).tasks[slot]
+        answer = agreeing_answer(digest, slot, task, self.traces(index, lie), "none")
+        self.core.handlers.submit_answer(seal(host.identity, answer))
 
     def admit(self, host: ScriptedHost, index: int, *ring: ScriptedHost, lie: Lie | None = None) -> bytes:
         """From the commitment to the admission; whoever of `ring` is asked to check vouches without computing."""

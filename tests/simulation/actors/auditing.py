@@ -11,10 +11,12 @@ from coordinator.policy.auditing import (
     draw_networks,
     next_audits,
 )
-from coordinator.policy.convict import Places, SaidAnswer, disagreeing, false_places, to_train, vouchers
+from coordinator.policy.convict import Places, SaidAnswer, disagreeing, false_places, may_vouch, to_train, vouchers
 from coordinator.policy.phases import Event, Phase
 from coordinator.policy.settle import convict
 from protocol.trust.commitment import Trace, context, trace_root
+from protocol.trust.envelope import Envelope
+from protocol.trust.messages import Answer
 from protocol.trust.spot_check import open_states, open_weights, spot_check
 from protocol.trust.verdict import judge
 from simulation.actors.ledger import Row
@@ -113,6 +115,16 @@ class Auditing:
             self.world.counts["vouchers convicted"] += not self.ledger.host(vouched.host).convicted
             self.organizer.store(convict(self.ledger.record(vouched.host), vouched.reason(row.digest)))
         self.ledger.owe(row, Audit.JUDGED)
+
+    def hear_late(self, row: Row, envelope: Envelope, answer: Answer) -> None:
+        """An answer after the outcome may vouch for a fake all the same."""
+        task = row.tasks[answer.slot]
+        verdict = judge(answer, task, row.traces)
+        if may_vouch(task, verdict):
+            row.answers[answer.slot] = verdict, envelope
+            self.world.counts["answers after the outcome that may vouch"] += 1
+            self.ledger.owe(row, Audit.JUDGING)
+            self.wake()
 
     def _replay(self, row: Row, slot: int):
         recipe, task = row.assignment.recipe, row.tasks[slot]

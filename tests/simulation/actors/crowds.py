@@ -17,11 +17,10 @@ from protocol.trust.commitment import Trace
 from protocol.trust.envelope import Envelope, seal
 from protocol.trust.messages import Answer, Result
 from protocol.trust.spot_check import open_states, open_weights, spot_check
-from protocol.trust.verdict import make_result
+from protocol.trust.verdict import agreeing_answer, make_result
 from simulation.actors.ledger import Row
 from simulation.actors.liars import LIES, RING, Kind, Networks
 from simulation.actors.organizer import Refusal
-from simulation.actors.trainer import vouch
 from simulation.environment.crypto import CheapIdentity
 from simulation.environment.disk import StoredBundle
 from simulation.environment.engine import HashEngine
@@ -179,7 +178,7 @@ class Ring(Crowd):
         """For a friend what it wants to hear; for others the truth, so that nothing is on the record."""
         task = row.tasks[slot]
         if self.world.by_host[row.worker].kind in RING:
-            return vouch(row.digest, slot, task, row.traces)
+            return agreeing_answer(row.digest, slot, task, row.traces, "friend")
         states, weights = self.world.organizer.get_blobs(row.digest, slot)
         recipe = row.assignment.recipe
         opened = open_states(recipe, states, task.opened)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coordinator.checking.beacon import Beacon
-from coordinator.policy.phases import Event, Phase
+from coordinator.policy.phases import JUDGED, Event, Phase
 from coordinator.policy.presence import resumed
 from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, overtaken, receive
 from coordinator.policy.settle import Bundle, FalseAccusation, Settlement, settle
@@ -217,6 +217,8 @@ class Organizer:
             raise Refused("not-seated", f"slot {answer.slot} is not this host's")
         if row.phase is Phase.CHECKING and answer.slot not in row.answers:
             self.enter(row, envelope, answer, row.answers)
+        elif row.event in JUDGED and answer.slot not in row.answers and "trace" in row.blobs:
+            self.auditing.hear_late(row, envelope, answer)
 
     def enter(self, row: Row, envelope: Envelope, answer: Answer, into: dict) -> None:
         judged = judge(answer, row.tasks[answer.slot], row.traces)

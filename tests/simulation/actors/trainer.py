@@ -12,11 +12,10 @@ import msgspec
 from peer.state import AssignmentId, CheckId, events
 from protocol.engine import State
 from protocol.recipes.campaign import Assignment
-from protocol.trust.challenge import SlotTask
-from protocol.trust.commitment import Trace
-from protocol.trust.messages import Answer, Cell, CellAnswer, NetworkAnswer
+from protocol.trust.messages import Answer, Cell
 from protocol.trust.openings import CheckTask
 from protocol.trust.spot_check import open_weights, spot_check
+from protocol.trust.verdict import agreeing_answer
 from simulation.actors.liars import CHEAP, LIES, RING, WORK, Kind, Networks
 from simulation.environment.disk import DiskFull
 from simulation.environment.engine import HashEngine
@@ -158,33 +157,9 @@ class Trainer:
         weights = open_weights(task.assignment.recipe, job.weights, len(task.assignment.seeds))
         if self._friendly(task.worker):
             row = self.host.world.organizer.ledger.rows[task.result_digest]
-            return vouch(task.result_digest, task.slot, task.task, row.traces)
+            return agreeing_answer(task.result_digest, task.slot, task.task, row.traces, "friend")
         answer = spot_check(self.engine, task.assignment, task.result_digest, task.slot, task.task, job.states, weights)
         return accuse(answer) if self.host.kind is Kind.ACCUSER else answer
-
-
-def vouch(digest: bytes, slot: int, task: SlotTask, traces: list[Trace]) -> Answer:
-    """What the worker wants to hear: its own digests, which its friends have from it."""
-    cells = []
-    for cell in task.cells:
-        leaf = traces[cell.network][cell.segment + 1]
-        cells.append(
-            CellAnswer(
-                network=cell.network,
-                segment=cell.segment,
-                params_digest=leaf.params_digest,
-                moments_digest=leaf.moments_digest,
-                loss=leaf.loss,
-                held_out_loss=leaf.held_out_loss,
-            )
-        )
-    networks = tuple(
-        NetworkAnswer(
-            network=n, initial_params_digest=traces[n][0].params_digest, held_out_loss=traces[n][-1].held_out_loss
-        )
-        for n in task.networks
-    )
-    return Answer(result=digest, slot=slot, backend="friend", cells=tuple(cells), networks=networks)
 
 
 def accuse(answer: Answer) -> Answer:

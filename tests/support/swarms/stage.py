@@ -10,27 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from soaking.recipe import SMALL_RECIPE
 from support.homes import moved_home
 
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 CHEAT = str(Path(__file__).with_name("cheats.py"))
 
-RECIPE = """
-name = "{name}"
-class = "{label}"
-[task]
-machine = "{machine}"
-length = 6
-sequences = 128
-held_out = 32
-[network]
-layers = [{{ kind = "gru", width = 6 }}, {{ kind = "linear", width = 20 }}]
-[training]
-learning_rate = 0.01
-batch = 16
-max_steps = {steps}
-segment_steps = {segment}
-"""
 CAMPAIGN = """
 name = "stage"
 [policy]
@@ -72,7 +57,7 @@ class Stage:
     def write_campaign(self, seeds: int, bundle: int, steps: int = 200, segment: int = 20) -> Path:
         text = CAMPAIGN
         for name, label, machine in (("direct", "direct", "SingleDirectMachine"), ("xor", "xor", "SimpleXORMachine")):
-            recipe = RECIPE.format(name=name, label=label, machine=machine, steps=steps, segment=segment)
+            recipe = SMALL_RECIPE.format(name=name, label=label, machine=machine, steps=steps, segment=segment)
             (self.path / f"{name}.toml").write_text(recipe)
             text += POPULATION.format(name=name, seeds=seeds, bundle=bundle)
         (self.path / "campaign.toml").write_text(text)

@@ -1,34 +1,20 @@
 """The organizer trains again what was admitted: a ring's fake is found, and all that stands on its word falls."""
 
-import threading
-
 import msgspec
 import numpy as np
 import pytest
 from sqlalchemy import select
+from support.ring import LATER, audits, campaign_of, check_sums, phases, ring_of, row_of
 from support.room import Room
-from support.scripted_host import POLICY, RECIPE, ScriptedHost, skip_training
+from support.scripted_host import ScriptedHost, skip_training
 
-from coordinator.checking.retraining import NotExact, Stopped, confirm, first_difference, retrain
-from coordinator.ledger.tables import campaigns, hosts, networks, proofs, results
+from coordinator.ledger.tables import proofs
 from coordinator.policy.actions import NewsKind
 from coordinator.policy.auditing import Audit
 from coordinator.policy.phases import Phase
-from protocol.engine.native.engine import NativeEngine
-from protocol.engine.select import select_engine
 from protocol.errors import Refused
-from protocol.recipes.campaign import Campaign, Population
-from protocol.tasks.datasets import NO_SHELF
 from protocol.zoo.manifests import latest_manifest
 from protocol.zoo.store import Store
-
-LATER = 2  # vesting of a campaign of twenty assignments
-RING = msgspec.structs.replace(POLICY, audit_share=1.0, probation_bundles=1)
-
-
-def campaign_of(**policy) -> Campaign:
-    rules = msgspec.structs.replace(RING, **policy)
-    return Campaign(name="ring", populations=(Population(recipe=RECIPE, count=40, bundle=2),), policy=rules)
 
 
 @pytest.fixture
@@ -36,48 +22,6 @@ def room(tmp_path):
     room = Room(tmp_path, campaign_of())
     room.seed()
     return room
-
-
-def ring_of(room: Room) -> list[ScriptedHost]:
-    """Three hosts that have earned standing with one honest bundle each: assignments 0, 1 and 2."""
-    ring = [ScriptedHost(name, 1) for name in ("worker", "bob", "carol")]
-    for index, host in enumerate(ring):
-        room.admit(host, index, *ring)
-    assert room.audit() == 3 and audits(room) == {Audit.PASSED: 3}
-    return ring
-
-
-def audits(room: Room) -> dict[Audit, int]:
-    with room.directory.stores.ledger.read() as connection:
-        found = connection.execute(select(results.c.audit)).scalars().all()
-    return {Audit(audit): found.count(audit) for audit in set(found) if audit}
-
-
-def row_of(room: Room, digest: bytes):
-    with room.directory.stores.ledger.read() as connection:
-        return connection.execute(select(results).where(results.c.digest == digest)).one()
-
-
-def phases(room: Room) -> dict[int, Phase]:
-    """Of each assignment's last result."""
-    with room.directory.stores.ledger.read() as connection:
-        rows = connection.execute(select(results.c.assignment, results.c.phase).order_by(results.c.received_at))
-        return {row.assignment: Phase(row.phase) for row in rows}
-
-
-def check_sums(room: Room) -> None:
-    """What is credited, in escrow, counted and registered is what stands."""
-    with room.directory.stores.ledger.read() as connection:
-        admitted = connection.execute(select(results).where(results.c.phase == Phase.ADMITTED)).all()
-        for host in connection.execute(select(hosts)):
-            mine = [row for row in admitted if row.worker == host.host]
-            assert (host.credit, host.clean_bundles) == (sum(row.segments for row in mine), len(mine))
-            assert host.escrow == sum(row.segments for row in mine if not row.vested)
-        assert connection.execute(select(campaigns.c.admitted)).scalar() == len(admitted)
-        registered = connection.execute(select(networks.c.seed)).scalars().all()
-        assert sorted(registered) == sorted(
-            seed for row in admitted for seed in room.campaign.assignment(row.assignment).seeds
-        )
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -232,59 +176,3 @@ def test_credit_is_shown_with_what_is_in_escrow(room):
     assert (inbox.credit, inbox.escrow) == (36, 24)
     (status,) = [host for host in room.core.status().hosts if host.host == alice.host]
     assert (status.credit, status.escrow) == (36, 24)
-
-
-class Crooked(NativeEngine):
-    """An engine of a computer that is not sound: one bit of one parameter is other than everywhere else."""
-
-    name = "crooked"
-
-    def train(self, recipe, data, seeds, states, steps):
-        states, losses = super().train(recipe, data, seeds, states, steps)
-        return [bent(state) for state in states], losses
-
-
-def bent(state):
-    params = state.params.copy()
-    params.view(np.uint32)[0] ^= 1
-    return msgspec.structs.replace(state, params=params)
-
-
-def test_a_fault_of_our_own_computer_convicts_nobody(tmp_path):
-    room = Room(tmp_path, campaign_of())
-    room.seed()
-    alice = ScriptedHost("alice", 1)
-    digest = room.admit(alice, 0)
-    sound = select_engine("c")
-    room.core.audits._engines = lambda replay: sound if replay else Crooked()
-    room.audit()
-    assert row_of(room, digest).phase == Phase.ADMITTED and audits(room) == {Audit.DUE: 1}
-    assert not room.poll(alice).banned
-    assert room.core.audit() == 0, "it is tried again after a while, not at once"
-    room.core.audits._engines = lambda replay: sound
-    room.clock.now += 61.0
-    room.audit()
-    assert audits(room) == {Audit.PASSED: 1}
-
-
-def test_another_build_confirms_a_boundary_or_says_that_the_machine_is_not_sound():
-
-    sound, reference = select_engine("c"), select_engine("numpy")
-    truth = retrain(sound, RECIPE, 5, NO_SHELF, threading.Event())
-    assert len(truth.trace) == 7 and truth.boundaries[-1].final
-    for boundary in (0, 1, 6):
-        assert confirm(reference, RECIPE, truth, boundary, NO_SHELF) == truth.trace[boundary]
-    crooked = retrain(Crooked(), RECIPE, 5, NO_SHELF, threading.Event())
-    assert first_difference(truth.trace, crooked.trace) == 1
-    with pytest.raises(NotExact, match="seed 5 boundary 1"):
-        confirm(reference, RECIPE, crooked, 1, NO_SHELF)
-    with pytest.raises(ValueError, match="do not differ"):
-        first_difference(truth.trace, truth.trace)
-
-
-def test_an_audit_ends_after_the_segment_when_the_program_does():
-
-    stopping = threading.Event()
-    stopping.set()
-    with pytest.raises(Stopped):
-        retrain(select_engine("c"), RECIPE, 5, NO_SHELF, stopping)
