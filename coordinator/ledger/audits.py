@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from coordinator.ledger.doubles import IS_DOUBLE
 from coordinator.ledger.facts import read_host, read_result
 from coordinator.ledger.results import add_answer
 from coordinator.ledger.settlement import Sign, count_refusal, store_settlement, vest_if_complete
@@ -74,13 +75,15 @@ def read_answers(
 def pass_audit(connection: Connection, result: bytes) -> tuple[Action, ...]:
     """The networks that were trained again are the worker's. Its blobs are not needed any more."""
     row = connection.execute(
-        select(results.c.audit, results.c.campaign, results.c.published).where(results.c.digest == result)
+        select(results.c.audit, results.c.campaign, results.c.published, IS_DOUBLE.label("double")).where(
+            results.c.digest == result
+        )
     ).one()
     if row.audit not in (Audit.DUE, Audit.SUSPECT):
         return ()  # it was settled anew meanwhile
     connection.execute(update(results).where(results.c.digest == result).values(audit=Audit.PASSED))
     vest_if_complete(connection, row.campaign)
-    return (DeleteBlobs(result, () if row.published else (BlobPart.STATES,)),)
+    return (DeleteBlobs(result, () if row.published and not row.double else (BlobPart.STATES,)),)
 
 
 def store_proof(connection: Connection, host: str, result: bytes, slot: int, place: str, truth: bytes, now: float):

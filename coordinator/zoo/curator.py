@@ -15,6 +15,7 @@ from coordinator.checking.cases import ResultCase, decode_envelope
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
 from coordinator.ledger.database import LedgerDamaged
+from coordinator.ledger.doubles import IS_DOUBLE, count_retracted, hand_over, read_doubles
 from coordinator.ledger.tables import answers, campaigns, networks, results
 from coordinator.policy.actions import DeleteBlobs
 from coordinator.policy.auditing import OWED
@@ -51,6 +52,7 @@ class Curator:
         self.printer = printer or Press(self.writer)
         self._published_at, self._tidied_at = 0.0, 0.0
         self._unusable: set[bytes] = set()  # said once; a restart tries again
+        self._retracted = -1  # so many results were, when doubles last took the places of such
 
     def reconcile(self) -> int:
         """Compare the ledger with the zoo's latest manifest; bundles it does not have are published again."""
@@ -78,7 +80,7 @@ class Curator:
         on_disk = self.stores.blobs.results()
         in_the_zoo = (results.c.published == 1) & (results.c.phase == Phase.ADMITTED)
         over = in_the_zoo | (results.c.phase == Phase.VOID) | (results.c.event == Event.VOIDED_UNVESTED)
-        done = select(results.c.digest).where(over & results.c.audit.not_in(OWED))
+        done = select(results.c.digest).where(over & results.c.audit.not_in(OWED) & ~IS_DOUBLE)
         with self.stores.ledger.read() as connection:
             self.effects.perform(
                 DeleteBlobs(digest) for digest in connection.execute(done).scalars() if digest in on_disk
@@ -92,6 +94,7 @@ class Curator:
         """
         now = self.clock()
         self._retract()
+        self._hand_over()
         batches = batches_due(self._waiting(), now, self._published_at, force=force)
         count = sum(self._publish(batch) for batch in batches)
         if batches:
@@ -113,6 +116,17 @@ class Curator:
         change = update(results).where(results.c.digest.in_(leaving)).values(published=0)
         self.stores.ledger.write(lambda connection: connection.execute(change).rowcount)
         log.info("%s: took %d retracted bundles out", self.path, len(leaving))
+
+    def _hand_over(self) -> None:
+        """What was taken back may stand in another campaign too: that one's bundle is published in its place."""
+        with self.stores.ledger.read() as connection:
+            retracted = count_retracted(connection)
+            doubles = read_doubles(connection) if retracted != self._retracted else ()
+        assignments = {digest: self.stores.cases.get(digest).assignment for digest in doubles}
+        known = {digest: (a.recipe.digest, tuple(a.seeds)) for digest, a in assignments.items()}
+        if known and (heirs := self.stores.ledger.write(lambda connection: hand_over(connection, known))):
+            log.info("%s: %d bundles of other campaigns take the places of retracted ones", self.path, heirs)
+        self._retracted = retracted
 
     def _leaving(self) -> dict[bytes, tuple[str, str]]:
         """Retracted results that the zoo still has: (digest of the evidence, why)."""
@@ -168,7 +182,7 @@ class Curator:
             self._give_up(digest, why)
         if printed.done:
             self.stores.ledger.write(lambda connection: mark_published(connection, printed.done))
-            self.effects.perform(DeleteBlobs(digest) for digest in self._not_owed(printed.done))
+            self.effects.perform(DeleteBlobs(digest) for digest in self._done_with(printed.done))
         return printed.networks
 
     def _give_up(self, digest: bytes, why: str) -> None:
@@ -177,10 +191,12 @@ class Curator:
         log.error("[result %s host %s] admitted, but cannot be published: %s", digest.hex()[:8], worker, why)
         self._unusable.add(digest)
 
-    def _not_owed(self, digests: Collection[bytes]) -> list[bytes]:
-        """Those to which no audit is owed: it may need their blobs."""
+    def _done_with(self, digests: Collection[bytes]) -> list[bytes]:
+        """Those whose blobs neither an audit may need, nor the zoo when their double is taken back."""
         with self.stores.ledger.read() as connection:
-            free = select(results.c.digest).where(results.c.digest.in_(digests), results.c.audit.not_in(OWED))
+            free = select(results.c.digest).where(
+                results.c.digest.in_(digests), results.c.audit.not_in(OWED), ~IS_DOUBLE
+            )
             return list(connection.execute(free).scalars())
 
     def _data(self, recipes: dict[str, Recipe]) -> dict[str, Path]:

@@ -49,7 +49,7 @@ class ZooWriter:
     def __init__(self, path: Path | str, identity: Identity, *, clock: Callable[[], float] = time.time):
         self.path, self.identity, self.clock = Path(path), identity, clock
         self._known: dict[str, str] = {}  # network id -> weights digest, as of the parts below
-        self._known_parts: frozenset[str] = frozenset()
+        self._known_parts: frozenset[str] | None = None  # it is to be read (again)
 
     def publish(
         self,
@@ -206,7 +206,7 @@ class ZooWriter:
         if not create_once(manifest_path(self.path, draft.number), signed_bytes(draft, self.identity.sign)):
             return None
         self._known |= added or {}
-        self._known_parts = frozenset() if added is None else frozenset(part.digest for part in draft.catalogue)
+        self._known_parts = None if added is None else frozenset(part.digest for part in draft.catalogue)
         write_card(Store(self.path, draft))
         return draft.number
 

@@ -206,6 +206,16 @@ def test_a_bundle_can_be_retracted_before_it_is_published(writer):
     assert open_store(writer.path).manifest.networks == 6 and verify_zoo(writer.path).problems == ()
 
 
+def test_when_all_of_a_zoo_is_retracted_others_are_published_in_its_place(writer):
+    publish_two(writer)
+    writer.retract({hexdigest(EVIDENCE): "fake", hexdigest(OTHER): "fake"})
+    assert open_store(writer.path).manifest.networks == 0
+    honest = b"trained by somebody honest"
+    again = bundle(PARITY, range(4), honest)
+    writer.publish(again, {PARITY.digest: PARITY}, {hexdigest(honest): honest}, {hexdigest(CAMPAIGN): CAMPAIGN})
+    assert open_store(writer.path).manifest.networks == 4 and verify_zoo(writer.path).problems == ()
+
+
 @pytest.mark.parametrize("step", ["sync_folders", "create_once", "write_card"])
 def test_a_kill_while_retracting_loses_nothing(writer, step):
     publish_two(writer)
