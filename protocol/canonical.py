@@ -17,10 +17,7 @@ DIGEST = re.compile(r"[0-9a-f]{64}")  # a SHA-256 as files and recipes spell it;
 
 def sha256(*parts: bytes) -> bytes:
     """SHA-256 of the concatenation; callers put fixed-length parts or a length before a variable one."""
-    h = hashlib.sha256()
-    for part in parts:
-        h.update(part)
-    return h.digest()
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def hexdigest(data: bytes) -> str:

@@ -26,21 +26,32 @@ class Answers:
 
     def enter(self, case: ResultCase, answer: Answer, envelope: Envelope, *, replay: bool) -> None:
         """Judge and store an answer. Raises Refused; OSError when our own blob is gone."""
+        self.begin(case, answer, envelope, replay=replay)()
+
+    def begin(self, case: ResultCase, answer: Answer, envelope: Envelope, *, replay: bool) -> Callable[[], None]:
+        """Judge it; it is stored when what is returned has been called. Both raise like `enter`."""
         verdict = self._judge(case, answer)
         packed, now, data = msgspec.msgpack.encode(verdict), self._clock(), envelope.to_bytes()
-        fresh = self._stores.ledger.write(
+        storing = self._stores.ledger.submit(
             lambda c: add_answer(c, case.digest, answer.slot, replay, envelope.signer, data, packed, now)
         )
-        if fresh and not verdict.valid:
-            places = len(verdict.bad_cells) + len(verdict.bad_networks)
-            who = "the organizer's replay" if replay else "a checker"
-            self._effects.report(
-                NewsKind.DISPUTE,
-                f"{who} disagrees in {places} places of slot {answer.slot} ({answer.backend})",
-                campaign=case.campaign.digest,
-                assignment=case.assignment.index,
-                host=envelope.signer,
-            )
+
+        def end() -> None:
+            if storing.result() and not verdict.valid:
+                self._say_dispute(case, answer, verdict, envelope.signer, replay=replay)
+
+        return end
+
+    def _say_dispute(self, case: ResultCase, answer: Answer, verdict: Verdict, host: str, *, replay: bool) -> None:
+        places = len(verdict.bad_cells) + len(verdict.bad_networks)
+        who = "the organizer's replay" if replay else "a checker"
+        self._effects.report(
+            NewsKind.DISPUTE,
+            f"{who} disagrees in {places} places of slot {answer.slot} ({answer.backend})",
+            campaign=case.campaign.digest,
+            assignment=case.assignment.index,
+            host=host,
+        )
 
     def enter_late(self, case: ResultCase, answer: Answer, envelope: Envelope) -> None:
         """An answer that comes after the outcome. If that was against the worker, whoever agrees with it vouched for a

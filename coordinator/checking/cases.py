@@ -12,28 +12,32 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 from cachetools import LRUCache
-from sqlalchemy import Row, select
+from sqlalchemy import Row, bindparam, select
 
 from coordinator.checking.blobs import Blobs
 from coordinator.ledger.database import Ledger
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.tables import campaigns, results
 from protocol.canonical import sha256
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign, campaign_from_bytes
 from protocol.trust.challenge import SlotTask
-from protocol.trust.commitment import LEAF_BYTES, Trace, context
+from protocol.trust.commitment import LEAF_BYTES, Trace, context, merkle_levels
 from protocol.trust.envelope import Envelope
 from protocol.trust.messages import BlobPart, CampaignState, Cell, CheckRequest, Draw, Result, Seat
 from protocol.trust.openings import check_opened, make_openings, slot_tasks
 from protocol.trust.spot_check import open_states, open_weights
-from protocol.trust.verdict import open_traces, segments_of
+from protocol.trust.verdict import bundle_leaves, open_traces, segments_of
 
 CASES_MAX = 1024  # cases in memory: tens of kilobytes each
 LEAVES_MAX = 200_000  # of traces in memory, some 300 bytes each: thousands of small bundles, or a few large ones
 BUNDLES_MIN = 8  # so many bundles' traces are kept, however long they are
 ENCLOSED_BYTES_MAX = 24 * 1024  # states and weights in a check request: it is sent again until it is answered
+TREES_MAX = 64  # bundle trees in memory: some kilobytes each
 REQUESTS_MAX = 512  # check requests in memory: up to a megabyte each, mostly 100 kB
+
+RESULT = Prepared(select(results).where(results.c.digest == bindparam("digest")))
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -121,6 +125,7 @@ class ResultCases:
         self._lock = threading.Lock()  # held for a look into a cache, not while a value is made
         self._cases: LRUCache[bytes, ResultCase] = LRUCache(CASES_MAX)
         self._traces: LRUCache[bytes, list[Trace]] = LRUCache(LEAVES_MAX, leaves_of)
+        self._trees: LRUCache[bytes, list[list[bytes]]] = LRUCache(TREES_MAX)
         self._requests: LRUCache[tuple[bytes, int, str], CheckRequest] = LRUCache(REQUESTS_MAX)
 
     def get(self, digest: bytes) -> ResultCase:
@@ -136,7 +141,7 @@ class ResultCases:
 
     def _load(self, digest: bytes) -> ResultCase:
         with self._ledger.read() as connection:
-            row = connection.execute(select(results).where(results.c.digest == digest)).first()
+            row = RESULT.first(connection, digest=digest)
         if row is None:
             raise Refused("unknown-result", digest.hex()[:64])
         with self._ledger.decoding(f"result {digest.hex()[:16]}"):
@@ -171,6 +176,13 @@ class ResultCases:
     def traces(self, case: ResultCase) -> list[Trace]:
         """The committed traces. Raises OSError when the blob is gone, or is no more what it was when it came."""
         return self._cached(self._traces, case.digest, lambda: self._read_traces(case))
+
+    def open_traces(self, case: ResultCase, data: bytes) -> list[Trace]:
+        """Traces that the worker uploaded, proved, and remembered: they are looked at soon. Raises Refused."""
+        traces = open_traces(data, case.result, case.assignment, case.worker)
+        with self._lock:
+            self._traces[case.digest] = traces
+        return traces
 
     def _read_traces(self, case: ResultCase) -> list[Trace]:
         data = self.blob(case, BlobPart.TRACE)
@@ -222,11 +234,15 @@ class ResultCases:
             draw=case.draw_envelope,
             slot=slot,
             states=states,
-            openings=make_openings(case.context, case.assignment.seeds, self.traces(case), task),
+            openings=make_openings(case.context, case.assignment.seeds, self.traces(case), task, self._tree(case)),
             seat=case.seat(host),
             enclosed_states=self.slot_states(case, slot) if small else b"",
             enclosed_weights=self.blob(case, BlobPart.WEIGHTS) if small else b"",
         )
+
+    def _tree(self, case: ResultCase) -> list[list[bytes]]:
+        """The levels of its bundle tree: each of its slots needs some of them."""
+        return self._cached(self._trees, case.digest, lambda: merkle_levels(bundle_leaves(case.context, case.result)))
 
     def _cached(self, cache: MutableMapping[K, T], key: K, make: Callable[[], T]) -> T:
         with self._lock:

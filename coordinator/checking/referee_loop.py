@@ -19,6 +19,7 @@ from coordinator.ledger.database import LedgerUnavailable, get_meta
 from coordinator.ledger.facts import holds
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.places import take_up
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.results import add_draw, begin_checks, reassign, reveal
 from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.ledger.tables import answers, checkers, hosts, results
@@ -44,9 +45,8 @@ from coordinator.policy.referee import (
 from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Standing, stands
 from protocol.trust.verdict import Verdict
 
-# Statements made once are three times as fast, and the referee looks every fifth of a second.
 CHECKING = select(results.c.digest).where(results.c.phase == Phase.CHECKING)
-CASES = (
+CASES = Prepared(
     select(
         *(results.c[name] for name in ("digest", "campaign", "worker", "phase", "since", "epoch", "parts")),
         hosts.c.clean_bundles,
@@ -56,18 +56,18 @@ CASES = (
     .where(results.c.phase.in_(LIVE))
     .order_by(results.c.received_at)
 )
-CHECKERS = select(checkers).where(checkers.c.result.in_(CHECKING))
-VERDICTS = select(answers.c.result, answers.c.slot, answers.c.replay, answers.c.verdict).where(
-    answers.c.result.in_(CHECKING)
+CHECKERS = Prepared(select(checkers).where(checkers.c.result.in_(CHECKING)))
+VERDICTS = Prepared(
+    select(answers.c.result, answers.c.slot, answers.c.replay, answers.c.verdict).where(answers.c.result.in_(CHECKING))
 )
 RIVAL, KEPT = results.alias(), results.alias()
-HOLDERS = (  # who has the assignment of each kept result
+HOLDERS = Prepared(  # who has the assignment of each kept result
     select(KEPT.c.digest, RIVAL.c.phase)
     .join(RIVAL, and_(RIVAL.c.campaign == KEPT.c.campaign, RIVAL.c.assignment == KEPT.c.assignment))
     .where(KEPT.c.phase == Phase.KEPT, holds(RIVAL))
 )
-BANNED = select(hosts.c.host).where(hosts.c.banned != "")
-FALSE_ACCUSERS = select(hosts.c.host).where(hosts.c.false_accusations >= FALSE_ACCUSATIONS_MAX)
+BANNED = Prepared(select(hosts.c.host).where(hosts.c.banned > ""))
+FALSE_ACCUSERS = Prepared(select(hosts.c.host).where(hosts.c.false_accusations >= FALSE_ACCUSATIONS_MAX))
 LOOK_SECONDS = 1.0  # without any change in the ledger, time alone is a reason to look this often
 
 Begun = tuple[Future[Any], Callable[[Any], None]]  # a change of the ledger, and what follows from its value
@@ -136,23 +136,23 @@ class RefereeLoop:
             epoch=int(get_meta(connection, "epoch", "0")),
             revealed_at=float(get_meta(connection, "revealed_at", "0")),
             last_seen=self.presence.counted_from(self.presence_seconds),
-            banned=frozenset(connection.execute(BANNED).scalars()),
-            false_accusers=frozenset(connection.execute(FALSE_ACCUSERS).scalars()),
+            banned=frozenset(BANNED.scalars(connection)),
+            false_accusers=frozenset(FALSE_ACCUSERS.scalars(connection)),
             presence_seconds=self.presence_seconds,
         )
 
     def _cases(self, connection: Connection) -> list[CaseState]:
         assigned: dict[bytes, dict[int, Checker]] = defaultdict(dict)
         silent: dict[bytes, set[tuple[int, str]]] = defaultdict(set)
-        for row in connection.execute(CHECKERS):
+        for row in CHECKERS.all(connection):
             if row.silent:
                 silent[row.result].add((row.slot, row.host))
             else:
                 assigned[row.result][row.slot] = Checker(row.host, row.since)
         verdicts: dict[tuple[bytes, int], dict[int, Verdict]] = defaultdict(dict)
-        for row in connection.execute(VERDICTS):
+        for row in VERDICTS.all(connection):
             verdicts[row.result, row.replay][row.slot] = msgspec.msgpack.decode(row.verdict, type=Verdict)
-        holders = {row.digest: Phase(row.phase) for row in connection.execute(HOLDERS)}
+        holders = {row.digest: Phase(row.phase) for row in HOLDERS.all(connection)}
         return [
             self._case_state(
                 row,
@@ -162,7 +162,7 @@ class RefereeLoop:
                 answers=verdicts[row.digest, 0],
                 replays=verdicts[row.digest, 1],
             )
-            for row in connection.execute(CASES).all()
+            for row in CASES.all(connection)
         ]
 
     def _case_state(self, row: Row, **checks) -> CaseState:

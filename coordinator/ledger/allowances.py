@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, bindparam, select
 
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.tables import results
 from coordinator.policy.inbox import PACE_BUNDLES, allowance_of
 from coordinator.policy.phases import Phase
@@ -14,7 +15,7 @@ from protocol.trust.identity import Identity
 LOOK_SECONDS = 30.0  # between two looks at a host's pace
 HOSTS_MAX = 20_000  # remembered; whoever is not is looked up again
 
-PACE = (
+PACE = Prepared(
     select(results.c.received_at)
     .where(results.c.worker == bindparam("host"), results.c.phase == Phase.ADMITTED)
     .order_by(results.c.since.desc())
@@ -37,7 +38,7 @@ class AllowanceBook:
             known, look_at = self._known.get(host, (None, 0.0))
         if known is not None and now < look_at:
             return known
-        assignments, patience, seconds = allowance_of(list(connection.execute(PACE, {"host": host}).scalars()))
+        assignments, patience, seconds = allowance_of(PACE.scalars(connection, host=host))
         allowance = known
         if known is None or (known.assignments, known.patience) != (assignments, patience) or _old(known, seconds, now):
             allowance = allow(self._identity, host, assignments, patience, int(now + seconds))

@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
+from coordinator.ledger.prepared import Prepared, end, say
 from coordinator.ledger.tables import LEDGER_VERSION, meta, metadata
 from protocol.errors import Refused, UsageError
 
@@ -31,9 +32,8 @@ Change = Callable[[Connection], T]
 BATCH_MAX = 256  # changes in a transaction: a commit of these takes milliseconds
 READERS_KEPT = 64  # open connections of readers that are kept for the next; as many more as there are threads
 QUEUE_MAX = 10_000  # waiting changes; beyond, callers wait, and so do their hosts
-# Statements made once are three times as fast.
-META = select(meta.c.value).where(meta.c.key == bindparam("key"))
-META_CHANGE, META_NEW = update(meta).where(meta.c.key == bindparam("name")), insert(meta)
+META = Prepared(select(meta.c.value).where(meta.c.key == bindparam("key")))
+META_CHANGE, META_NEW = Prepared(update(meta).where(meta.c.key == bindparam("name"))), Prepared(insert(meta))
 
 SAID_CHARS_MAX = 200  # SQLite quotes whole tables
 DAMAGE_MEND = "put back a copy of this very state, or start a new directory; `zooswarm doctor` says what else is sound"
@@ -58,6 +58,7 @@ class Ledger:
         self.version = 0  # counts commits, so that others know when to look again
         self._queue: queue.Queue[tuple[Change[Any], Future[Any] | None] | None] = queue.Queue(QUEUE_MAX)
         self._closed = False
+        self._held: Connection | None = None  # the writer's own
         self._inline = threading.Lock() if inline else None  # held by the one that writes
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._readers = self._engine("BEGIN")
@@ -146,6 +147,7 @@ class Ledger:
         try:
             with self._readers.connect() as connection:
                 self._reading.connection = connection
+                say(connection, "BEGIN")  # ended when the connection goes back to its pool
                 try:
                     yield connection
                 finally:
@@ -168,6 +170,8 @@ class Ledger:
             if self._thread is not None:
                 self._queue.put(None)
                 self._thread.join()
+            if self._held is not None:
+                self._held.close()
             self._readers.dispose()
             self._writer.dispose()
 
@@ -185,7 +189,9 @@ class Ledger:
 
             @event.listens_for(engine, "begin")
             def _begin(connection: Connection) -> None:
-                connection.exec_driver_sql(begin)
+                driver: Any = connection.connection.driver_connection
+                if not driver.in_transaction:  # as it is in `read`, before SQLAlchemy hears of it
+                    connection.exec_driver_sql(begin)
 
         return engine
 
@@ -210,7 +216,7 @@ class Ledger:
     def _commit(self, work: list[tuple[Change[Any], Future[Any] | None]]) -> None:
         outcomes: list[tuple[Any, BaseException | None]] = []
         try:
-            with self._writer.begin() as connection:
+            with self._writing() as connection:
                 for change, _ in work:
                     outcomes.append(self._apply(connection, change, alone=len(work) == 1))
         except DBAPIError as error:  # the disk, or the database server: none of the batch happened
@@ -228,23 +234,42 @@ class Ledger:
             else:
                 future.set_result(value)
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction of the writer; with SQLite begun and ended in words, its thread keeps the connection."""
+        if self._inline is not None or self._writer.dialect.name != "sqlite":
+            with self._writer.begin() as connection:
+                yield connection
+            return
+        if self._held is None:
+            self._held = self._writer.connect()
+        try:
+            say(self._held, "BEGIN IMMEDIATE")
+            yield self._held
+            end(self._held, "COMMIT")
+        except BaseException:
+            connection, self._held = self._held, None  # another one next time: this one may be what is broken
+            with contextlib.suppress(DBAPIError):
+                connection.close()
+            raise
+
     def _apply(self, connection: Connection, change: Change[Any], *, alone: bool) -> tuple[Any, BaseException | None]:
         """The change's value, or what it raised; then nothing of it stays. One that is alone needs no savepoint."""
         try:
-            if not alone:  # in words, because SQLAlchemy's objects for it cost as much as a change
-                connection.exec_driver_sql("SAVEPOINT one_change")
+            if not alone:
+                say(connection, "SAVEPOINT one_change")
             value = change(connection)
             if not alone:
-                connection.exec_driver_sql("RELEASE SAVEPOINT one_change")
+                say(connection, "RELEASE SAVEPOINT one_change")
             return value, None
         except Exception as error:
             if isinstance(error, OperationalError) or is_damage(error):
                 raise  # not about this change: the whole batch is in doubt
             if alone:
-                connection.rollback()
+                end(connection, "ROLLBACK")
             else:
-                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT one_change")
-                connection.exec_driver_sql("RELEASE SAVEPOINT one_change")
+                say(connection, "ROLLBACK TO SAVEPOINT one_change")
+                say(connection, "RELEASE SAVEPOINT one_change")
             return None, error
 
 
@@ -260,11 +285,10 @@ def explained(error: DBAPIError) -> str:
 
 
 def get_meta(connection: Connection, key: str, default: str) -> str:
-    found = connection.execute(META, {"key": key}).scalar()
+    found = META.scalar(connection, key=key)
     return default if found is None else found
 
 
 def set_meta(connection: Connection, key: str, value: str) -> None:
-    changed = connection.execute(META_CHANGE, {"name": key, "value": value})
-    if not changed.rowcount:
-        connection.execute(META_NEW, {"key": key, "value": value})
+    if not META_CHANGE.change(connection, name=key, value=value):
+        META_NEW.change(connection, key=key, value=value)

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, and_, bindparam, or_, select
 
 from coordinator.ledger.database import Ledger
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.tables import answers, campaigns, hosts, networks, results
 from coordinator.policy.auditing import Audit
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
@@ -38,35 +39,47 @@ def holds(table: FromClause) -> ColumnElement[bool]:
 
 
 HOLDS = holds(results)
-RESULT = select(*COLUMNS).where(results.c.digest == bindparam("digest"))
-RIVALS = (
+RESULT = Prepared(select(*COLUMNS).where(results.c.digest == bindparam("digest")))
+RIVALS = Prepared(
     select(*COLUMNS)
     .where(results.c.campaign == bindparam("campaign"), results.c.assignment == bindparam("assignment"))
     .order_by(results.c.received_at)
 )
-RECORD = select(hosts.c.banned, hosts.c.convicted, hosts.c.admissions).where(hosts.c.host == bindparam("host"))
-STANDING = select(hosts.c.banned, hosts.c.clean_bundles, hosts.c.credit, hosts.c.false_accusations).where(
-    hosts.c.host == bindparam("host")
+RECORD = Prepared(
+    select(hosts.c.banned, hosts.c.convicted, hosts.c.admissions).where(hosts.c.host == bindparam("host"))
 )
-ENDED = (
+STANDING = Prepared(
+    select(hosts.c.banned, hosts.c.clean_bundles, hosts.c.credit, hosts.c.false_accusations).where(
+        hosts.c.host == bindparam("host")
+    )
+)
+ENDED = Prepared(
     select(results.c.phase, results.c.event)
     .where(results.c.worker == bindparam("host"), results.c.phase.not_in(LIVE))
     .order_by(results.c.since.desc())
     .limit(10)
 )
-UNSETTLED = select(*COLUMNS).where(results.c.worker == bindparam("host"), results.c.phase.in_(LIVE))
-UNVESTED = (
+UNSETTLED = Prepared(select(*COLUMNS).where(results.c.worker == bindparam("host"), results.c.phase.in_(LIVE)))
+UNVESTED = Prepared(
     select(*COLUMNS)
     .where(results.c.worker == bindparam("host"), results.c.vested == 0, results.c.phase == Phase.ADMITTED)
     .order_by(results.c.vests_at)
 )
-CONVICTED = (
+CONVICTED = Prepared(
     select(answers.c.host)
     .join(hosts, hosts.c.host == answers.c.host)
     .where(answers.c.result == bindparam("result"), answers.c.replay == 0, hosts.c.convicted == 1)
     .distinct()
 )
-SETTLED = (
+PROGRESS = Prepared(select(campaigns.c.admitted, campaigns.c.state).where(campaigns.c.digest == bindparam("campaign")))
+REGISTERED = Prepared(
+    select(networks.c.seed).where(
+        networks.c.recipe == bindparam("recipe"),
+        networks.c.seed >= bindparam("first"),
+        networks.c.seed <= bindparam("last"),
+    )
+)
+SETTLED = Prepared(
     select(results.c.digest, results.c.fault)
     .where(results.c.worker == bindparam("host"), results.c.phase.not_in(LIVE))
     .order_by(results.c.since.desc())
@@ -92,13 +105,13 @@ def stored_result(row: Row) -> StoredResult:
 
 
 def read_result(connection: Connection, digest: bytes) -> StoredResult | None:
-    row = connection.execute(RESULT, {"digest": digest}).first()
+    row = RESULT.first(connection, digest=digest)
     return stored_result(row) if row else None
 
 
 def read_rivals(connection: Connection, campaign: str, assignment: int) -> tuple[StoredResult, ...]:
     """All results that were handed in for one assignment, as they came."""
-    rows = connection.execute(RIVALS, {"campaign": campaign, "assignment": assignment})
+    rows = RIVALS.all(connection, campaign=campaign, assignment=assignment)
     return tuple(stored_result(row) for row in rows)
 
 
@@ -126,7 +139,7 @@ def unfinished(ledger: Ledger) -> list[bytes]:
 
 
 def read_standing(connection: Connection, host: str) -> Standing:
-    row = connection.execute(STANDING, {"host": host}).first()
+    row = STANDING.first(connection, host=host)
     if row is None:
         return Standing(host=host)
     banned, clean_bundles, credit, accusations = row
@@ -142,7 +155,7 @@ def read_standing(connection: Connection, host: str) -> Standing:
 def read_left_open(connection: Connection, host: str) -> int:
     """Results that this host did not open in time, since its last admitted one."""
     late = 0
-    for row in connection.execute(ENDED, {"host": host}):
+    for row in ENDED.all(connection, host=host):
         if row.phase == Phase.ADMITTED:
             break
         late += row.event == Event.OVERDUE
@@ -150,16 +163,15 @@ def read_left_open(connection: Connection, host: str) -> int:
 
 
 def read_host(connection: Connection, host: str) -> HostRecord:
-    mine = {"host": host}
-    known = connection.execute(RECORD, mine).first()
+    known = RECORD.first(connection, host=host)
     return HostRecord(
         host=host,
         banned=known.banned if known else "",
         convicted=bool(known and known.convicted),
         admissions=known.admissions if known else 0,
-        settled=tuple((row.digest, bool(row.fault)) for row in connection.execute(SETTLED, mine)),
-        unsettled=tuple(stored_result(row) for row in connection.execute(UNSETTLED, mine)),
-        unvested=tuple(stored_result(row) for row in connection.execute(UNVESTED, mine)),
+        settled=tuple((row.digest, bool(row.fault)) for row in SETTLED.all(connection, host=host)),
+        unsettled=tuple(stored_result(row) for row in UNSETTLED.all(connection, host=host)),
+        unvested=tuple(stored_result(row) for row in UNVESTED.all(connection, host=host)),
     )
 
 
@@ -167,15 +179,12 @@ def read_bundle(
     connection: Connection, result: StoredResult, assignment: Assignment, assignments: int, *, audit: bool
 ) -> Bundle:
     """What its admission changes; `assignments` are the whole campaign's. `audit`: chance wants one."""
-    recipe = assignment.recipe.digest
-    have = select(networks.c.seed).where(networks.c.recipe == recipe, networks.c.seed.in_(assignment.seeds))
-    row = connection.execute(
-        select(campaigns.c.admitted, campaigns.c.state).where(campaigns.c.digest == result.campaign)
-    ).one()
+    recipe, seeds = assignment.recipe.digest, frozenset(assignment.seeds)
+    row = PROGRESS.first(connection, campaign=result.campaign)
     return Bundle(
         recipe=recipe,
         seeds=tuple(assignment.seeds),
-        registered=frozenset(connection.execute(have).scalars()),
+        registered=frozenset(REGISTERED.scalars(connection, recipe=recipe, first=min(seeds), last=max(seeds))) & seeds,
         admitted=row.admitted,
         assignments=assignments,
         campaign_state=CampaignState(row.state),
@@ -185,7 +194,7 @@ def read_bundle(
 
 def read_convicted(connection: Connection, result: bytes) -> frozenset[str]:
     """Checkers of a result that were shown to have lied."""
-    return frozenset(connection.execute(CONVICTED, {"result": result}).scalars())
+    return frozenset(CONVICTED.scalars(connection, result=result))
 
 
 def read_accusers(connection: Connection, digest: bytes, slots: Iterable[int]) -> tuple[FalseAccusation, ...]:

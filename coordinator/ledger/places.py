@@ -1,5 +1,7 @@
 """Who has an assignment: the first result that is uploaded; others are kept behind it, and taken up should it fall."""
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection
 
 from coordinator.ledger.database import get_meta
@@ -14,20 +16,19 @@ from protocol.recipes.campaign import Campaign
 from protocol.trust.messages import BlobPart, Receipt
 
 
-def add_part(
-    connection: Connection, digest: bytes, part: str, campaign: Campaign, sign: Sign, now: float
+def add_parts(
+    connection: Connection, digest: bytes, parts: Collection[str], campaign: Campaign, sign: Sign, now: float
 ) -> tuple[Action, ...]:
-    """A verified blob is on disk. No change to a result that was settled meanwhile.
+    """Verified blobs are on disk. No change to a result that was settled meanwhile.
 
     With trace and weights it takes its assignment, unless it is kept behind another.
     """
-    row = connection.execute(STATE, {"key": digest}).first()
+    row = STATE.first(connection, key=digest)
     if row is None or row.phase not in LIVE:
         return ()
-    parts = {*filter(None, row.parts.split(",")), part}
-    uploaded = parts >= {BlobPart.TRACE, BlobPart.WEIGHTS}
-    values = {"parts": ",".join(sorted(parts))} | ({"uploaded": 1} if uploaded else {})
-    connection.execute(CHANGE, {"key": digest} | values)
+    here = {*filter(None, row.parts.split(",")), *parts}
+    uploaded = here >= {BlobPart.TRACE, BlobPart.WEIGHTS}
+    CHANGE.change(connection, key=digest, parts=",".join(sorted(here)), uploaded=int(uploaded))
     return _take_place(connection, digest, campaign, sign, now) if uploaded else ()
 
 

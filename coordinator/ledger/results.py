@@ -16,6 +16,7 @@ from coordinator.ledger.facts import (
     read_same_work,
     read_standing,
 )
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.settlement import Sign, ensure_host, store_settlement
 from coordinator.ledger.tables import answers, campaigns, checkers, results
 from coordinator.policy.actions import Action
@@ -29,19 +30,27 @@ from protocol.recipes.campaign import Policy
 from protocol.trust.envelope import Envelope
 from protocol.trust.messages import CampaignAction, CampaignState, Receipt, Result
 
-# Statements made once are three times as fast. A change of a row names it as `key`; its other parameters are columns.
-CHANGE = update(results).where(results.c.digest == bindparam("key"))
-STATE = select(results.c.phase, results.c.parts, results.c.draw).where(results.c.digest == bindparam("key"))
-RECEIPT = select(results.c.receipt).where(results.c.digest == bindparam("key"))
-ADMISSION = select(results.c.admission).where(results.c.digest == bindparam("key"))
-NEW_RESULT, NEW_CHECKER, NEW_ANSWER = insert(results), insert(checkers), insert(answers)
-SEATED = select(checkers.c.host).where(
-    checkers.c.result == bindparam("result"), checkers.c.slot == bindparam("slot"), checkers.c.silent == 0
+# A change of a row names it as `key`; its other parameters are columns.
+CHANGE = Prepared(update(results).where(results.c.digest == bindparam("key")))
+STATE = Prepared(
+    select(results.c.phase, results.c.parts, results.c.draw.is_not(None).label("drawn")).where(
+        results.c.digest == bindparam("key")
+    )
 )
-ANSWER = select(answers.c.envelope).where(
-    answers.c.result == bindparam("result"),
-    answers.c.slot == bindparam("slot"),
-    answers.c.replay == bindparam("replay"),
+RECEIPT = Prepared(select(results.c.receipt).where(results.c.digest == bindparam("key")))
+ADMISSION = Prepared(select(results.c.admission).where(results.c.digest == bindparam("key")))
+NEW_RESULT, NEW_CHECKER, NEW_ANSWER = Prepared(insert(results)), Prepared(insert(checkers)), Prepared(insert(answers))
+SEATED = Prepared(
+    select(checkers.c.host).where(
+        checkers.c.result == bindparam("result"), checkers.c.slot == bindparam("slot"), checkers.c.silent == 0
+    )
+)
+ANSWER = Prepared(
+    select(answers.c.envelope).where(
+        answers.c.result == bindparam("result"),
+        answers.c.slot == bindparam("slot"),
+        answers.c.replay == bindparam("replay"),
+    )
 )
 
 
@@ -50,6 +59,7 @@ class Reply(NamedTuple):
     envelope: bytes  # a Receipt or an Admission; empty for a host that is banned, or has too much going on
     refusal: str  # why the host is banned, or ""
     actions: tuple[Action, ...]
+    is_receipt: bool
 
 
 # -- campaigns ------------------------------------------------------------------------------------------------------
@@ -94,22 +104,23 @@ def hand_in(
     """Receive a verified result: decide, store, and say what to answer and to do."""
     facts = _receive_facts(connection, envelope, result, segments, policy, now, ticketed)
     reception = receive(facts)
+    reply = reception.reply
+    receipt = sign(reply) if isinstance(reply, Receipt) else b""  # a new one, signed once; none for an equivocation
     if reception.store is not None:
-        reply = reception.reply
-        receipt = sign(reply) if isinstance(reply, Receipt) else b""  # none for the second of an equivocation
         _insert_result(connection, envelope, reception.store, receipt, facts)
     store_settlement(connection, reception.settlement, sign, now)
     if reception.reopen:
-        again = {"phase": Phase.COMMITTED, "event": Event.HANDED_IN_AGAIN, "since": now}
+        again: dict[str, object] = {"phase": Phase.COMMITTED, "event": Event.HANDED_IN_AGAIN, "since": now}
         again |= {"fault": 0, "reason": "", "admission": None}
-        if isinstance(reception.reply, Receipt):
-            again |= {"receipt": sign(reception.reply), "epoch": facts.epoch}
-        connection.execute(CHANGE, {"key": envelope.digest} | again)
+        if receipt:
+            again |= {"receipt": receipt, "epoch": facts.epoch}
+        CHANGE.change(connection, key=envelope.digest, **again)
     return Reply(
         what=reception.what,
-        envelope=_reply(connection, reception, envelope.digest, sign),
+        envelope=receipt or _reply(connection, reception, envelope.digest, sign),
         refusal=reception.refusal,
         actions=reception.actions,
+        is_receipt=isinstance(reply, Receipt) or reply is StoredReply.RECEIPT,
     )
 
 
@@ -164,17 +175,17 @@ def _insert_result(
         "phase": result.phase,
         "since": facts.now,
     }
-    connection.execute(NEW_RESULT, row)
+    NEW_RESULT.change(connection, **row)
 
 
 def _reply(connection: Connection, reception: Reception, digest: bytes, sign: Sign) -> bytes:
-    """The bytes to answer with. A new receipt is in the ledger by now, so that it is signed once."""
+    """The bytes to answer with, unless that is a new receipt."""
     reply = reception.reply
     if reply is None:
         return b""
-    if isinstance(reply, StoredReply | Receipt):
+    if isinstance(reply, StoredReply):
         stored = ADMISSION if reply is StoredReply.ADMISSION else RECEIPT
-        return connection.execute(stored, {"key": digest}).scalar_one()
+        return stored.scalar(connection, key=digest)
     return sign(reply)
 
 
@@ -191,18 +202,18 @@ def reveal(connection: Connection, now: float) -> int:
 
 def move(connection: Connection, digest: bytes, event: Event, now: float, **values: object) -> bool:
     """One transition that settles nothing; False when it comes too late."""
-    row = connection.execute(STATE, {"key": digest}).first()
+    row = STATE.first(connection, key=digest)
     phase = next_phase(Phase(row.phase), event) if row else None
     if phase is None:
         return False
-    connection.execute(CHANGE, {"key": digest, "phase": phase, "event": event, "since": now} | values)
+    CHANGE.change(connection, key=digest, phase=phase, event=event, since=now, **values)
     return True
 
 
 def add_draw(connection: Connection, digest: bytes, draw: bytes, ranked: bytes, now: float) -> bool:
     """The first draw stays for ever, with its hosts, also for a result that was void in between."""
-    row = connection.execute(STATE, {"key": digest}).first()
-    fresh = row is None or row.draw is None
+    row = STATE.first(connection, key=digest)
+    fresh = row is None or not row.drawn
     return move(connection, digest, Event.DRAWN, now, **({"draw": draw, "ranked": ranked} if fresh else {}))
 
 
@@ -211,25 +222,25 @@ def begin_checks(connection: Connection, digest: bytes, assigned: tuple[str, ...
     if not move(connection, digest, Event.UPLOADED, now):
         return False
     rows = [{"result": digest, "slot": slot, "host": host, "since": now} for slot, host in enumerate(assigned)]
-    connection.execute(NEW_CHECKER, rows)
+    NEW_CHECKER.change_all(connection, rows)
     return True
 
 
 def reassign(connection: Connection, digest: bytes, slot: int, silent: str, host: str, now: float) -> bool:
     """Give a slot to another host, unless its answer came meanwhile."""
-    if connection.execute(ANSWER, {"result": digest, "slot": slot, "replay": 0}).first():
+    if ANSWER.first(connection, result=digest, slot=slot, replay=0):
         return False
     place = and_(checkers.c.result == digest, checkers.c.slot == slot, checkers.c.silent == 0)
     gone = connection.execute(update(checkers).where(place, checkers.c.host == silent).values(silent=1))
     if not gone.rowcount:
         return False
-    connection.execute(insert(checkers).values(result=digest, slot=slot, host=host, since=now))
+    NEW_CHECKER.change(connection, result=digest, slot=slot, host=host, since=now)
     return True
 
 
 def refuse_stranger(connection: Connection, digest: bytes, slot: int, host: str) -> None:
     """Raises Refused for a host that does not have the slot."""
-    if connection.execute(SEATED, {"result": digest, "slot": slot}).scalar() != host:
+    if SEATED.scalar(connection, result=digest, slot=slot) != host:
         raise Refused("not-seated", f"slot {slot} is not this host's")
 
 
@@ -245,7 +256,7 @@ def add_answer(
 ) -> bool:
     """Store a judged answer; False when it is stored already. Raises Refused: another host's slot, or a second word."""
     entry = {"result": digest, "slot": slot, "replay": int(replay)}
-    have = connection.execute(ANSWER, entry).scalar()
+    have = ANSWER.scalar(connection, **entry)
     if have is not None:
         if have != envelope:
             raise Refused("answer-twice", f"slot {slot} has been answered")
@@ -253,7 +264,7 @@ def add_answer(
     if not replay:
         refuse_stranger(connection, digest, slot, host)
     more = {"host": host, "envelope": envelope, "verdict": verdict, "answered_at": now}
-    connection.execute(NEW_ANSWER, entry | more)
+    NEW_ANSWER.change(connection, **entry, **more)
     return True
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
 
 from coordinator.ledger.facts import read_accusers, read_bundle, read_host, read_result
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.tables import answers, campaigns, hosts, networks, refusals, results
 from coordinator.policy.actions import Action
 from coordinator.policy.auditing import OWED, Audit
@@ -24,7 +25,27 @@ from protocol.trust.messages import CampaignState
 Sign = Callable[[Message], bytes]  # a message -> our signed envelope's bytes
 REFUSAL_ROWS_MAX = 10_000  # fresh identities cost nothing; beyond this they share one row a reason
 DETAIL_CHARS_MAX = 200
-BANNED = select(hosts.c.banned).where(hosts.c.host == bindparam("host"))
+# A change of a row names it as `key`; its other parameters are columns, or what is added to them.
+HOST = hosts.c.host == bindparam("key")
+KNOWN, NEW_HOST = Prepared(select(hosts.c.host).where(HOST)), Prepared(insert(hosts))
+BANNED = Prepared(select(hosts.c.banned).where(HOST))
+CHANGE_HOST = Prepared(update(hosts).where(HOST))
+EARN = Prepared(
+    update(hosts)
+    .where(HOST)
+    .values(
+        credit=hosts.c.credit + bindparam("earned"),
+        clean_bundles=hosts.c.clean_bundles + 1,
+        admissions=hosts.c.admissions + 1,
+        escrow=hosts.c.escrow + bindparam("held"),
+    )
+)
+CHANGE = Prepared(update(results).where(results.c.digest == bindparam("key")))
+NEW_NETWORK = Prepared(insert(networks))
+ONE_MORE = Prepared(
+    update(campaigns).where(campaigns.c.digest == bindparam("key")).values(admitted=campaigns.c.admitted + 1)
+)
+STATE_NOW = Prepared(update(campaigns).where(campaigns.c.digest == bindparam("key")))
 VOUCHED_BY = select(answers.c.result).where(answers.c.host == bindparam("liar"), answers.c.replay == 0)
 
 
@@ -64,7 +85,7 @@ def store_settlement(connection: Connection, settlement: Settlement, sign: Sign,
     if settlement.ban is not None:
         ensure_host(connection, settlement.ban.host, now)
         banned = settlement.ban.why[:DETAIL_CHARS_MAX]
-        connection.execute(update(hosts).where(hosts.c.host == settlement.ban.host).values(banned=banned))
+        CHANGE_HOST.change(connection, key=settlement.ban.host, banned=banned)
     if settlement.convicted:
         _suspect(connection, settlement.convicted)
     if settlement.admit is not None:
@@ -88,7 +109,7 @@ def _store_outcome(connection: Connection, outcome: Outcome, sign: Sign, now: fl
     }
     if outcome.phase is Phase.VOID:
         values |= {"parts": "", "uploaded": 0}  # its blobs go; should it be handed in again, they are uploaded again
-    connection.execute(update(results).where(results.c.digest == outcome.result.digest).values(values))
+    CHANGE.change(connection, key=outcome.result.digest, **values)
     if outcome.retracts:
         _take_back(connection, outcome.result)
 
@@ -130,35 +151,27 @@ def vest_if_complete(connection: Connection, campaign: str) -> None:
 
 
 def _store_admit(connection: Connection, admit: Admit, digest: bytes) -> None:
-    earned = {
-        "credit": hosts.c.credit + admit.credit,
-        "clean_bundles": hosts.c.clean_bundles + 1,
-        "admissions": hosts.c.admissions + 1,
-        "escrow": hosts.c.escrow + admit.credit - admit.released,
-    }
-    connection.execute(update(hosts).where(hosts.c.host == admit.host).values(earned))
-    connection.execute(update(results).where(results.c.digest == digest).values(vests_at=admit.vests_at))
-    if admit.vested:
-        connection.execute(update(results).where(results.c.digest.in_(admit.vested)).values(vested=1))
-    if admit.seeds:
-        rows = [{"recipe": admit.recipe, "seed": seed, "result": digest} for seed in admit.seeds]
-        connection.execute(insert(networks), rows)
-    changes: dict = {"admitted": campaigns.c.admitted + 1}
+    EARN.change(connection, key=admit.host, earned=admit.credit, held=admit.credit - admit.released)
+    CHANGE.change(connection, key=digest, vests_at=admit.vests_at)
+    for vested in admit.vested:
+        CHANGE.change(connection, key=vested, vested=1)
+    NEW_NETWORK.change_all(
+        connection, ({"recipe": admit.recipe, "seed": seed, "result": digest} for seed in admit.seeds)
+    )
+    ONE_MORE.change(connection, key=admit.campaign)
     if admit.completes:
-        changes["state"] = CampaignState.COMPLETE
-    connection.execute(update(campaigns).where(campaigns.c.digest == admit.campaign).values(changes))
-    if admit.completes:
+        STATE_NOW.change(connection, key=admit.campaign, state=CampaignState.COMPLETE)
         vest_if_complete(connection, admit.campaign)
 
 
 def ensure_host(connection: Connection, host: str, now: float) -> None:
-    if not connection.execute(select(hosts.c.host).where(hosts.c.host == host)).first():
-        connection.execute(insert(hosts).values(host=host, first_seen=now, last_seen=now))
+    if KNOWN.first(connection, key=host) is None:
+        NEW_HOST.change(connection, host=host, first_seen=now, last_seen=now)
 
 
 def refuse_banned(connection: Connection, host: str) -> None:
     """Raises Refused for a banned host."""
-    why = connection.execute(BANNED, {"host": host}).scalar()
+    why = BANNED.scalar(connection, key=host)
     if why:
         raise Refused("banned", why)
 

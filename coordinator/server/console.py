@@ -61,8 +61,9 @@ class Console:
         if host == self.organizer:
             return "organizer"
         name = self.present_name(host)
-        with contextlib.suppress(LedgerUnavailable), self._ledger.read() as connection:
-            name = connection.execute(select(hosts.c.name).where(hosts.c.host == host)).scalar() or name
+        if not name:
+            with contextlib.suppress(LedgerUnavailable), self._ledger.read() as connection:
+                name = connection.execute(select(hosts.c.name).where(hosts.c.host == host)).scalar() or ""
         return f"{name} {host[-8:]}".strip()
 
     def welcome(self, join: str) -> None:

@@ -5,7 +5,7 @@ gRPC statuses and counts it. Each does three things: verify, let the ledger deci
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import bindparam, select
 
@@ -14,10 +14,11 @@ from coordinator.checking.beacon import Beacon
 from coordinator.checking.cases import ResultCase, committed_weights
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
-from coordinator.ledger.places import add_part
+from coordinator.ledger.places import add_parts
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.results import add_campaign, control_campaign, hand_in, refuse_stranger
 from coordinator.ledger.settlement import Sign, refuse_banned, settle_result
-from coordinator.ledger.tables import results
+from coordinator.ledger.tables import hosts, results
 from coordinator.policy.actions import NewsKind
 from coordinator.policy.campaigns import CAMPAIGNS_MAX
 from coordinator.policy.phases import Event, Phase
@@ -30,9 +31,13 @@ from protocol.trust.envelope import Envelope, unseal
 from protocol.trust.messages import Answer, BlobPart, CampaignManifest, ControlCampaign, Result, SeedCampaign, Upload
 from protocol.trust.openings import check_opened
 from protocol.trust.spot_check import open_states
-from protocol.trust.verdict import open_result, open_traces, segments_of
+from protocol.trust.verdict import open_result, segments_of
 
-STATE = select(results.c.phase, results.c.parts).where(results.c.digest == bindparam("digest"))
+STATE = Prepared(  # of a result, and of the host that asks
+    select(results.c.phase, results.c.parts, hosts.c.banned)
+    .outerjoin(hosts, hosts.c.host == bindparam("host"))
+    .where(results.c.digest == bindparam("digest"))
+)
 
 
 class Busy(Exception):
@@ -56,10 +61,6 @@ class Handlers:
         self.stores, self.beacon, self.organizer, self.sign = stores, beacon, organizer, sign
         self.effects, self.answers, self.clock = effects, answers, clock
         self._examining = examining  # shared with `answers`: one thing at a time is examined, it is CPU-bound
-
-    def _refuse_banned(self, host: str) -> None:
-        with self.stores.ledger.read() as connection:
-            refuse_banned(connection, host)
 
     # -- campaigns -----------------------------------------------------------------------------------------------
 
@@ -89,10 +90,14 @@ class Handlers:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def submit_result(self, envelope: Envelope, *, ticketed: bool = False) -> bytes:
-        """A worker's result: our signed Receipt, durable when this returns, or an Admission. Raises Refused, Busy."""
+    def submit_result(
+        self, envelope: Envelope, parts: Mapping[BlobPart, bytes] | None = None, *, ticketed: bool = False
+    ) -> bytes:
+        """A worker's result: our signed Receipt, durable when this returns, or an Admission. Raises Refused, Busy.
+
+        With a receipt the `parts` that came along, those that are not empty, are here as well.
+        """
         digest = unseal(envelope, Result).campaign
-        self._refuse_banned(envelope.signer)
         campaign, _ = self.stores.campaigns.get(digest)
         result, assignment = open_result(envelope, campaign)
         segments = sum(segments_of(assignment.recipe, result))
@@ -107,16 +112,38 @@ class Handlers:
             raise Busy("so many results of this host wait for an outcome; the next one is taken when one has it")
         if reply.what is Received.NO_TICKET:
             raise Refused("no-ticket", "this campaign takes results only of hosts with a ticket; ask its organizer")
+        enclosed = {part: data for part, data in (parts or {}).items() if data}
+        if enclosed and reply.is_receipt:
+            self._keep_enclosed(envelope, enclosed)
         return reply.envelope
+
+    def _keep_enclosed(self, envelope: Envelope, parts: Mapping[BlobPart, bytes]) -> None:
+        """What came along with a result, like uploads of it. Raises Refused."""
+        phase, here = self._state(envelope.digest)
+        case = self.stores.cases.get(envelope.digest)
+        wanted = {}
+        for part, data in parts.items():
+            facts = UploadFacts(
+                signer=envelope.signer,
+                worker=case.worker,
+                part=part,
+                size=len(data),
+                phase=phase,
+                parts=here,
+                legal_sizes=case.legal_sizes(),
+            )
+            if not is_here(facts):
+                wanted[part] = data
+        if wanted:
+            self.store_parts(case, wanted)
 
     # -- blobs ---------------------------------------------------------------------------------------------------
 
     def open_upload(self, envelope: Envelope) -> tuple[ResultCase, Upload, bool]:
         """Judge an upload by its first message, before a byte is read; True when we have the part. Raises Refused."""
         upload = unseal(envelope, Upload)
-        self._refuse_banned(envelope.signer)
+        phase, parts = self._state(upload.result, envelope.signer)
         case = self.stores.cases.get(upload.result)
-        phase, parts = self._state(upload.result)
         facts = UploadFacts(
             signer=envelope.signer,
             worker=case.worker,
@@ -128,27 +155,32 @@ class Handlers:
         )
         return case, upload, is_here(facts)
 
-    def store_upload(self, case: ResultCase, part: str, data: bytes) -> None:
-        """Verify a whole part and keep it. Raises Refused, and then the result is void: it was not what it said."""
-        try:
-            with self._examining:
-                self._verify_part(case, part, data)
-        except Refused as error:
-            reason, now = f"{part} refused: {error}", self.clock()
-            actions = self.stores.ledger.write(
+    def store_parts(self, case: ResultCase, parts: Mapping[BlobPart, bytes]) -> None:
+        """Verify whole parts and keep them. Raises Refused, and then the result is void: it was not what it said."""
+        for part, data in parts.items():
+            try:
+                with self._examining:
+                    self._verify_part(case, part, data)
+            except Refused as error:
+                self._void(case, f"{part} refused: {error}")
+                raise
+            self.stores.blobs.put(case.digest, part, data)
+        now, names = self.clock(), list(parts)
+        actions = self.stores.ledger.write(lambda c: add_parts(c, case.digest, names, case.campaign, self.sign, now))
+        self.effects.perform(actions)
+
+    def _void(self, case: ResultCase, reason: str) -> None:
+        now = self.clock()
+        self.effects.perform(
+            self.stores.ledger.write(
                 lambda c: settle_result(c, case.digest, Event.MISMATCH, reason, case.campaign, self.sign, now)
             )
-            self.effects.perform(actions)
-            raise
-        self.stores.blobs.put(case.digest, part, data)
-        now = self.clock()
-        actions = self.stores.ledger.write(lambda c: add_part(c, case.digest, part, case.campaign, self.sign, now))
-        self.effects.perform(actions)
+        )
 
     def _verify_part(self, case: ResultCase, part: str, data: bytes) -> None:
         recipe = case.assignment.recipe
         if part == BlobPart.TRACE:
-            open_traces(data, case.result, case.assignment, case.worker)
+            self.stores.cases.open_traces(case, data)
         elif part == BlobPart.WEIGHTS:
             committed_weights(case, data)
         else:
@@ -166,25 +198,28 @@ class Handlers:
                 return data
         raise Refused("no-blob", f"there is no {part[:20]!r} of this result to fetch now")
 
-    def _state(self, digest: bytes) -> tuple[Phase, list[str]]:
-        """A result's phase, and the parts that are here. Raises Refused."""
+    def _state(self, digest: bytes, host: str = "") -> tuple[Phase, list[str]]:
+        """A result's phase, and the parts that are here. Raises Refused, also for a banned host that asks."""
         with self.stores.ledger.read() as connection:
-            row = connection.execute(STATE, {"digest": digest}).first()
-        if row is None:
-            raise Refused("unknown-result", digest.hex()[:64])
+            row = STATE.first(connection, digest=digest, host=host)
+            if row is None or row.banned:
+                refuse_banned(connection, host)
+                raise Refused("unknown-result", digest.hex()[:64])
         return Phase(row.phase), row.parts.split(",")
 
     # -- answers -------------------------------------------------------------------------------------------------
 
     def submit_answer(self, envelope: Envelope) -> None:
         """A checker's answer for its slot; after the outcome it says only who vouched for a fake. Raises Refused."""
+        self.begin_answer(envelope)()
+
+    def begin_answer(self, envelope: Envelope) -> Callable[[], None]:
+        """Verify and judge it; it is durable when what is returned has been called. Both raise Refused."""
         answer = unseal(envelope, Answer)
-        host = envelope.signer
-        self._refuse_banned(host)
+        phase, _ = self._state(answer.result, envelope.signer)
         case = self.stores.cases.get(answer.result)
+        if phase is Phase.CHECKING:
+            return self.answers.begin(case, answer, envelope, replay=False)
         with self.stores.ledger.read() as connection:
-            refuse_stranger(connection, answer.result, answer.slot, host)
-        if self._state(answer.result)[0] is Phase.CHECKING:
-            self.answers.enter(case, answer, envelope, replay=False)
-        else:
-            self.answers.enter_late(case, answer, envelope)
+            refuse_stranger(connection, answer.result, answer.slot, envelope.signer)
+        return lambda: self.answers.enter_late(case, answer, envelope)

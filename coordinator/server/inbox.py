@@ -12,6 +12,7 @@ from coordinator.checking.stores import Stores
 from coordinator.ledger.allowances import AllowanceBook
 from coordinator.ledger.audits import read_audited
 from coordinator.ledger.heartbeats import Heartbeats
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.tables import answers, checkers, hosts, results
 from coordinator.policy.campaigns import as_told
 from coordinator.policy.inbox import ASKED, CHECKS_MAX, OwnResult, Wanted, bans_to_tell, check_fits, uploads_wanted
@@ -24,17 +25,18 @@ from protocol.trust.messages import CheckRequest, Heartbeat, Inbox
 SHARED_SECONDS = 0.2
 PRESENT_SECONDS = 2.0  # without any change in the ledger, hosts are counted this often
 
-# Statements made once are three times as fast, and a thousand hosts ask every second.
-STANDING = select(hosts.c.banned, hosts.c.credit, hosts.c.escrow, hosts.c.clean_bundles).where(
-    hosts.c.host == bindparam("host")
+STANDING = Prepared(
+    select(hosts.c.banned, hosts.c.credit, hosts.c.escrow, hosts.c.clean_bundles).where(
+        hosts.c.host == bindparam("host")
+    )
 )
-OWN_RESULTS = (
+OWN_RESULTS = Prepared(
     select(results.c.digest, results.c.phase, results.c.parts)
     .where(results.c.worker == bindparam("host"), results.c.phase.in_(ASKED))
     .order_by(results.c.received_at)
 )
 ANSWERED = and_(answers.c.result == checkers.c.result, answers.c.slot == checkers.c.slot, answers.c.replay == 0)
-OWN_CHECKS = (
+OWN_CHECKS = Prepared(
     select(checkers.c.result, checkers.c.slot)
     .join(results, results.c.digest == checkers.c.result)
     .outerjoin(answers, ANSWERED)
@@ -50,9 +52,7 @@ BUSY = union(  # hosts that wait for an outcome, or have something to upload or 
     .where(results.c.phase == Phase.CHECKING, checkers.c.silent == 0),
 )
 BANNED = select(hosts.c.host).where(hosts.c.banned > "").order_by(hosts.c.host)
-NAMED = select(results.c.digest, results.c.phase, results.c.admission).where(
-    results.c.digest.in_(bindparam("digests", expanding=True))
-)
+NAMED = Prepared(select(results.c.phase, results.c.admission).where(results.c.digest == bindparam("digest")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Inboxes:
         now = self.clock()
         version = self.stores.ledger.version  # before we read, so that what we read is not older than it says
         with self.stores.ledger.read() as connection:
-            row = connection.execute(STANDING, {"host": host}).first()
+            row = STANDING.first(connection, host=host)
             banned = row.banned if row else ""
             shared = self._look(connection, version, now)
             busy = not banned and host in shared.busy
@@ -160,14 +160,14 @@ class Inboxes:
                 parts=row.parts.split(","),
                 opened=self.stores.cases.get(row.digest).opened if row.phase == Phase.OPENING else (),
             )
-            for row in connection.execute(OWN_RESULTS, {"host": host}).all()
+            for row in OWN_RESULTS.all(connection, host=host)
         )
 
     def _checks(self, connection: Connection, host: str) -> tuple[CheckRequest, ...]:
         """Slots this host has and has not answered, the oldest first."""
         checks: list[CheckRequest] = []
         size = 0
-        for row in connection.execute(OWN_CHECKS, {"host": host}).all():
+        for row in OWN_CHECKS.all(connection, host=host):
             try:
                 request = self.stores.cases.check_request(self.stores.cases.get(row.result), row.slot, host)
             except OSError:  # a blob of ours is gone: `own_checks` finds out and asks the worker again
@@ -180,7 +180,7 @@ class Inboxes:
 
     def _outcomes(self, connection: Connection, beat: Heartbeat) -> tuple[tuple[Envelope, ...], tuple[bytes, ...]]:
         """(Admissions of the results that the host holds, those that the ledger does not know)."""
-        known = {row.digest: row for row in connection.execute(NAMED, {"digests": beat.holding})}
-        settled = [row for row in known.values() if row.admission is not None and row.phase not in LIVE]
+        rows = {digest: NAMED.first(connection, digest=digest) for digest in beat.holding}
+        settled = [row for row in rows.values() if row and row.admission is not None and row.phase not in LIVE]
         outcomes = tuple(decode_envelope(row.admission) for row in settled)
-        return outcomes, tuple(digest for digest in beat.holding if digest not in known)
+        return outcomes, tuple(digest for digest, row in rows.items() if row is None)

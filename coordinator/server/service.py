@@ -6,11 +6,11 @@ CANCELLED mean later; anything else is our bug. Each call's docstring says what 
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from coordinator.checking.cases import decode_envelope
 from coordinator.ledger.commands import accept_command
-from coordinator.server.calls import Calls
+from coordinator.server.calls import DETAIL_CHARS_MAX, Calls
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.doors.call import Call
 from coordinator.server.doors.desk import Desk
@@ -33,10 +33,20 @@ from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import server_credentials
-from protocol.rpc.wire import CHUNK_BYTES, TICKET, to_wire
+from protocol.rpc.wire import CHUNK_BYTES, ENCLOSED_BYTES_MAX, TICKET, from_wire, to_wire
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.identity import HOST_LENGTH
-from protocol.trust.messages import NONCE_BYTES, ControlCampaign, Heartbeat, Result, SeedCampaign, UploadData, Welcome
+from protocol.trust.messages import (
+    ANSWERS_MAX,
+    NONCE_BYTES,
+    BlobPart,
+    ControlCampaign,
+    Heartbeat,
+    Result,
+    SeedCampaign,
+    UploadData,
+    Welcome,
+)
 from protocol.trust.ticket import check_ticket
 
 Command = SeedCampaign | ControlCampaign | UploadData
@@ -66,7 +76,6 @@ class Service:
             "ControlCampaign": Answer(self.ControlCampaign, Lane.JOIN, short),
             "Poll": Answer(self.Poll, Lane.HOST, short),
             "SubmitResult": Answer(self.SubmitResult, Lane.HOST, short),
-            "SubmitAnswer": Answer(self.SubmitAnswer, Lane.HOST, short),
             "PutBlob": Answer(self.PutBlob, Lane.HOST, long),
             "GetBlob": Answer(self.GetBlob, Lane.HOST, long),
             "PutData": Answer(self.PutData, Lane.HOST, long),
@@ -145,35 +154,64 @@ class Service:
 
     async def Poll(self, call: Call) -> None:
         """Refuses a broken signature, a new key without a stamp, a heartbeat that was heard before, and numbers or text
-        that must not reach a page; a banned host is told why."""
-        envelope = call.parse(await call.first(pb.Signed))
-        await call.send(await call.work(self._poll, envelope, call.caller.address))
+        that must not reach a page; a banned host is told why. Of the answers that come along those of banned hosts,
+        for slots of others, to other questions, and a second, different one: each by itself."""
+        visit = await call.first(pb.Visit)
+        envelope = call.parse(visit.heartbeat)
+        if len(visit.answers) > ANSWERS_MAX:
+            raise Refused("answers", f"{len(visit.answers)} at once; {ANSWERS_MAX} is the limit")
+        answers = [from_wire(answer) for answer in visit.answers]
+        await call.send(await call.work(self._poll, envelope, answers, call.caller.address))
 
-    def _poll(self, envelope: Envelope, address: str) -> pb.Signed:
+    def _poll(self, envelope: Envelope, answers: list[Envelope], address: str) -> pb.Visited:
         beat = unseal(envelope, Heartbeat)
         self.desk.admit(envelope.signer, beat, address)
         self.desk.look_up()
-        return to_wire(seal(self.coordinator.identity, self.coordinator.inboxes.inbox(envelope.signer, beat, address)))
+        refused = self._take_answers(envelope.signer, answers)
+        inbox = self.coordinator.inboxes.inbox(envelope.signer, beat, address)
+        return pb.Visited(inbox=to_wire(seal(self.coordinator.identity, inbox)), refused=refused)
+
+    def _take_answers(self, host: str, answers: list[Envelope]) -> list[str]:
+        """Why each was refused, or "". They share a commit."""
+        begun = [self._begin_answer(host, envelope) for envelope in answers]
+        return [self._end_answer(envelope, step) for envelope, step in zip(answers, begun, strict=True)]
+
+    def _begin_answer(self, host: str, envelope: Envelope) -> Callable[[], None] | Refused:
+        try:
+            if envelope.signer != host:
+                raise Refused("answer-signer", "an answer goes along with its own signer's heartbeat")
+            return self.handlers.begin_answer(envelope)
+        except Refused as error:
+            return error
+
+    def _end_answer(self, envelope: Envelope, step: Callable[[], None] | Refused) -> str:
+        try:
+            if isinstance(step, Refused):
+                raise step
+            step()
+        except Refused as error:
+            self.calls.count(error, envelope)
+            return str(error)[:DETAIL_CHARS_MAX]
+        return ""
 
     async def SubmitResult(self, call: Call) -> None:
         """Refuses banned hosts, unknown campaigns, what is no result of the assignment, and where the campaign asks for
-        tickets, hosts without; too many at once, or a key that was not let in: later."""
-        envelope = call.parse(await call.first(pb.Signed))
-        await call.send(await call.work(self._submit_result, envelope, call.metadata(TICKET)))
+        tickets, hosts without; too many at once, or a key that was not let in: later. A part that comes along and is
+        not what the result commits to is refused, and voids the result."""
+        request = await call.first(pb.Submission)
+        envelope = call.parse(request.result)
+        if len(request.trace) + len(request.weights) > ENCLOSED_BYTES_MAX:
+            raise Refused("enclosed-size", f"more than {ENCLOSED_BYTES_MAX} bytes go along; upload them")
+        parts = {BlobPart.TRACE: request.trace, BlobPart.WEIGHTS: request.weights}
+        await call.send(await call.work(self._submit_result, envelope, parts, call.metadata(TICKET)))
 
-    def _submit_result(self, envelope: Envelope, ticket: bytes) -> pb.Signed:
+    def _submit_result(self, envelope: Envelope, parts: Mapping[BlobPart, bytes], ticket: bytes) -> pb.Signed:
         if not self.desk.knows(envelope.signer):
             unseal(envelope, Result)  # who signs with a name that is not his hears that, not "later"
             raise Busy("send a heartbeat first: this key is not known here")
         if ticket:
             check_ticket(ticket, self.coordinator.identity.host, envelope.signer, self.coordinator.clock())
-        return to_wire(decode_envelope(self.handlers.submit_result(envelope, ticketed=bool(ticket))))
-
-    async def SubmitAnswer(self, call: Call) -> None:
-        """Refuses banned hosts, slots of others, answers to other questions, and a second, different answer."""
-        envelope = call.parse(await call.first(pb.Signed))
-        await call.work(self.handlers.submit_answer, envelope)
-        await call.send(pb.Done())
+        return to_wire(decode_envelope(self.handlers.submit_result(envelope, parts, ticketed=bool(ticket))))
 
     async def PutBlob(self, call: Call) -> None:
         """Refuses banned hosts, results of others, parts that are late, unasked for or of another length.
@@ -181,14 +219,25 @@ class Service:
         A part that is not what was committed to is refused too, and voids the result. A place is taken, and waited for,
         only after the signed first message was found right.
         """
-        envelope = await self._announced(call, "the first message of a blob is its signed Upload")
+        envelope, data = await self._announced(call, "the first message of a blob is its signed Upload")
+        if data:
+            await call.work(self._put_small, envelope, data)
+            return await call.send(pb.Done())
         case, upload, have = await call.work(self.handlers.open_upload, envelope)
         if not have:
             async with self.transfers.take(call.caller.address, envelope.signer):
                 call.starts_moving()
                 data = await call.collect(upload.size)
-                await call.work(self.handlers.store_upload, case, upload.part, data)
+                await call.work(self.handlers.store_parts, case, {upload.part: data})
         await call.send(pb.Done())
+
+    def _put_small(self, envelope: Envelope, data: bytes) -> None:
+        """All of it came with its announcement: it is in memory already, so there is no place to wait for."""
+        case, upload, have = self.handlers.open_upload(envelope)
+        if len(data) != upload.size:
+            raise Refused("blob-size", f"{len(data)} bytes of the announced {upload.size}")
+        if not have:
+            self.handlers.store_parts(case, {upload.part: data})
 
     async def GetBlob(self, call: Call) -> None:
         """Refuses what is not there or not to be fetched now: states outside the checks, a trace before the outcome."""
@@ -203,7 +252,7 @@ class Service:
     async def PutData(self, call: Call) -> None:
         """Refuses other signers, commands that are old or were taken before, too many bytes, and bytes that are not
         those of the digest."""
-        envelope = await self._announced(call, "the first message of a data set is its signed UploadData")
+        envelope, _ = await self._announced(call, "the first message of a data set is its signed UploadData")
         upload, have = await call.work(self._open_data, envelope)
         if not have:
             async with self.data_transfers.take(call.caller.address):
@@ -222,12 +271,12 @@ class Service:
         self._accept(upload, upload.digest)
         return upload, have
 
-    async def _announced(self, call: Call, what: str) -> Envelope:
-        """The signed announcement that a stream begins with. Raises Refused."""
+    async def _announced(self, call: Call, what: str) -> tuple[Envelope, bytes]:
+        """The signed announcement that a stream begins with, and the data that came with it. Raises Refused."""
         first = await call.first(pb.BlobChunk)
         if not first.HasField("upload"):
             raise Refused("upload-first", what)
-        return call.parse(first.upload)
+        return call.parse(first.upload), first.data
 
     # -- everybody, what takes long ------------------------------------------------------------------------------
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from coordinator.checking.cases import ResultCase, decode_envelope
+from coordinator.checking.cases import RESULT, ResultCase, decode_envelope
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
 from coordinator.ledger.database import LedgerDamaged
 from coordinator.ledger.doubles import IS_DOUBLE, count_retracted, hand_over, read_doubles
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.tables import answers, campaigns, networks, results
 from coordinator.policy.actions import DeleteBlobs
 from coordinator.policy.auditing import OWED
@@ -30,6 +31,12 @@ from protocol.trust.identity import Identity
 from protocol.trust.messages import BlobPart, CampaignState
 from protocol.zoo.manifests import latest_manifest
 from protocol.zoo.store import Store, network_id
+
+ANSWERED = Prepared(
+    select(answers.c.slot, answers.c.host, answers.c.replay, answers.c.envelope)
+    .where(answers.c.result == bindparam("digest"))
+    .order_by(answers.c.replay, answers.c.slot)
+)
 
 log = logging.getLogger(__name__)
 
@@ -224,12 +231,8 @@ class Curator:
 
     def _evidence(self, case: ResultCase) -> tuple[Evidence, float]:
         with self.stores.ledger.read() as connection:
-            row = connection.execute(select(results).where(results.c.digest == case.digest)).one()
-            answered = connection.execute(
-                select(answers.c.slot, answers.c.host, answers.c.replay, answers.c.envelope)
-                .where(answers.c.result == case.digest)
-                .order_by(answers.c.replay, answers.c.slot)
-            ).all()
+            row = RESULT.first(connection, digest=case.digest)
+            answered = ANSWERED.all(connection, digest=case.digest)
         _, manifest = self.stores.campaigns.get(row.campaign)
         evidence = Evidence(
             manifest=manifest,

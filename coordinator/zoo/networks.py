@@ -72,23 +72,25 @@ def add_networks(zoo: Path, pieces: Pieces, fresh: Published, recipes: Mapping[s
     ordered = sorted(fresh, key=lambda pair: (recipes[pair[0].recipe].label, pair[0].recipe, pair[0].seed))
     for digest in dict.fromkeys(row.recipe for row, _ in ordered):
         group = [pair for pair in ordered if pair[0].recipe == digest]
+        columns = recipe_columns(recipes[digest])
         for begin in range(0, len(group), SHARD_ROWS_MAX):
             chunk = group[begin : begin + SHARD_ROWS_MAX]
             weights_NP = np.stack([params for _, params in chunk])
             ref = write_shard(zoo, recipes[digest], [row.seed for row, _ in chunk], weights_NP)
             shards.append(ref)
-            lines += [
-                catalogue_line(row, recipes[digest], params, ref.digest, i) for i, (row, params) in enumerate(chunk)
-            ]
+            lines += [catalogue_line(row, columns, params, ref.digest, i) for i, (row, params) in enumerate(chunk)]
     import pyarrow as pa
 
     part = write_part(zoo, pa.Table.from_pylist(lines, schema=catalogue_schema()))
     return Pieces((*pieces.catalogue, part), (*pieces.shards, *shards))
 
 
-def catalogue_line(row: NetworkRow, recipe: Recipe, params: np.ndarray, shard: str, place: int) -> dict[str, Any]:
+def catalogue_line(
+    row: NetworkRow, columns: Mapping[str, Any], params: np.ndarray, shard: str, place: int
+) -> dict[str, Any]:
+    """`columns` are its recipe's."""
     line = {name: getattr(row, name) for name in row.__struct_fields__}
-    line |= recipe_columns(recipe)
+    line |= columns
     line |= {"id": row.id, "weights_digest": weights_digest(params), "shard": shard, "row": place}
     line["admitted_at"] = datetime.fromtimestamp(row.admitted_at, UTC)
     return line

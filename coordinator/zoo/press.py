@@ -24,12 +24,8 @@ from protocol.errors import Refused, UsageError
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.recipes.recipe import Recipe
 from protocol.trust.challenge import BeaconChains, SlotTask
-from protocol.trust.commitment import traces_from_bytes
-from protocol.trust.envelope import unseal
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Draw
-from protocol.trust.openings import slot_tasks
 from protocol.trust.spot_check import open_weights
 from protocol.trust.verdict import segments_of
 from protocol.zoo.store import NetworkRow
@@ -121,12 +117,9 @@ class Press:
         result = verified.result
         assignment = campaign.assignment(result.assignment)
         segments = segments_of(assignment.recipe, result)
-        traces = traces_from_bytes(evidence.traces, [count + 1 for count in segments])
         weights = open_weights(assignment.recipe, job.weights, len(segments))
-        draw = unseal(evidence.draw, Draw)
-        tasks = slot_tasks(campaign, assignment, result, job.result, draw)
         rows: Rows = []
-        for i, (network, trace) in enumerate(zip(result.networks, traces, strict=True)):
+        for i, (network, trace) in enumerate(zip(result.networks, verified.traces, strict=True)):
             if hexdigest(np.asarray(weights[i], "<f4").tobytes()) != network.weights_digest.hex():
                 raise Refused("weights-digest", f"seed {network.seed}: not the weights that were committed to")
             row = NetworkRow(
@@ -140,7 +133,7 @@ class Press:
                 held_out_losses=tuple(leaf.held_out_loss for leaf in trace[1:]),
                 host=verified.worker,
                 checkers=verified.checkers[network.seed],
-                checks_valid=_slots_with(tasks, i),
+                checks_valid=_slots_with(verified.tasks, i),
                 cells_checked=verified.cells[network.seed],
                 credit=float(segments[i]),
                 state_digest=trace[-1].state_digest.hex(),

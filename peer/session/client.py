@@ -1,13 +1,13 @@
 """The coordinator as a volunteer sees it: gRPC calls that either answer, refuse, or find nobody there."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
 
 from peer.session.first_contact import OrganizersTime, StampPayer
-from protocol.errors import Refused
+from protocol.errors import Refused, shown
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_stranger, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
@@ -30,6 +30,7 @@ CALL_SECONDS = 15.0
 BLOB_SECONDS = 120.0
 DATA_SECONDS = 300.0  # then the rest is asked for again, from where it stopped
 FIRST_CONTACT = ("stamp", "heartbeat-time")  # refusals that another Join mends
+REFUSED_CHARS_MAX = 300
 T = TypeVar("T")
 
 
@@ -116,37 +117,45 @@ class Client:
         reply = self._call(self.stub.GetCampaign, pb.CampaignRequest(digest=digest))
         return reply.campaign, from_wire(reply.manifest)
 
-    def poll(self, heartbeat: dict[str, Any]) -> Inbox:
-        """Say that we are here; returns what there is for us, signed by the organizer for this very heartbeat."""
+    def poll(self, heartbeat: dict[str, Any], answers: Sequence[Answer] = ()) -> tuple[Inbox, tuple[str, ...]]:
+        """Say that we are here, and what our checks gave; returns what there is for us, signed by the organizer for
+        this very heartbeat, and of each answer why it was refused, or ""."""
         try:
-            return self._poll(heartbeat)
+            return self._poll(heartbeat, answers)
         except Refused as error:
             if error.reason not in FIRST_CONTACT:
                 raise
         self.join(self._version)  # it was restarted, or its clock was set: ask what it wants now
         try:
-            return self._poll(heartbeat)
+            return self._poll(heartbeat, answers)
         except Refused as error:
             raise Away(str(error)) if error.reason in FIRST_CONTACT else error from None
 
-    def _poll(self, heartbeat: dict[str, Any]) -> Inbox:
+    def _poll(self, heartbeat: dict[str, Any], answers: Sequence[Answer]) -> tuple[Inbox, tuple[str, ...]]:
         nonce, stamp = self._nonce(NONCE_BYTES), self._payer.stamp()
         if stamp is None:
             raise Away("we are still working for our first contact")
         message = seal(self.identity, Heartbeat(nonce=nonce, issued_at=self._time.now(), stamp=stamp, **heartbeat))
-        reply = self._call(self.stub.Poll, to_wire(message))
-        inbox = unseal(from_wire(reply), Inbox, signer=self.organizer)
+        said = [to_wire(self._seal(answer)) for answer in answers]
+        reply = self._call(self.stub.Poll, pb.Visit(heartbeat=to_wire(message), answers=said))
+        inbox = unseal(from_wire(reply.inbox), Inbox, signer=self.organizer)
         if inbox.nonce != nonce:
             raise Refused("inbox", "an answer to another heartbeat")
+        if len(reply.refused) != len(answers):
+            raise Refused("inbox", f"{len(reply.refused)} words about {len(answers)} answers")
         self._time.learn(inbox.time)
         self._payer.used()
-        return inbox
+        return inbox, tuple(shown(text, REFUSED_CHARS_MAX) for text in reply.refused)
 
-    def submit_result(self, envelope: Envelope) -> Envelope:
-        """Hand in a signed result. Returns the signed Receipt, or an Admission that says `duplicate`."""
+    def submit_result(self, envelope: Envelope, trace: bytes = b"", weights: bytes = b"") -> Envelope:
+        """Hand in a signed result. Returns the signed Receipt, or an Admission that says `duplicate`.
+
+        With a receipt, trace and weights that went along are there as well.
+        """
         beside = ((TICKET, self._ticket),) if self._ticket else None
+        request = pb.Submission(result=to_wire(envelope), trace=trace, weights=weights)
         try:
-            reply = from_wire(self.stub.SubmitResult(to_wire(envelope), timeout=CALL_SECONDS, metadata=beside))
+            reply = from_wire(self.stub.SubmitResult(request, timeout=CALL_SECONDS, metadata=beside))
         except grpc.RpcError as error:
             raise self._translate(error) from None
         if reply.kind == Admission.KIND:
@@ -156,9 +165,6 @@ class Client:
         if about != envelope.digest:
             raise Refused("receipt", "an answer about another result")
         return reply
-
-    def submit_answer(self, answer: Answer) -> None:
-        self._call(self.stub.SubmitAnswer, to_wire(self._seal(answer)))
 
     def put(self, result: bytes, part: BlobPart, data: bytes) -> None:
         upload = self._seal(Upload(result=result, part=part, size=len(data)))

@@ -11,7 +11,9 @@ from peer.storage.check_job import CheckJob
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign, Policy
+from protocol.rpc.wire import ENCLOSED_BYTES_MAX
 from protocol.trust.challenge import BeaconChains
+from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.messages import BlobPart, CampaignManifest, Cell, CheckRequest, OpeningRequest
 from protocol.trust.openings import match_states, open_check_request
 from protocol.trust.spot_check import open_states, open_weights
@@ -69,9 +71,23 @@ def check_cells(cells: tuple[Cell, ...], bundle: Bundle, policy: Policy) -> None
             raise Refused("opening-request", f"network {cell.network} has no state to open at {cell.segment}")
 
 
+def enclosed_parts(bundle: Bundle) -> dict[BlobPart, bytes]:
+    """Trace and weights of a finished bundle, where they are small enough to go along with its result."""
+    recipe, count = bundle.assignment.recipe, len(bundle.assignment.seeds)
+    if 4 * recipe.parameter_count * count > ENCLOSED_BYTES_MAX:
+        return {}
+    try:
+        parts = {part: part_of(bundle, part) for part in (BlobPart.TRACE, BlobPart.WEIGHTS)}
+    except (Refused, OSError):  # whoever uploads them says what is damaged
+        return {}
+    return parts if sum(map(len, parts.values())) <= ENCLOSED_BYTES_MAX else {}
+
+
+def part_of(bundle: Bundle, part: BlobPart) -> bytes:
+    """The trace or the weights."""
+    return bundle.weights() if part == BlobPart.WEIGHTS else traces_to_bytes(bundle.traces())
+
+
 def hand_in_part(part: BlobPart, result: bytes, bundle: Bundle, client: Client) -> None:
     """Upload one of the blobs that belong to a committed result. Raises Refused or Away."""
-    if part == BlobPart.TRACE:
-        client.put(result, part, b"".join(leaf.to_bytes() for trace in bundle.traces() for leaf in trace))
-    elif part == BlobPart.WEIGHTS:
-        client.put(result, part, bundle.weights())
+    client.put(result, part, part_of(bundle, part))

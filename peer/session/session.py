@@ -6,19 +6,17 @@ from dataclasses import dataclass
 import msgspec
 
 from peer.session.client import Away, Client, Later, is_receipt
-from peer.session.requests import fetch_check, hand_in_part, open_cells
+from peer.session.requests import enclosed_parts, fetch_check, hand_in_part, open_cells
 from peer.state.actions import (
     CoordinatorCall,
     FetchCampaign,
     FetchCheck,
     OpenStates,
     Poll,
-    SubmitAnswer,
     SubmitResult,
     UploadPart,
 )
 from peer.state.events import (
-    AnswerTaken,
     CallAway,
     CallEnded,
     CallPutOff,
@@ -100,9 +98,6 @@ class CoordinatorSession:
         match call:
             case Poll():
                 return self._poll(call)
-            case SubmitAnswer():
-                self.client.submit_answer(call.answer)
-                return AnswerTaken(call)
             case SubmitResult():
                 return self._submit_result(call)
             case UploadPart():
@@ -131,19 +126,20 @@ class CoordinatorSession:
             "bans_known": self._bans.known,
         }
         assert self.client.organizer is not None
-        inbox = self.client.poll(heartbeat)
-        return read_inbox(call, inbox, self.client.organizer, self._bans.learn(inbox))
+        inbox, refused = self.client.poll(heartbeat, [answer for _, answer in call.answers])
+        return read_inbox(call, inbox, self.client.organizer, self._bans.learn(inbox), refused)
 
     def _submit_result(self, call: SubmitResult) -> CallEnded:
         bundle = self.workspace.bundle(call.assignment)
         result = bundle.kept("result")
         if result is None:  # damaged since we signed it
             raise OSError(None, "the signed result is damaged", str(bundle.path))
-        reply = self.client.submit_result(result)
+        parts = enclosed_parts(bundle)
+        reply = self.client.submit_result(result, *parts.values())
         if not is_receipt(reply):
             return ResultDuplicate(call)
         bundle.keep("receipt", reply)
-        return ResultAccepted(call)
+        return ResultAccepted(call, tuple(parts))
 
     def _fetch_campaign(self, call: FetchCampaign) -> CampaignFetched:
         home, organizer = self.workspace.home, self.client.organizer
@@ -193,7 +189,9 @@ class KnownBans:
         return tuple(self._hosts)
 
 
-def read_inbox(call: Poll, inbox: Inbox, organizer: str, banned_hosts: tuple[str, ...]) -> InboxReceived:
+def read_inbox(
+    call: Poll, inbox: Inbox, organizer: str, banned_hosts: tuple[str, ...], refused: tuple[str, ...] = ()
+) -> InboxReceived:
     """A verified inbox as an event. Raises Refused when an outcome is not the organizer's."""
     return InboxReceived(
         call,
@@ -213,4 +211,5 @@ def read_inbox(call: Poll, inbox: Inbox, organizer: str, banned_hosts: tuple[str
         campaigns=inbox.campaigns,
         allowance=inbox.allowance,
         ask_again_seconds=inbox.ask_again_seconds,
+        refused=refused,
     )

@@ -168,24 +168,19 @@ class CoordinatorCall(Action, frozen=True):
 
 
 class Poll(CoordinatorCall, frozen=True):
-    """A heartbeat. Answered by InboxReceived."""
+    """A heartbeat, and answers to checks. Answered by InboxReceived."""
 
     holding: tuple[bytes, ...]  # results that wait for an outcome
     device: str
     steps_per_second: float
     networks_trained: int
     checks_done: int
-
-
-class SubmitAnswer(CoordinatorCall, frozen=True):
-    """Answered by AnswerTaken."""
-
-    check: CheckId
-    answer: Answer
+    answers: tuple[tuple[CheckId, Answer], ...] = ()
 
 
 class SubmitResult(CoordinatorCall, frozen=True):
-    """Hand in the signed result. Answered by ResultAccepted (its receipt is on disk) or ResultDuplicate."""
+    """Hand in the signed result, with what belongs to it where that is small. Answered by ResultAccepted (its receipt
+    is on disk) or ResultDuplicate."""
 
     assignment: AssignmentId
     result: bytes

@@ -14,7 +14,7 @@ from peer.state.actions import (
 from peer.state.ids import AssignmentId, CheckId
 from protocol.recipes.campaign import Campaign
 from protocol.trust.allowance import Allowance
-from protocol.trust.messages import Admission, Answer, CheckRequest, OpeningRequest
+from protocol.trust.messages import Admission, Answer, BlobPart, CheckRequest, OpeningRequest
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):
@@ -214,14 +214,13 @@ class InboxReceived(CallEnded, frozen=True):
     campaigns: tuple[tuple[str, str], ...] = ()  # (digest, state: running, paused, complete, cancelled)
     allowance: Allowance | None = None
     ask_again_seconds: float | None = None  # None: it does not say, so as often as our own settings have it
-
-
-class AnswerTaken(CallEnded, frozen=True):
-    pass
+    refused: tuple[str, ...] = ()  # for each of the call's answers "", or why it is not taken
 
 
 class ResultAccepted(CallEnded, frozen=True):
     """Its receipt is on disk."""
+
+    uploaded: tuple[BlobPart, ...] = ()  # what went along
 
 
 class ResultDuplicate(CallEnded, frozen=True):

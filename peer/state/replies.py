@@ -72,6 +72,7 @@ def banned(facts: PeerFacts, why: str, now: float) -> None:
 def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
     if event.banned:
         return banned(facts, event.banned, now)
+    answers_taken(facts, event)
     facts.figures.credit, facts.figures.clean_bundles = event.credit, event.clean_bundles
     ask_as_told(facts, event.ask_again_seconds)
     facts.figures.escrow = event.escrow
@@ -95,6 +96,16 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
             forget_requests(facts, result)
             facts.take(held, Happened.UNKNOWN, now)
     asked_for(facts, event, now)
+
+
+def answers_taken(facts: PeerFacts, event: on.InboxReceived) -> None:
+    assert isinstance(event.call, act.Poll)
+    for (check, _), refused in zip(event.call.answers, event.refused, strict=True):
+        if refused:
+            facts.say(f"check not needed any more: {refused}")  # too late, or somebody else has the slot
+        else:
+            facts.figures.checks += 1
+        facts.checks.take(facts.checks.items[check], CheckHappened.OVER)
 
 
 def ask_as_told(facts: PeerFacts, seconds: float | None) -> None:
@@ -157,23 +168,6 @@ def forget_requests(facts: PeerFacts, result: bytes) -> None:
 # -- the other calls --------------------------------------------------------------------------------------------------
 
 
-def answer_taken(facts: PeerFacts, event: on.AnswerTaken, now: float) -> None:
-    facts.figures.checks += 1
-    check_over(facts, event, now)
-
-
-def answer_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
-    facts.say(f"check not needed any more: {event.detail}")  # too late, or somebody else has the slot
-    check_over(facts, event, now)
-
-
-def check_over(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
-    assert isinstance(event.call, act.SubmitAnswer)
-    facts.checks.take(facts.checks.items[event.call.check], CheckHappened.OVER)
-    if not facts.checks.items:
-        facts.poll_at = now  # there may be more
-
-
 def submitted(facts: PeerFacts, event: on.CallEnded) -> HeldAssignment:
     assert isinstance(event.call, act.SubmitResult)
     held = facts.held.results.get(event.call.result)
@@ -188,7 +182,7 @@ def result_accepted(facts: PeerFacts, event: on.ResultAccepted, now: float) -> N
     facts.hand_in = facts.hand_in.worked()
     facts.take(held, Happened.RECEIPT, now)
     assert held.result is not None
-    for part in UPLOADED:
+    for part in (part for part in UPLOADED if part not in event.uploaded):
         facts.uploads[held.result, part] = act.UploadPart(held.id, held.result, part)
     facts.poll_at = now
 
@@ -290,7 +284,6 @@ def poll_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
 
 REPLIES: dict[type[on.CallEnded], Callable[[PeerFacts, Any, float], None]] = {
     on.InboxReceived: inbox_received,
-    on.AnswerTaken: answer_taken,
     on.ResultAccepted: result_accepted,
     on.ResultDuplicate: result_duplicate,
     on.PartUploaded: part_uploaded,
@@ -300,7 +293,6 @@ REPLIES: dict[type[on.CallEnded], Callable[[PeerFacts, Any, float], None]] = {
 }
 REFUSALS: dict[type[act.CoordinatorCall], Callable[[PeerFacts, on.CallRefused, float], None]] = {
     act.Poll: poll_refused,
-    act.SubmitAnswer: answer_refused,
     act.SubmitResult: result_refused,
     act.UploadPart: part_refused,
     act.OpenStates: opening_refused,

@@ -17,13 +17,12 @@ from peer.state.actions import (
     RenewClaims,
     ResumeClaims,
     StopTrainer,
-    SubmitAnswer,
     SubmitResult,
     Train,
 )
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckPhase, Happened, HeldAssignments, Phase
-from protocol.trust.messages import CampaignState
+from protocol.trust.messages import ANSWERS_MAX, CampaignState
 
 OVER = (CampaignState.COMPLETE, CampaignState.CANCELLED)
 HELD_NAMED_MAX = 64  # results in one heartbeat, the message's own limit
@@ -95,10 +94,9 @@ def leave_now(facts: PeerFacts, now: float) -> None:
 
 
 def send_answers(facts: PeerFacts, now: float) -> None:
-    if facts.checks.items and facts.may_call(now):
-        for check in facts.checks.of(CheckPhase.ANSWERED):
-            assert check.answer is not None
-            return facts.start_call(SubmitAnswer(check.id, check.answer))
+    """With a heartbeat, at once."""
+    if facts.checks.items and facts.may_call(now) and any(True for _ in facts.checks.of(CheckPhase.ANSWERED)):
+        call_in(facts, now)
 
 
 def hand_in(facts: PeerFacts, now: float) -> None:
@@ -135,17 +133,24 @@ def fetch_checks(facts: PeerFacts, now: float) -> None:
 
 def poll(facts: PeerFacts, now: float) -> None:
     if now >= facts.poll_at and facts.may_call(now):
-        facts.poll_at = now + facts.poll_seconds
-        committed = [held.result for held in facts.held.of(Phase.COMMITTED) if held.result is not None]
-        facts.start_call(
-            Poll(
-                holding=tuple(committed[:HELD_NAMED_MAX]),
-                device=facts.device or facts.settings.device,
-                steps_per_second=facts.figures.steps_per_second,
-                networks_trained=facts.figures.networks,
-                checks_done=facts.figures.checks,
-            )
+        call_in(facts, now)
+
+
+def call_in(facts: PeerFacts, now: float) -> None:
+    """Say that we are here, what we hold, and what we found in our checks."""
+    facts.poll_at = now + facts.poll_seconds
+    committed = [held.result for held in facts.held.of(Phase.COMMITTED) if held.result is not None]
+    answered = [(c.id, c.answer) for c in facts.checks.of(CheckPhase.ANSWERED) if c.answer is not None]
+    facts.start_call(
+        Poll(
+            holding=tuple(committed[:HELD_NAMED_MAX]),
+            device=facts.device or facts.settings.device,
+            steps_per_second=facts.figures.steps_per_second,
+            networks_trained=facts.figures.networks,
+            checks_done=facts.figures.checks,
+            answers=tuple(answered[:ANSWERS_MAX]),
         )
+    )
 
 
 # -- claims and work --------------------------------------------------------------------------------------------------

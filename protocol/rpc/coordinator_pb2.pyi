@@ -1,6 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -16,6 +17,32 @@ class Signed(_message.Message):
     payload: bytes
     signature: bytes
     def __init__(self, kind: _Optional[str] = ..., signer: _Optional[str] = ..., payload: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Visit(_message.Message):
+    __slots__ = ("heartbeat", "answers")
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    heartbeat: Signed
+    answers: _containers.RepeatedCompositeFieldContainer[Signed]
+    def __init__(self, heartbeat: _Optional[_Union[Signed, _Mapping]] = ..., answers: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ...) -> None: ...
+
+class Visited(_message.Message):
+    __slots__ = ("inbox", "refused")
+    INBOX_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    inbox: Signed
+    refused: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, inbox: _Optional[_Union[Signed, _Mapping]] = ..., refused: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Submission(_message.Message):
+    __slots__ = ("result", "trace", "weights")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    result: Signed
+    trace: bytes
+    weights: bytes
+    def __init__(self, result: _Optional[_Union[Signed, _Mapping]] = ..., trace: _Optional[bytes] = ..., weights: _Optional[bytes] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("version", "nonce", "host")

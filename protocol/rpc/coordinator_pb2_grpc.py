@@ -56,18 +56,13 @@ class CoordinatorStub:
                 _registered_method=True)
         self.Poll = channel.unary_unary(
                 '/zooswarm.v1.Coordinator/Poll',
-                request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
-                response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
+                request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Visit.SerializeToString,
+                response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Visited.FromString,
                 _registered_method=True)
         self.SubmitResult = channel.unary_unary(
                 '/zooswarm.v1.Coordinator/SubmitResult',
-                request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
+                request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Submission.SerializeToString,
                 response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
-                _registered_method=True)
-        self.SubmitAnswer = channel.unary_unary(
-                '/zooswarm.v1.Coordinator/SubmitAnswer',
-                request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
-                response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Done.FromString,
                 _registered_method=True)
         self.PutBlob = channel.stream_unary(
                 '/zooswarm.v1.Coordinator/PutBlob',
@@ -132,7 +127,7 @@ class CoordinatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Poll(self, request, context):
-        """A host's heartbeat; the reply is its signed inbox.
+        """A host's heartbeat, and its answers to checks; the reply is its signed inbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,12 +136,6 @@ class CoordinatorServicer:
     def SubmitResult(self, request, context):
         """A worker's commitment; the reply is the signed receipt (or an admission "duplicate").
         """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def SubmitAnswer(self, request, context):
-        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -217,18 +206,13 @@ def add_CoordinatorServicer_to_server(servicer, server):
             ),
             'Poll': grpc.unary_unary_rpc_method_handler(
                     servicer.Poll,
-                    request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
-                    response_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
+                    request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Visit.FromString,
+                    response_serializer=protocol_dot_rpc_dot_coordinator__pb2.Visited.SerializeToString,
             ),
             'SubmitResult': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitResult,
-                    request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
+                    request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Submission.FromString,
                     response_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
-            ),
-            'SubmitAnswer': grpc.unary_unary_rpc_method_handler(
-                    servicer.SubmitAnswer,
-                    request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
-                    response_serializer=protocol_dot_rpc_dot_coordinator__pb2.Done.SerializeToString,
             ),
             'PutBlob': grpc.stream_unary_rpc_method_handler(
                     servicer.PutBlob,
@@ -394,8 +378,8 @@ class Coordinator:
             request,
             target,
             '/zooswarm.v1.Coordinator/Poll',
-            protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
-            protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
+            protocol_dot_rpc_dot_coordinator__pb2.Visit.SerializeToString,
+            protocol_dot_rpc_dot_coordinator__pb2.Visited.FromString,
             options,
             channel_credentials,
             insecure,
@@ -421,35 +405,8 @@ class Coordinator:
             request,
             target,
             '/zooswarm.v1.Coordinator/SubmitResult',
-            protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
+            protocol_dot_rpc_dot_coordinator__pb2.Submission.SerializeToString,
             protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def SubmitAnswer(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/zooswarm.v1.Coordinator/SubmitAnswer',
-            protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
-            protocol_dot_rpc_dot_coordinator__pb2.Done.FromString,
             options,
             channel_credentials,
             insecure,

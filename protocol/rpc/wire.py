@@ -12,6 +12,7 @@ from protocol.trust.messages import Welcome
 
 CHUNK_BYTES = 256 * 1024
 TICKET = "zooswarm-ticket-bin"  # the metadata of SubmitResult that carries a host's ticket, if it has one
+ENCLOSED_BYTES_MAX = 1024 * 1024  # trace and weights that go along with a result
 MESSAGE_BYTES_MAX = 9 * 1024 * 1024  # an inbox, the largest signed message, with room
 GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -46,9 +47,12 @@ def open_welcome(reply: pb.Signed, nonce: bytes, organizer: str | None) -> tuple
 
 
 def chunks(data: bytes, upload: Envelope | None = None) -> Iterator[pb.BlobChunk]:
-    """A blob as a stream of messages; the first one carries the signed Upload, if any."""
+    """A blob as a stream of messages; the first one carries the signed Upload, if any, and with it all of a small
+    blob."""
     if upload is not None:
-        yield pb.BlobChunk(upload=to_wire(upload))
+        small = data if len(data) <= CHUNK_BYTES else b""
+        yield pb.BlobChunk(upload=to_wire(upload), data=small)
+        data = b"" if small else data
     for start in range(0, len(data), CHUNK_BYTES):
         yield pb.BlobChunk(data=data[start : start + CHUNK_BYTES])
 

@@ -87,14 +87,21 @@ def _next_level(level: list[bytes]) -> list[bytes]:
     return paired + level[len(level) & ~1 :]
 
 
-def merkle_path(hashes: list[bytes], index: int) -> tuple[bytes, ...]:
+def merkle_levels(hashes: list[bytes]) -> list[list[bytes]]:
+    """All levels of the tree, the leaves first: whoever needs many paths makes them once."""
+    levels = [hashes]
+    while len(levels[-1]) > 1:
+        levels.append(_next_level(levels[-1]))
+    return levels
+
+
+def merkle_path(levels: list[list[bytes]], index: int) -> tuple[bytes, ...]:
     """The siblings from leaf `index` to the root."""
     path = []
-    level = hashes
-    while len(level) > 1:
+    for level in levels[:-1]:
         if index ^ 1 < len(level):
             path.append(level[index ^ 1])
-        level, index = _next_level(level), index // 2
+        index //= 2
     return tuple(path)
 
 
@@ -130,7 +137,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def bundle_hashes(ctx: bytes, networks: list[tuple[int, Trace]]) -> list[bytes]:
-    """The bundle tree's leaves; every trace is hashed once, so whoever proves many leaves makes them first."""
+    """The bundle tree's leaves."""
     return [bundle_leaf_hash(ctx, seed, trace[-1].step, trace_root(ctx, seed, trace)) for seed, trace in networks]
 
 
@@ -139,13 +146,13 @@ def prove(
     networks: list[tuple[int, Trace]],
     network: int,
     boundary: int,
-    bundle: list[bytes] | None = None,
+    bundle: list[list[bytes]] | None = None,
 ) -> Proof:
-    """`bundle` is `bundle_hashes(ctx, networks)`, if the caller has it."""
+    """`bundle` is `merkle_levels(bundle_hashes(ctx, networks))`, if the caller has it."""
     seed, trace = networks[network]
-    bundle = bundle or bundle_hashes(ctx, networks)
+    bundle = bundle or merkle_levels(bundle_hashes(ctx, networks))
     return Proof(
-        trace_path=merkle_path([leaf_hash(ctx, seed, leaf) for leaf in trace], boundary),
+        trace_path=merkle_path(merkle_levels([leaf_hash(ctx, seed, leaf) for leaf in trace]), boundary),
         bundle_path=merkle_path(bundle, network),
     )
 

@@ -48,6 +48,8 @@ class VerifiedBundle(msgspec.Struct, frozen=True, kw_only=True):
     cells_of_house: int  # segments that the organizer, or a host that the campaign names, replayed
     standing: bool  # whether the worker's earlier bundles had been verified
     weights_digests: dict[int, bytes]
+    traces: tuple[Trace, ...]
+    tasks: tuple[SlotTask, ...]  # of the slots
 
 
 def evidence_from_bytes(data: bytes) -> Evidence:
@@ -100,6 +102,8 @@ def verify_evidence(
         cells_of_house=sum(len(task.cells) for slot, task in enumerate(tasks) if seated[slot] in (organizer, *named)),
         standing=draw.standing,
         weights_digests={network.seed: network.weights_digest for network in result.networks},
+        traces=tuple(traces),
+        tasks=tuple(tasks),
     )
 
 

@@ -1,5 +1,6 @@
 """A host's identity: one Ed25519 key, used for libp2p and for every signature; the PeerID *is* the public key."""
 
+import functools
 import hmac
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from protocol.files import PRIVATE, create_once
 PRIVATE_PREFIX = b"\x08\x01\x12\x40"
 PUBLIC_PREFIX = b"\x08\x01\x12\x20"
 MULTIHASH_PREFIX = b"\x00\x24"  # identity multihash of 36 bytes
+KEYS_KEPT = 4096  # of the hosts that were heard last
 HOST_LENGTH = 52  # base58 characters of an Ed25519 PeerID
 # Encodings of the points of order 1, 2, 4, 8: a signature under one of them proves nothing (RFC 8032, section 5.1.7).
 SMALL_ORDER = {
@@ -78,6 +80,11 @@ class Identity:
         return hmac.digest(self._key.private_bytes_raw(), b"zooswarm/secret/1/" + purpose.encode(), "sha256")
 
 
+@functools.lru_cache(KEYS_KEPT)
+def _key_of(host: str) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(public_key(host))
+
+
 def public_key(host: str) -> bytes:
     """The 32-byte public key inside a PeerID. Raises Refused for anything but a sound Ed25519 PeerID."""
     if len(host) != HOST_LENGTH:
@@ -94,8 +101,7 @@ def public_key(host: str) -> bytes:
 
 def verify_signature(host: str, domain: str, data: bytes, signature: bytes) -> None:
     """Raises Refused unless `signature` is `host`'s over `data` for this domain."""
-    key = Ed25519PublicKey.from_public_bytes(public_key(host))
     try:
-        key.verify(signature, b"zooswarm/1/" + domain.encode() + b"\0" + data)
+        _key_of(host).verify(signature, b"zooswarm/1/" + domain.encode() + b"\0" + data)
     except InvalidSignature:
         raise Refused("signature", f"not signed by {host}") from None

@@ -20,6 +20,7 @@ Text = Annotated[str, Meta(max_length=300)]
 Label = Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*\Z")]  # what a terminal prints as it stands
 HostLabel = Annotated[str, Meta(max_length=32, pattern=r"^[\w .,:;+@#&()'/-]*\Z")]  # a person chooses it: any letters
 PENDING_MAX = 64  # results of one host that wait for an outcome
+ANSWERS_MAX = 16  # that go along with one heartbeat
 CAMPAIGNS_MAX = 1024  # of one coordinator
 NONCE_BYTES = 16
 Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]

@@ -11,7 +11,16 @@ from protocol.engine import State
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign, Policy
 from protocol.trust.challenge import BeaconChains, SlotTask, challenge, check_seat, draw_cells, is_house
-from protocol.trust.commitment import Proof, Trace, bundle_hashes, check_proof, context, leaf_from_bytes, prove
+from protocol.trust.commitment import (
+    Proof,
+    Trace,
+    bundle_hashes,
+    check_proof,
+    context,
+    leaf_from_bytes,
+    merkle_levels,
+    prove,
+)
 from protocol.trust.envelope import Envelope, unseal
 from protocol.trust.messages import CampaignManifest, Cell, CheckRequest, Draw, Receipt, Result, Seat
 from protocol.trust.verdict import open_result, segments_of
@@ -88,10 +97,15 @@ def check_checker(draw: Draw, policy: Policy, worker: str, slot: int, host: str,
     check_seat(draw, seat, worker)
 
 
-def make_openings(ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task: SlotTask) -> bytes:
-    """The openings of a slot's cells with segment > 0, in order, as the bytes of CheckRequest.openings."""
+def make_openings(
+    ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task: SlotTask, bundle: list[list[bytes]] | None = None
+) -> bytes:
+    """The openings of a slot's cells with segment > 0, in order, as the bytes of CheckRequest.openings.
+
+    `bundle` are the levels of the bundle tree, if the caller has them.
+    """
     networks = list(zip(seeds, traces, strict=True))
-    bundle = bundle_hashes(ctx, networks)
+    bundle = bundle or merkle_levels(bundle_hashes(ctx, networks))
     return msgspec.msgpack.encode(
         tuple(
             Opening(

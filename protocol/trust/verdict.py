@@ -12,7 +12,16 @@ from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign
 from protocol.recipes.recipe import Recipe
 from protocol.trust.challenge import SlotTask
-from protocol.trust.commitment import Leaf, Trace, commitment, context, trace_root, traces_from_bytes
+from protocol.trust.commitment import (
+    Leaf,
+    Trace,
+    bundle_leaf_hash,
+    commitment,
+    context,
+    merkle_root,
+    trace_root,
+    traces_from_bytes,
+)
 from protocol.trust.envelope import Envelope, unseal
 from protocol.trust.messages import Answer, Cell, CellAnswer, NetworkAnswer, NetworkResult, Result
 
@@ -71,6 +80,11 @@ def segments_of(recipe: Recipe, result: Result) -> list[int]:
     return [boundaries_of(recipe, network.steps) - 1 for network in result.networks]
 
 
+def bundle_leaves(ctx: bytes, result: Result) -> list[bytes]:
+    """The bundle tree's leaves as the result states them; `open_traces` shows that they are those of its traces."""
+    return [bundle_leaf_hash(ctx, n.seed, n.steps, n.trace_root) for n in result.networks]
+
+
 def open_traces(data: bytes, result: Result, assignment: Assignment, worker: str) -> list[Trace]:
     """The uploaded traces, proved to be the committed ones and to follow the stop rule. Raises Refused."""
     recipe = assignment.recipe
@@ -91,7 +105,7 @@ def open_traces(data: bytes, result: Result, assignment: Assignment, worker: str
             raise Refused("trace-weights", f"{where}: the final weights are not those of the trace")
         if trace[-1].held_out_loss != network.held_out_loss:
             raise Refused("trace-loss", f"{where}: the held-out loss is not that of the trace")
-    if commitment(ctx, list(zip(assignment.seeds, traces, strict=True))) != result.commitment:
+    if merkle_root(bundle_leaves(ctx, result)) != result.commitment:
         raise Refused("commitment", "the traces are not under the committed root")
     return traces
 

@@ -3,7 +3,6 @@
 Both are made from the manifest, the recipes and the campaigns alone, so writing them costs no scan of the catalogue.
 """
 
-import json
 from typing import Any
 
 import msgspec
@@ -73,9 +72,9 @@ Licence: {licence}. Cite: {citation}
 def write_card(store: Store) -> None:
     """Bring README.md and croissant.json up to the store's manifest; untouched when they already are."""
     facts = card_facts(store)
-    croissant = json.dumps(croissant_value(store, facts), indent=2, ensure_ascii=False) + "\n"
-    for name, text in (("README.md", card_text(store, facts)), ("croissant.json", croissant)):
-        path, data = store.path / name, text.encode()
+    croissant = msgspec.json.format(msgspec.json.encode(croissant_value(store, facts)), indent=2) + b"\n"
+    for name, data in (("README.md", card_text(store, facts).encode()), ("croissant.json", croissant)):
+        path = store.path / name
         if not path.is_file() or path.read_bytes() != data:
             write_atomic(path, data)
 

@@ -1,5 +1,6 @@
 """The catalogue's columns: a row a network, and every field of its recipe beside it."""
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,8 @@ COLUMNS = (  # name, Arrow type, meaning
 )
 
 
-def all_columns() -> list[tuple[str, str, str]]:
+@functools.cache
+def all_columns() -> tuple[tuple[str, str, str], ...]:
     """(name, Arrow type, meaning) of every column; recipe fields follow the recipe's own definition."""
     columns = list(COLUMNS)
     kinds = {
@@ -91,9 +93,10 @@ def all_columns() -> list[tuple[str, str, str]]:
                 kind = kinds.get(type(field.type), "string")  # lists and records are there as JSON
                 columns.append((name, kind, f"the recipe's {name}"))
                 known.add(name)
-    return columns
+    return tuple(columns)
 
 
+@functools.cache
 def catalogue_schema() -> "pa.Schema":
     import pyarrow as pa
 

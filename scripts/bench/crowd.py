@@ -22,12 +22,13 @@ from protocol.recipes.campaign import Assignment, Campaign
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import CHANNEL_OPTIONS, channel_credentials
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
-from protocol.rpc.wire import chunks, from_wire, to_wire
+from protocol.rpc.wire import ENCLOSED_BYTES_MAX, chunks, from_wire, to_wire
 from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import Trace, leaf_of, traces_to_bytes
 from protocol.trust.envelope import Message, seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import (
+    ANSWERS_MAX,
     Admission,
     BlobPart,
     CheckRequest,
@@ -146,6 +147,7 @@ class Volunteer:
         self.crowd, self.identity = crowd, identity
         self.holding: dict[bytes, tuple[Trained, float]] = {}
         self.finished: list[Trained] = []
+        self.answers: list[pb.Signed] = []  # for the next heartbeat
         self.answered: set[tuple[bytes, int]] = set()
         self.awake, self.heard = asyncio.Event(), asyncio.Event()
 
@@ -180,7 +182,7 @@ class Volunteer:
             return self.crowd.pace
         asked = getattr(inbox, "ask_again_seconds", 1.0)
         self.crowd.tally.asked_seconds.append(asked)
-        return 0.2 if acted else asked  # there may be more
+        return 0.0 if self.answers else 0.2 if acted else asked  # there may be more
 
     async def call(self, name: str, request):
         self.crowd.tally.calls[name] += 1
@@ -201,12 +203,15 @@ class Volunteer:
             holding=tuple(list(self.holding)[:64]),
             issued_at=time.time(),
         )
-        request = self.sealed(beat)
+        answers, self.answers = self.answers[:ANSWERS_MAX], self.answers[ANSWERS_MAX:]
+        request = pb.Visit(heartbeat=self.sealed(beat), answers=answers)
         began = time.perf_counter()
         reply = await self.call("Poll", request)
         self.crowd.tally.poll_seconds.append(time.perf_counter() - began)
         self.heard.set()
-        return unseal(from_wire(reply), Inbox)
+        for refused in filter(None, reply.refused):
+            self.crowd.tally.errors[refused[:90]] += 1
+        return unseal(from_wire(reply.inbox), Inbox)
 
     async def act(self, inbox: Inbox) -> bool:
         """Whether there was anything to do."""
@@ -231,9 +236,12 @@ class Volunteer:
         result = make_result(trained.assignment, trained.traces, self.identity.host, "bench")
         envelope = seal(self.identity, result)
         began = time.perf_counter()
-        await self.call("SubmitResult", to_wire(envelope))
+        trace, weights = traces_to_bytes(trained.traces), trained.weights
+        small = len(trace) + len(weights) <= ENCLOSED_BYTES_MAX
+        beside = {"trace": trace, "weights": weights} if small else {}
+        await self.call("SubmitResult", pb.Submission(result=to_wire(envelope), **beside))
         self.holding[envelope.digest] = trained, began
-        for part in (BlobPart.TRACE, BlobPart.WEIGHTS):
+        for part in () if small else (BlobPart.TRACE, BlobPart.WEIGHTS):
             await self.upload(envelope.digest, part)
 
     async def upload(self, digest: bytes, part: BlobPart) -> None:
@@ -261,7 +269,7 @@ class Volunteer:
         if not request.enclosed_weights:
             await self.get(digest, BlobPart.WEIGHTS, request.slot)
         answer = agreeing_answer(digest, request.slot, task, trained.traces, "bench")
-        await self.call("SubmitAnswer", self.sealed(answer))
+        self.answers.append(self.sealed(answer))
         self.answered.add((digest, request.slot))
 
     def task_of(self, request: CheckRequest) -> tuple[SlotTask, Trained]:

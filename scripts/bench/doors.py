@@ -26,6 +26,7 @@ sys.path.append(sys.path.pop(0))  # this file's folder has a `coordinator.py`: o
 from coordinator.directories import read_settings
 from peer.session.client import Away, Client
 from protocol.errors import Refused
+from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import CHANNEL_OPTIONS, channel_credentials, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import parse_address, to_wire
@@ -150,7 +151,7 @@ def fresh_keys(address: str, seconds: float) -> int:
             while time.monotonic() < deadline:
                 beat = Heartbeat(nonce=os.urandom(16), issued_at=time.time(), **SAYS)
                 with contextlib.suppress(grpc.RpcError, Refused):
-                    stub.Poll(to_wire(seal(Identity.generate(), beat)), timeout=30)
+                    stub.Poll(pb.Visit(heartbeat=to_wire(seal(Identity.generate(), beat))), timeout=30)
                     raise SystemExit("a key without a stamp was let in")
                 refused[index] += 1
 

@@ -155,14 +155,14 @@ class Replayer(Nuisance):
         self.commands = commands
         self.stub = CoordinatorStub(open_channel(self.target, self.organizer))
         self.clients = [self.fresh() for _ in range(hosts)]
-        self.beats: list[pb.Signed] = []
+        self.beats: list[pb.Visit] = []
         self._joined: list[Client] = []
 
     def _capture(self, client: Client) -> None:
         """One heartbeat of a host that then is gone, as it went over the wire. Raises Away while its stamp is made."""
         send: Callable = client.stub.Poll
 
-        def tapped(message: pb.Signed, **more: object) -> object:
+        def tapped(message: pb.Visit, **more: object) -> object:
             reply = send(message, **more)
             self.beats.append(message)
             return reply

@@ -19,7 +19,17 @@ from protocol.rpc.wire import parse_address
 from protocol.trust.challenge import BeaconChains
 from protocol.trust.envelope import unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Admission, BlobPart, CampaignManifest, CampaignState, CheckRequest, Inbox, Receipt
+from protocol.trust.messages import (
+    ANSWERS_MAX,
+    Admission,
+    Answer,
+    BlobPart,
+    CampaignManifest,
+    CampaignState,
+    CheckRequest,
+    Inbox,
+    Receipt,
+)
 from protocol.trust.openings import open_check_request
 from protocol.trust.spot_check import open_states, open_weights, spot_check
 from soaking.fakes import Fake, fake_bundle
@@ -38,6 +48,7 @@ class Key:
     client: Client
     joined: bool = False
     fakes: dict[bytes, Fake] = field(default_factory=dict)  # handed in, no outcome yet
+    answers: list[Answer] = field(default_factory=list)  # for the next heartbeat
 
     @property
     def host(self) -> str:
@@ -120,7 +131,8 @@ class Ring:
         if not key.joined:
             key.client.join("0.2.0")
             key.joined = True
-        inbox = key.client.poll(
+        answers, key.answers = key.answers[:ANSWERS_MAX], key.answers[ANSWERS_MAX:]
+        inbox, refused = key.client.poll(
             {
                 "name": key.name,
                 "device": "cpu x86_64",
@@ -129,8 +141,11 @@ class Ring:
                 "networks_trained": 0,
                 "checks_done": 0,
                 "holding": tuple(key.fakes)[:64],
-            }
+            },
+            answers,
         )
+        for why in filter(None, refused):
+            self.counts[f"answer refused: {why.partition(':')[0]}"] += 1
         self._running = tuple(digest for digest, state in inbox.campaigns if state == CampaignState.RUNNING)
         for digest in self._running:
             if digest not in self._campaigns:
@@ -168,7 +183,7 @@ class Ring:
             with self._engine_lock:
                 answer = spot_check(self.engine, assignment, job.result, job.slot, job.task, states, weights)
             self.counts["checked honestly"] += 1
-        key.client.submit_answer(answer)
+        key.answers.append(answer)
 
     def _campaign_of(self, request: CheckRequest) -> tuple[Campaign, CampaignManifest]:
         for campaign, manifest in self._campaigns.values():

@@ -258,9 +258,8 @@ def test_garbage_is_refused_on_every_call(stage, payload):
     alice = stage.host("alice")
     before = stage.core.status().campaigns
     calls = {
-        "heartbeat": alice.stub.Poll,
-        "result": alice.stub.SubmitResult,
-        "answer": alice.stub.SubmitAnswer,
+        "heartbeat": lambda signed: alice.stub.Poll(pb.Visit(heartbeat=signed)),
+        "result": lambda signed: alice.stub.SubmitResult(pb.Submission(result=signed)),
         "seed-campaign": alice.stub.SubmitCampaign,
         "upload": lambda signed: alice.stub.PutBlob(iter([pb.BlobChunk(upload=signed)])),
     }
@@ -285,13 +284,14 @@ def test_answers_come_only_from_the_seated_checker(stage):
     stage.settle(lambda: bob.poll().checks)
     request = bob.poll().checks[0]
     answer = bob.replay(request)
-    assert refused(lambda: mallory.stub.SubmitAnswer(mallory.sealed(answer))) == "not-seated"
+    assert mallory.answer(seal(mallory.identity, answer)) == "not-seated"
     other = msgspec.structs.replace(answer, slot=63)
-    assert refused(lambda: bob.stub.SubmitAnswer(bob.sealed(other))) == "not-seated"
+    assert bob.answer(seal(bob.identity, other)) == "answer-slot"
     short = msgspec.structs.replace(answer, cells=())
-    assert refused(lambda: bob.stub.SubmitAnswer(bob.sealed(short))) == "answer-task"
-    bob.stub.SubmitAnswer(bob.sealed(answer))
-    bob.stub.SubmitAnswer(bob.sealed(answer))  # again is harmless
+    assert bob.answer(seal(bob.identity, short)) == "answer-task"
+    assert mallory.answer(seal(bob.identity, answer)) == "answer-signer"
+    assert bob.answer(seal(bob.identity, answer)) == ""
+    assert bob.answer(seal(bob.identity, answer)) == "", "again is harmless"
     stage.settle(lambda: alice.outcome(digest))
     assert alice.outcome(digest).outcome == "admitted"
 

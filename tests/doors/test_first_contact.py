@@ -128,11 +128,11 @@ def test_a_flood_of_refusals_is_a_few_lines(stage):
     for number in range(40):
         host = stage.host(f"flood {number}")
         signed = pb.Signed(kind=f"kind {number}", signer=host.host, payload=b"", signature=bytes(64))
-        refused(lambda host=host, signed=signed: host.stub.SubmitAnswer(signed))
+        refused(lambda host=host, signed=signed: host.stub.SubmitResult(pb.Submission(result=signed)))
         pay_for(stage, host)
         host.poll()
         no_beat = host.sealed(ControlCampaign(campaign="0" * 64, action=CampaignAction.PAUSE))
-        refused(lambda host=host, no_beat=no_beat: host.stub.Poll(no_beat))
+        refused(lambda host=host, no_beat=no_beat: host.stub.Poll(pb.Visit(heartbeat=no_beat)))
     said = [news.text for news in stage.news if news.kind is NewsKind.REFUSED]
     assert 1 <= len(said) <= REFUSALS_SAID_PER_SECOND  # the clock stands still
     stage.clock.now += 2
@@ -204,14 +204,14 @@ def test_a_heartbeat_is_heard_once(stage):
     alice = stage.host("alice")
     pay_for(stage, alice)
     message = seal(alice.identity, Heartbeat(nonce=b"n" * 16, issued_at=stage.clock.now + 1, stamp=alice.stamp, **BEAT))
-    alice.stub.Poll(to_wire(message))
+    alice.stub.Poll(pb.Visit(heartbeat=to_wire(message)))
     seen = stage.core.presence.last_seen()[alice.host]
     stage.clock.now += 20
-    assert refused(lambda: alice.stub.Poll(to_wire(message))) == "heartbeat-time"
+    assert refused(lambda: alice.stub.Poll(pb.Visit(heartbeat=to_wire(message)))) == "heartbeat-time"
     assert stage.core.presence.last_seen()[alice.host] == seen
     stage.clock.now += BEAT_SECONDS
     stage.restart()  # forgets when the last one came
-    assert refused(lambda: alice.stub.Poll(to_wire(message))) in ("heartbeat-time", "stamp")
+    assert refused(lambda: alice.stub.Poll(pb.Visit(heartbeat=to_wire(message)))) in ("heartbeat-time", "stamp")
     assert alice.host not in stage.core.presence.last_seen() or stage.core.presence.last_seen()[alice.host] <= seen
 
 
@@ -219,10 +219,10 @@ def test_what_was_heard_before_a_restart_is_not_heard_after_it(stage):
     alice = stage.host("alice")
     pay_for(stage, alice)
     message = seal(alice.identity, Heartbeat(nonce=b"n" * 16, issued_at=stage.clock.now, stamp=alice.stamp, **BEAT))
-    alice.stub.Poll(to_wire(message))
+    alice.stub.Poll(pb.Visit(heartbeat=to_wire(message)))
     stage.clock.now += 2.0
     stage.restart()
-    assert refused(lambda: alice.stub.Poll(to_wire(message))) == "heartbeat-time"
+    assert refused(lambda: alice.stub.Poll(pb.Visit(heartbeat=to_wire(message)))) == "heartbeat-time"
 
 
 def test_heartbeats_are_new_and_from_now():

@@ -159,9 +159,9 @@ def test_messages_that_are_too_large_are_refused_and_nothing_else_happens(stage,
     stub = CoordinatorStub(crowd.channel())
     for size, code in ((8 << 20, grpc.StatusCode.INVALID_ARGUMENT), (10 << 20, grpc.StatusCode.RESOURCE_EXHAUSTED)):
         with pytest.raises(grpc.RpcError) as caught:
-            stub.Poll(
-                pb.Signed(kind="heartbeat", signer=stage.core.identity.host, payload=bytes(size), signature=bytes(64))
-            )
+            signer = stage.core.identity.host
+            signed = pb.Signed(kind="heartbeat", signer=signer, payload=bytes(size), signature=bytes(64))
+            stub.Poll(pb.Visit(heartbeat=signed))
         assert caught.value.code() is code
     assert join_seconds(stage) < JOIN_SECONDS
 

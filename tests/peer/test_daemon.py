@@ -62,7 +62,9 @@ class World:
             case act.UploadPart():
                 return on.PartUploaded(action)
             case act.Poll():
-                return on.InboxReceived(action, campaigns=((CAMPAIGN.digest, "running"),), allowance=ALLOWANCE)
+                taken = ("",) * len(action.answers)
+                states = ((CAMPAIGN.digest, "running"),)
+                return on.InboxReceived(action, campaigns=states, allowance=ALLOWANCE, refused=taken)
         return None
 
 

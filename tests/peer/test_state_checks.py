@@ -30,10 +30,10 @@ def test_one_check_from_the_inbox_to_its_answer(alice):
     assert alice.state.call is None, "named again, and in hand already"
     alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
     assert alice.wanted(act.RemoveCheck) == [act.RemoveCheck(CHECK.check)]
-    assert alice.wanted(act.SubmitAnswer) == [act.SubmitAnswer(CHECK.check, answer_of(CHECK.check))]
-    alice.ends(on.AnswerTaken)
-    assert alice.state.figures.checks == 1 and not alice.state.checks.items
-    assert alice.wanted(act.Poll), "there may be another one"
+    [call] = alice.wanted(act.Poll)
+    assert call.answers == ((CHECK.check, answer_of(CHECK.check)),), "at once, with a heartbeat"
+    alice.inbox(checks=(check_of(1),))
+    assert alice.state.figures.checks == 1 and list(alice.state.checks.items) == [check_of(1).check]
 
 
 def test_a_check_whose_fetch_found_nobody_is_fetched_again(alice):
@@ -87,7 +87,7 @@ def test_until_done_waits_for_a_check_in_hand(alice):
     alice.inbox(checks=(CHECK,), campaigns=COMPLETE)
     assert alice.state.leaving is None
     alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
-    alice.ends(on.CallRefused, "slot", "slot: somebody else has it")
+    alice.inbox(refused=("slot: somebody else has it",), campaigns=COMPLETE)
     assert alice.state.leaving is not None
 
 
@@ -133,7 +133,7 @@ def test_a_check_that_is_withdrawn_and_named_again_is_answered_once(alice):
     alice.checks(CHECK)
     for _ in range(2):  # the training process was told twice
         alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
-    alice.ends(on.AnswerTaken)
+    alice.inbox()
     assert alice.state.figures.checks == 1
 
 
@@ -145,15 +145,15 @@ def test_an_answer_waits_for_a_coordinator_that_is_away(alice):
     alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
     assert alice.state.call is None
     alice.waits(1.0)
-    assert isinstance(alice.state.call, act.SubmitAnswer)
-    alice.ends(on.AnswerTaken)
+    assert alice.state.call.answers
+    alice.inbox()
     assert alice.state.figures.checks == 1
 
 
 def test_an_answer_that_is_too_late_is_dropped(alice):
     alice.checks(CHECK)
     alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
-    alice.ends(on.CallRefused, "slot", "slot: somebody else has it")
+    alice.inbox(refused=("slot: somebody else has it",))
     assert not alice.state.checks.items and alice.state.figures.checks == 0
     assert any("not needed any more" in text for text in alice.said)
 
@@ -165,9 +165,9 @@ def test_answers_go_before_results():
     bob.waits(1.0)
     bob.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))  # while a poll is under way
     bob.trains(0)
+    bob.inbox(checks=(CHECK,))
+    assert isinstance(bob.state.call, act.Poll) and bob.state.call.answers, "others wait for it"
     bob.inbox()
-    assert isinstance(bob.state.call, act.SubmitAnswer), "others wait for it"
-    bob.ends(on.AnswerTaken)
     assert isinstance(bob.state.call, act.SubmitResult)
 
 

@@ -119,13 +119,12 @@ class RandomWorld:
                 return on.StatesOpened(call)
             case act.FetchCheck():
                 return on.CheckFetched(call)
-            case act.SubmitAnswer():
-                self.checks = [check for check in self.checks if check.check != call.check]
-                return on.AnswerTaken(call)
         assert isinstance(call, act.Poll)
         return self.inbox(call)
 
     def inbox(self, call: act.Poll) -> on.InboxReceived:
+        answered = {check for check, _ in call.answers}
+        self.checks = [check for check in self.checks if check.check not in answered]
         whole = [r for r in call.holding if {(r, "trace"), (r, "weights"), (r, "states")} <= self.parts]
         self.settled |= {self.known[result] for result in whole}
         done = len(self.settled) == CAMPAIGN.assignment_count
@@ -135,6 +134,7 @@ class RandomWorld:
             missing=tuple((r, p) for r in call.holding for p in ("trace", "weights") if (r, p) not in self.parts),
             openings=tuple(opening_of(r[0]) for r in call.holding if (r, "states") not in self.parts),
             checks=tuple(self.checks[:4]),
+            refused=("",) * len(call.answers),
             outcomes=tuple(admission_of(self.known[result]) for result in whole),
             campaigns=((CAMPAIGN.digest, "complete" if done and not self.checks else "running"),),
         )

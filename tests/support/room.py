@@ -58,7 +58,7 @@ class Room:
         announced = seal(host.identity, Upload(result=digest, part=BlobPart(part), size=len(data)))
         case, upload, have = self.core.handlers.open_upload(announced)
         assert not have
-        self.core.handlers.store_upload(case, upload.part, data)
+        self.core.handlers.store_parts(case, {upload.part: data})
 
     def poll(self, host: ScriptedHost, *holding: bytes) -> Inbox:
         beat = Heartbeat(

@@ -108,7 +108,8 @@ class Volunteer:
             self.waits(self.state.poll_seconds)
         assert isinstance(self.state.call, act.Poll)
         states = tuple((digest, "running") for digest in self.campaigns)
-        return self.ends(on.InboxReceived, **({"campaigns": states, "allowance": ALLOWANCE} | fields))
+        taken = ("",) * len(self.state.call.answers)
+        return self.ends(on.InboxReceived, **({"campaigns": states, "allowance": ALLOWANCE, "refused": taken} | fields))
 
     def wanted(self, kind: type[A]) -> list[A]:
         """What the last event made it do, of this kind."""

@@ -32,6 +32,7 @@ from protocol.trust.commitment import (
     commitment,
     context,
     leaf_of,
+    merkle_levels,
     merkle_path,
     merkle_root,
     prove,
@@ -152,7 +153,7 @@ def test_every_leaf_of_a_merkle_tree_opens_and_nothing_else_does(count):
     hashes = [sha256(bytes([i])) for i in range(count)]
     root = merkle_root(hashes)
     for i in range(count):
-        path = merkle_path(hashes, i)
+        path = merkle_path(merkle_levels(hashes), i)
         assert root_from_path(hashes[i], i, count, path) == root
         assert root_from_path(sha256(b"other"), i, count, path) != root
         with pytest.raises(Refused):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from sqlalchemy import bindparam, select
 
 from coordinator.ledger.database import Ledger
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.tables import hosts
 from coordinator.policy.presence import BEAT_AHEAD_SECONDS, check_time
 from coordinator.policy.standing import prefix_tag
@@ -30,7 +31,7 @@ TERMS = struct.Struct(">dB")  # when the challenge was made, seconds since 1970,
 MAC_BYTES = 16
 STARTED_SECONDS = 1.0  # by so much a volunteer's idea of our time may be behind
 EARNED_SECONDS = 10.0  # how often the hosts that have earned something are looked up
-KNOWN = select(hosts.c.host).where(hosts.c.host == bindparam("host"))
+KNOWN = Prepared(select(hosts.c.host).where(hosts.c.host == bindparam("host")))
 EARNED = select(hosts.c.host).where(hosts.c.credit > 0, hosts.c.banned == "")
 
 
@@ -93,7 +94,7 @@ class Desk:
         if self.remembers(host):
             return True
         with self._ledger.read() as connection:
-            return connection.execute(KNOWN, {"host": host}).first() is not None
+            return KNOWN.first(connection, host=host) is not None
 
     def has_standing(self, host: str) -> bool:
         """Whether it goes before others; as of some seconds ago, no disk is touched."""

@@ -14,7 +14,7 @@ from coordinator.ledger.audits import pass_audit
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.done import DoneBits
 from coordinator.ledger.facts import HOLDS, read_host, read_result
-from coordinator.ledger.places import add_part, take_up
+from coordinator.ledger.places import add_parts, take_up
 from coordinator.ledger.results import add_campaign, add_draw, begin_checks, hand_in
 from coordinator.ledger.settlement import settle_result
 from coordinator.ledger.tables import campaigns, hosts, networks, results
@@ -111,7 +111,7 @@ class Organizer(RuleBasedStateMachine):
         if self.digests:
             digest = data.draw(st.sampled_from(sorted(self.digests)))
             self.now += 1
-            self.ledger.write(lambda c: add_part(c, digest, part, CAMPAIGN, sign, self.now))
+            self.ledger.write(lambda c: add_parts(c, digest, [part], CAMPAIGN, sign, self.now))
 
     @rule(data=st.data())
     def the_referee_goes_on(self, data: st.DataObject) -> None:

@@ -32,7 +32,8 @@ def begin(host: "Host", call: actions.CoordinatorCall) -> None:
 def _begin(host: "Host", call: actions.CoordinatorCall) -> None:
     organizer, disk = host.world.organizer, host.disk
     if isinstance(call, actions.Poll):
-        _ask(host, call, organizer.poll, host.host, call.holding)
+        answers = [seal(host.identity, answer) for _, answer in call.answers]
+        _ask(host, call, organizer.visit, host.host, call.holding, answers)
     elif isinstance(call, actions.FetchCampaign):
         _ask(host, call, organizer.get_campaign, call.campaign)
     elif isinstance(call, actions.SubmitResult):
@@ -51,8 +52,6 @@ def _begin(host: "Host", call: actions.CoordinatorCall) -> None:
             return events.CheckFetched(call)
 
         _ask(host, call, organizer.get_blobs, task.result_digest, task.slot, answered=fetched)
-    elif isinstance(call, actions.SubmitAnswer):
-        _ask(host, call, organizer.submit_answer, seal(host.identity, call.answer))
     else:
         raise AssertionError(f"no port for {call}")
 
@@ -98,7 +97,7 @@ def _event(host: "Host", call: actions.CoordinatorCall, reply: Any, answered: An
     if answered is not None:
         return answered(reply)
     if isinstance(call, actions.Poll):
-        return _inbox(call, reply)
+        return _inbox(call, *reply)
     if isinstance(call, actions.FetchCampaign):
         return events.CampaignFetched(call, reply, _restored(host))
     if isinstance(call, actions.SubmitResult):
@@ -109,12 +108,11 @@ def _event(host: "Host", call: actions.CoordinatorCall, reply: Any, answered: An
         return events.ResultAccepted(call)
     if isinstance(call, actions.UploadPart):
         return events.PartUploaded(call)
-    if isinstance(call, actions.OpenStates):
-        return events.StatesOpened(call)
-    return events.AnswerTaken(call)
+    assert isinstance(call, actions.OpenStates)
+    return events.StatesOpened(call)
 
 
-def _inbox(call: actions.Poll, reply: Any) -> events.InboxReceived:
+def _inbox(call: actions.Poll, reply: Any, refused: tuple[str, ...]) -> events.InboxReceived:
     return events.InboxReceived(
         call,
         openings=reply.openings,
@@ -131,6 +129,7 @@ def _inbox(call: actions.Poll, reply: Any) -> events.InboxReceived:
         banned_hosts=reply.banned_hosts,
         campaigns=reply.campaigns,
         allowance=reply.allowance,
+        refused=refused,
     )
 
 

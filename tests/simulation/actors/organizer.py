@@ -97,6 +97,13 @@ class Organizer:
             self.ledger.seen(host, self.now())
         return inbox.make(self, host, holding)
 
+    def visit(self, host: str, holding: tuple[bytes, ...], answers: list[Envelope]) -> Any:
+        """A heartbeat with answers: (the inbox, of each answer why it was refused, or ""), or a Refusal."""
+        replies = [self.submit_answer(envelope) for envelope in answers]
+        said = self.poll(host, holding)
+        refused = tuple(reply.detail if isinstance(reply, Refusal) else "" for reply in replies)
+        return said if isinstance(said, Refusal) else (said, refused)
+
     @answering
     def get_campaign(self, digest: str) -> Campaign:
         if digest != self.campaign.digest:
