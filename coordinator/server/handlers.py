@@ -5,7 +5,7 @@ gRPC statuses and counts it. Each does three things: verify, let the ledger deci
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import bindparam, select
 
@@ -209,6 +209,18 @@ class Handlers:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
+    def take_answers(self, host: str, envelopes: Sequence[Envelope]) -> list[Refused | None]:
+        """Answers that came along with this host's heartbeat, and share a commit; why each was refused."""
+        begun: list[Callable[[], None] | Refused] = []
+        for envelope in envelopes:
+            try:
+                if envelope.signer != host:
+                    raise Refused("answer-signer", "an answer goes along with its own signer's heartbeat")
+                begun.append(self.begin_answer(envelope))
+            except Refused as error:
+                begun.append(error)
+        return [step if isinstance(step, Refused) else _ended(step) for step in begun]
+
     def submit_answer(self, envelope: Envelope) -> None:
         """A checker's answer for its slot; after the outcome it says only who vouched for a fake. Raises Refused."""
         self.begin_answer(envelope)()
@@ -223,3 +235,11 @@ class Handlers:
         with self.stores.ledger.read() as connection:
             refuse_stranger(connection, answer.result, answer.slot, envelope.signer)
         return lambda: self.answers.enter_late(case, answer, envelope)
+
+
+def _ended(step: Callable[[], None]) -> Refused | None:
+    try:
+        step()
+    except Refused as error:
+        return error
+    return None

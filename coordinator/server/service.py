@@ -172,27 +172,13 @@ class Service:
         return pb.Visited(inbox=to_wire(seal(self.coordinator.identity, inbox)), refused=refused)
 
     def _take_answers(self, host: str, answers: list[Envelope]) -> list[str]:
-        """Why each was refused, or "". They share a commit."""
-        begun = [self._begin_answer(host, envelope) for envelope in answers]
-        return [self._end_answer(envelope, step) for envelope, step in zip(answers, begun, strict=True)]
-
-    def _begin_answer(self, host: str, envelope: Envelope) -> Callable[[], None] | Refused:
-        try:
-            if envelope.signer != host:
-                raise Refused("answer-signer", "an answer goes along with its own signer's heartbeat")
-            return self.handlers.begin_answer(envelope)
-        except Refused as error:
-            return error
-
-    def _end_answer(self, envelope: Envelope, step: Callable[[], None] | Refused) -> str:
-        try:
-            if isinstance(step, Refused):
-                raise step
-            step()
-        except Refused as error:
-            self.calls.count(error, envelope)
-            return str(error)[:DETAIL_CHARS_MAX]
-        return ""
+        """Why each was refused, or ""."""
+        told = []
+        for envelope, error in zip(answers, self.handlers.take_answers(host, answers), strict=True):
+            if error is not None:
+                self.calls.count(error, envelope)
+            told.append(str(error)[:DETAIL_CHARS_MAX] if error else "")
+        return told
 
     async def SubmitResult(self, call: Call) -> None:
         """Refuses banned hosts, unknown campaigns, what is no result of the assignment, and where the campaign asks for

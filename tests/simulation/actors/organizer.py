@@ -98,11 +98,11 @@ class Organizer:
         return inbox.make(self, host, holding)
 
     def visit(self, host: str, holding: tuple[bytes, ...], answers: list[Envelope]) -> Any:
-        """A heartbeat with answers: (the inbox, of each answer why it was refused, or ""), or a Refusal."""
+        """A heartbeat with answers: (the inbox, of each answer why it was refused, or ""), or why there is none."""
         replies = [self.submit_answer(envelope) for envelope in answers]
         said = self.poll(host, holding)
         refused = tuple(reply.detail if isinstance(reply, Refusal) else "" for reply in replies)
-        return said if isinstance(said, Refusal) else (said, refused)
+        return (said, refused) if isinstance(said, inbox.Inbox) else said
 
     @answering
     def get_campaign(self, digest: str) -> Campaign:
