@@ -1,11 +1,13 @@
 """The organizer's verbs as a person uses them, with a real process (no DHT); and what is said into the DHT."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +45,22 @@ def zooswarm(tmp_path):
     return run
 
 
-def start_host(zooswarm, path: Path, *options: str) -> tuple[subprocess.Popen, str]:
-    """The process, and the address that it prints."""
+@contextlib.contextmanager
+def hosting(zooswarm, path: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    """The process, and the address that it prints. Killed at the end, if it is still there."""
     command = [ZOOSWARM, "host", str(path), "--no-dht", "--listen", "127.0.0.1:0", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=zooswarm.environment)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=zooswarm.environment) as process:
+        try:
+            yield process, told_address(process)
+        finally:
+            process.kill()
+
+
+def told_address(process: subprocess.Popen) -> str:
     assert process.stdout is not None
     for line in process.stdout:
         if line.strip().startswith("zooswarm join "):
-            return process, line.split()[2]
+            return line.split()[2]
     raise AssertionError("the host ended")
 
 
@@ -60,8 +70,7 @@ def test_an_organizers_session(zooswarm, tmp_path):
     (tmp_path / "bad.toml").write_text(TOML.replace("SimpleXOR", "Simple"))
     code, text = zooswarm("status")
     assert code == 2 and "zooswarm host DIR" in text and text.count("\n") == 1
-    process, address = start_host(zooswarm, tmp_path / "host")
-    try:
+    with hosting(zooswarm, tmp_path / "host") as (process, address):
         code, text = zooswarm("seed", str(tmp_path / "bad.toml"))
         assert code == 2 and "task.machine" in text and text.count("\n") == 1
         for _ in range(2):
@@ -82,8 +91,6 @@ def test_an_organizers_session(zooswarm, tmp_path):
         assert process.stdout is not None and process.wait(20) == 0
         text = process.stdout.read()
         assert "campaign started" in text and f"zooswarm host {tmp_path / 'host'}" in text
-    finally:
-        process.kill()
     code, text = zooswarm("seed", str(tmp_path / "campaign.toml"), "--dir", str(tmp_path / "host"))
     assert code == 2 and "no coordinator answers" in text and "zooswarm host" in text
 
@@ -91,18 +98,14 @@ def test_an_organizers_session(zooswarm, tmp_path):
 @pytest.mark.slow
 def test_a_campaign_goes_on_after_sigkill(zooswarm, tmp_path):
     (tmp_path / "campaign.toml").write_text(TOML)
-    process, _ = start_host(zooswarm, tmp_path / "host")
-    assert zooswarm("seed", str(tmp_path / "campaign.toml"), "--dir", str(tmp_path / "host"))[0] == 0
-    process.kill()
-    process.wait(10)
-    process, address = start_host(zooswarm, tmp_path / "host")
-    told = json.loads(zooswarm("status", address, "--json")[1])
-    assert [c["name"] for c in told["campaigns"]] == ["tiny"]
-    zooswarm("control", "tiny", "cancel")
-    process.kill()
-    process.wait(10)
-    process, _ = start_host(zooswarm, tmp_path / "host", "--exit-when-done")  # nothing is left to do
-    assert process.wait(20) == 0
+    with hosting(zooswarm, tmp_path / "host"):
+        assert zooswarm("seed", str(tmp_path / "campaign.toml"), "--dir", str(tmp_path / "host"))[0] == 0
+    with hosting(zooswarm, tmp_path / "host") as (_, address):
+        told = json.loads(zooswarm("status", address, "--json")[1])
+        assert [c["name"] for c in told["campaigns"]] == ["tiny"]
+        zooswarm("control", "tiny", "cancel")
+    with hosting(zooswarm, tmp_path / "host", "--exit-when-done") as (process, _):  # nothing is left to do
+        assert process.wait(20) == 0
 
 
 def test_help_answers_before_anything_heavy_is_loaded():

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import io
 import logging
+import re
 import subprocess
 import sys
 import unicodedata
@@ -218,6 +219,14 @@ def test_recipe_class_and_campaign_are_names_or_refused(text):
 def test_what_hosts_call_themselves_is_plain_or_refused(kind, text):
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(text, kind)
+
+
+@pytest.mark.parametrize("kind", [HostLabel, Label])
+def test_no_label_has_an_unprintable_letter(kind):
+    """Of all that there are: so nobody behind the parser has to ask."""
+    (letters,) = (meta.pattern[1:-3] for meta in kind.__metadata__)  # between ^ and *\Z
+    unprintable = "".join(letter for letter in map(chr, range(0x110000)) if not letter.isprintable())
+    assert re.search(letters, "a") and not re.search(letters, unprintable)
 
 
 def test_people_may_call_their_host_what_they_like():
