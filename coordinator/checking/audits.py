@@ -137,15 +137,14 @@ class Audits:
         self._effects.perform(self._stores.ledger.write(lambda c: pass_audit(c, case.digest)))
 
     def _networks(self, case: ResultCase, audit: Audit) -> tuple[int, ...]:
-        """One by chance; of a bundle that liars vouched for, some of those of which they replayed a segment."""
+        """One by chance, some of a suspect; of a bundle that liars vouched for, of those they replayed a segment of."""
         everything = range(len(case.assignment.seeds))
         if audit is Audit.DUE:
             return draw_networks(self._secret, case.digest, audit, everything, 1)
         with self._stores.ledger.read() as connection:
             said, _ = read_answers(connection, case.digest, case.tasks, self._organizer)
             theirs = to_train(said, read_convicted(connection, case.digest))
-        count = SUSPECT_NETWORKS_MAX if theirs else 1
-        return draw_networks(self._secret, case.digest, audit, theirs or everything, count)
+        return draw_networks(self._secret, case.digest, audit, theirs or everything, SUSPECT_NETWORKS_MAX)
 
     def _train(self, case: ResultCase, network: int) -> Retrained:
         seed, recipe = case.assignment.seeds[network], case.assignment.recipe

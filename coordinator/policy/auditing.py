@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 AUDITS_AT_ONCE = 1  # each keeps a core busy for as long as a network trains
-SUSPECT_NETWORKS_MAX = 4  # of one bundle that a liar vouched for: enough to find a fake that was worth making
+SUSPECT_NETWORKS_MAX = 4  # of one bundle of a liar, or that one vouched for: docs/trust.md says why so many
 
 
 class Audit(enum.StrEnum):

@@ -1,11 +1,13 @@
 """What checking costs, counted: the table of docs/trust.md is what the policy draws."""
 
 import re
+from math import comb
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 
+from coordinator.policy.auditing import SUSPECT_NETWORKS_MAX
 from protocol.canonical import sha256
 from protocol.recipes.campaign import Policy
 from protocol.recipes.recipe import Training
@@ -58,3 +60,25 @@ def test_hosts_with_standing_cost_less_than_a_hundredth_without_the_final_cell()
     extra = drawn_share(policy, standing=True) + always_share() + policy.audit_share / len(SEGMENTS)
     assert extra <= 0.01, extra
     assert drawn_share(Policy(), standing=True) <= 0.01 + 16 / 6400
+
+
+def found_later(false: int, trained: int) -> float:
+    """The chance that one of so many false networks, all in the liar's slot, is among those that are trained again."""
+    chances = []
+    for i in range(50):
+        for slot, task in enumerate(draw_cells(Policy(), True, sha256(bytes([i])), SEGMENTS)):
+            theirs = {cell.network for cell in task.cells}
+            assert theirs >= set(range(slot, len(SEGMENTS), Policy().checkers)), "all final cells that are the slot's"
+            chances.append(1 - comb(len(theirs) - false, trained) / comb(len(theirs), trained))
+    return fmean(chances)
+
+
+@pytest.mark.parametrize("false", [1, 2, 4, 8, 16])
+def test_the_table_says_what_a_liars_bundles_hide(false):
+    policy = Policy()
+    others = (policy.checkers - 1) * policy.cells
+    admitted = (1 - false / len(SEGMENTS)) ** others
+    found = found_later(false, SUSPECT_NETWORKS_MAX)
+    (line,) = [line for line in DOCUMENT.read_text().splitlines() if re.match(rf"\| {false} \| [\d.]+ c", line)]
+    told = [float(number) for number in re.findall(r"[\d.]+", line)][1:]
+    assert told == pytest.approx([admitted, found, false * admitted * (1 - found)], abs=0.01)

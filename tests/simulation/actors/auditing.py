@@ -88,8 +88,7 @@ class Auditing:
             return draw_networks(secret(self.organizer), row.digest, audit, everything, 1)
         liars = {said.signer for _, said in row.answers.values() if self.ledger.host(said.signer).convicted}
         theirs = to_train(self._said(row), liars)
-        count = SUSPECT_NETWORKS_MAX if theirs else 1
-        return draw_networks(secret(self.organizer), row.digest, audit, theirs or everything, count)
+        return draw_networks(secret(self.organizer), row.digest, audit, theirs or everything, SUSPECT_NETWORKS_MAX)
 
     def _said(self, row: Row) -> list[SaidAnswer]:
         return [

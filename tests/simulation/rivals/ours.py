@@ -266,8 +266,9 @@ class Ours:
         networks = auditing.draw_networks(self.secret, row.stored.digest, row.audit, everything, 1)
         if row.audit is Audit.SUSPECT:
             theirs = convict.to_train(row.said, self.convicted)
-            count = auditing.SUSPECT_NETWORKS_MAX if theirs else 1
-            networks = auditing.draw_networks(self.secret, row.stored.digest, row.audit, theirs or everything, count)
+            networks = auditing.draw_networks(
+                self.secret, row.stored.digest, row.audit, theirs or everything, auditing.SUSPECT_NETWORKS_MAX
+            )
         self._done(row, Audit.PASSED)
         for network in networks:
             self.score.extra += SEGMENTS
