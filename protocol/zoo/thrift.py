@@ -77,6 +77,8 @@ def _value(data: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in (TRUE, FALSE, BYTE):  # a boolean in a list takes a byte
         return data[place], place + 1
     if kind == DOUBLE:
+        if place + 8 > len(data):  # a list of them must not go on behind the end
+            raise IndexError
         return None, place + 8
     if kind == BINARY:
         length, place = _varint(data, place)

@@ -37,8 +37,12 @@ DEEP = 2000  # brackets in brackets
 GROWN_MAX = 1 << 20  # bytes that a mutation may lead to
 
 
-def mutated(data: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
-    """One input: mostly a sample with a few changes, at times nothing but noise."""
+def mutated(data: bytes, others: Sequence[bytes], rng: random.Random, *, values: bool = False) -> bytes:
+    """One input: mostly a sample with a few changes, at times nothing but noise; or only other `values`."""
+    if values:
+        for _ in range(rng.choice((1, 1, 1, 2, 4))):
+            data = inside(data, CODECS[0], rng) or data
+        return data[:GROWN_MAX]
     if rng.random() < 0.05:
         return rng.randbytes(rng.randrange(200))
     if rng.random() < 0.5:

@@ -41,7 +41,7 @@ def fuzz(
     for i in range(inputs):
         target = turns[i % len(turns)]
         one = random.Random(rng.getrandbits(64))
-        data = mutated(one.choice(target.samples), target.samples, one)
+        data = mutated(one.choice(target.samples), target.samples, one, values=target.values)
         run(target, data, tally)
         if i == WARM_INPUTS * len(turns):
             start = peak_bytes()

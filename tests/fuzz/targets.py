@@ -28,6 +28,7 @@ class Target:
     parse: Callable[[bytes], object]
     samples: tuple[bytes, ...]
     share: int = 1
+    values: bool = False  # changes are to values of the sample, not to its bytes: what it takes is never undecodable
     seconds: float = 1.0  # of processor time for one input, at most
 
 
@@ -57,10 +58,13 @@ def decoded_as(kind: Any) -> Callable[[bytes], object]:
 def targets() -> tuple[Target, ...]:
     """All of them, in a fixed order."""
     from fuzz.file_targets import file_targets
+    from fuzz.footer_targets import footer_targets
+    from fuzz.judged_targets import judged_targets
     from fuzz.message_targets import message_targets, record_targets
     from fuzz.text_targets import text_targets
     from fuzz.zoo_targets import zoo_targets
 
-    found = [*message_targets(), *record_targets(), *text_targets(), *file_targets(), *zoo_targets()]
+    parsers = [*message_targets(), *record_targets(), *text_targets(), *file_targets(), *zoo_targets()]
+    found = [*parsers, *footer_targets(), *judged_targets()]
     assert len({target.name for target in found}) == len(found), "two targets of one name"
     return tuple(found)

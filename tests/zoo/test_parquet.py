@@ -21,6 +21,7 @@ from protocol.zoo.catalogue import read_part
 from protocol.zoo.manifests import Part, manifest_path, signed_bytes
 from protocol.zoo.parquet import check_part
 from protocol.zoo.store import open_store, part_path
+from protocol.zoo.thrift import Illegal, read_struct
 
 ROWS = 12_000  # as many as 400 kB may state
 
@@ -136,6 +137,16 @@ def test_flipped_and_missing_bytes_are_one_line_never_a_traceback(writer, tmp_pa
         assert "\n" not in (said or "")
         path.unlink()
     assert refused > 150
+
+
+def test_a_list_of_numbers_ends_where_its_bytes_do():
+    """Eight bytes each were passed over unseen: a footer of twelve bytes could keep a reader busy for ever."""
+    three = b"\x19\x37" + bytes(24) + b"\x00"
+    found, used = read_struct(three)
+    assert used == len(three) and found.values == {1: [None] * 3}
+    for endless in (three[:20], b"\x19\xf7" + b"\xff" * 8 + b"\x7f" + bytes(9)):
+        with pytest.raises(Illegal, match="cut off"):
+            read_struct(endless)
 
 
 def refusal(path: Path) -> str | None:
