@@ -8,7 +8,7 @@ import msgspec
 from coordinator.checking.cases import ResultCase
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
-from coordinator.ledger.audits import hear_late, read_judged
+from coordinator.ledger.audits import hear, read_judged
 from coordinator.ledger.results import add_answer
 from coordinator.policy.actions import NewsKind
 from coordinator.policy.convict import may_vouch
@@ -32,9 +32,13 @@ class Answers:
         """Judge it; it is stored when what is returned has been called. Both raise like `enter`."""
         verdict = self._judge(case, answer)
         packed, now, data = msgspec.msgpack.encode(verdict), self._clock(), envelope.to_bytes()
-        storing = self._stores.ledger.submit(
-            lambda c: add_answer(c, case.digest, answer.slot, replay, envelope.signer, data, packed, now)
-        )
+        host, slot = envelope.signer, answer.slot
+        if replay:
+            storing = self._stores.ledger.submit(
+                lambda c: add_answer(c, case.digest, slot, True, host, data, packed, now)
+            )
+        else:  # the result may be settled, and judged, until it is stored
+            storing = self._stores.ledger.submit(lambda c: hear(c, case.digest, slot, host, data, packed, now))
 
         def end() -> None:
             if storing.result() and not verdict.valid:
@@ -67,7 +71,7 @@ class Answers:
         packed, now, data = msgspec.msgpack.encode(verdict), self._clock(), envelope.to_bytes()
         if may_vouch(case.tasks[answer.slot], verdict):
             host = envelope.signer
-            self._stores.ledger.write(lambda c: hear_late(c, case.digest, answer.slot, host, data, packed, now))
+            self._stores.ledger.write(lambda c: hear(c, case.digest, answer.slot, host, data, packed, now))
 
     def _judge(self, case: ResultCase, answer: Answer) -> Verdict:
         """Raises Refused, OSError."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from coordinator.ledger.doubles import IS_DOUBLE
 from coordinator.ledger.facts import read_host, read_result
+from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.results import add_answer
 from coordinator.ledger.settlement import Sign, count_refusal, store_settlement, vest_if_complete
 from coordinator.ledger.tables import answers, proofs, results
@@ -32,6 +33,11 @@ OWED_NOW = (
 )
 AUDITED = select(results.c.campaign).where(results.c.audit.in_(OWED)).distinct()
 COUNTS = select(results.c.audit, func.count()).where(results.c.audit != Audit.NONE).group_by(results.c.audit)
+JUDGE_AGAIN = Prepared(
+    update(results)
+    .where(results.c.digest == bindparam("result"), results.c.audit == Audit.JUDGED)
+    .values(audit=Audit.JUDGING)
+)
 ANSWERS = select(answers.c.slot, answers.c.replay, answers.c.host, answers.c.verdict).where(
     answers.c.result == bindparam("result")
 )
@@ -100,13 +106,14 @@ def read_judged(connection: Connection, result: bytes) -> bool:
     return event in JUDGED
 
 
-def hear_late(
+def hear(
     connection: Connection, result: bytes, slot: int, host: str, envelope: bytes, verdict: bytes, now: float
-) -> None:
-    """An answer that may vouch for a result that was shown to be wrong: it is judged (again). Raises Refused."""
-    if add_answer(connection, result, slot, False, host, envelope, verdict, now):
-        judged = (results.c.digest == result) & (results.c.audit == Audit.JUDGED)
-        connection.execute(update(results).where(judged).values(audit=Audit.JUDGING))
+) -> bool:
+    """Store a checker's answer as `add_answer` does. If its result was judged already, it is judged again."""
+    fresh = add_answer(connection, result, slot, False, host, envelope, verdict, now)
+    if fresh:
+        JUDGE_AGAIN.change(connection, result=result)
+    return fresh
 
 
 def convict_vouchers(

@@ -13,6 +13,7 @@ from protocol.engine.select import select_engine
 from protocol.errors import Refused
 from protocol.trust.envelope import seal
 from protocol.trust.spot_check import spot_check
+from protocol.trust.verdict import agreeing_answer
 
 
 @pytest.fixture
@@ -75,3 +76,14 @@ def test_an_answer_that_comes_when_the_leaves_are_gone_is_dropped(room):
     assert room.audit() == 0 and not room.poll(bob).banned
     with pytest.raises(Refused, match="not-seated"):
         room.say(ScriptedHost("eve", 1), fake, slot, 3, skip_training)
+
+
+def test_an_answer_that_was_on_its_way_when_its_result_was_judged_is_judged_too(room):
+    """It came before the outcome, and is stored after the judgement."""
+    bob, fake, slot = caught_with_bob_seated(room)
+    case = room.directory.stores.cases.get(fake)
+    answer = agreeing_answer(fake, slot, case.tasks[slot], room.traces(3, skip_training), "none")
+    room.audit()
+    room.core.handlers.answers.enter(case, answer, seal(bob.identity, answer), replay=False)
+    room.audit()
+    assert "vouched for a fake" in room.poll(bob).banned
