@@ -60,7 +60,7 @@ ADVERSARIES = {
     "silent": Adversary(30, share(Kind.SILENT), "{n} % of the hosts never answer a check"),
     "accuser": Adversary(30, share(Kind.ACCUSER), "{n} % of the hosts call everything wrong that they check"),
     "overtaker": Adversary(
-        20, crowd(Kind.OVERTAKER), "{n} fresh keys hand in a fake of whatever others are training, before they are done"
+        5, crowd(Kind.OVERTAKER), "{n} fresh keys hand in a fake of whatever others are training, before they are done"
     ),
     "squatter": Adversary(5, crowd(Kind.SQUATTER), "{n} keys claim everything, commit to everything, and open nothing"),
     "flooder": Adversary(50, crowd(Kind.FLOODER), "{n} fresh keys every 10 s, each with a heartbeat and garbage"),

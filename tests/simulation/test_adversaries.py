@@ -46,7 +46,7 @@ def test_a_sleeper_is_honest_until_it_has_standing():
 
 
 def test_honest_work_that_a_fake_overtook_is_kept_and_taken_up():
-    report = run("overtaker:2", seed=3)
+    report = run("overtaker", seed=3)
     kept, admitted = (
         report.counts[f"{name}"] for name in ("results kept behind another", "kept results that were admitted")
     )
