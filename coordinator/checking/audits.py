@@ -29,7 +29,7 @@ from coordinator.ledger.audits import (
     read_owed,
     store_proof,
 )
-from coordinator.ledger.database import LedgerUnavailable
+from coordinator.ledger.database import LedgerUnavailable, unhurried
 from coordinator.ledger.facts import read_convicted
 from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.ledger.tables import results
@@ -260,6 +260,7 @@ class Audits:
 
 def low_priority() -> None:
     """For the calling thread, where the system can."""
+    unhurried()
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

@@ -1,18 +1,38 @@
-"""Uploaded blobs, verified before they get here: DIR/blobs/<result digest>/<part>, whole or absent; or in memory."""
+"""Uploaded blobs, verified before they get here, whole or absent: small ones in the ledger, where many share a commit,
+larger ones as DIR/blobs/<result digest>/<part>; or all in memory.
+"""
 
 import contextlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from coordinator.ledger.database import Ledger
+from coordinator.ledger.prepared import Prepared
+from coordinator.ledger.tables import blobs
 from protocol.files import write_atomic
+
+SMALL_BYTES = 64 * 1024
+MINE = blobs.c.result == bindparam("digest")
+PART = MINE & (blobs.c.part == bindparam("name"))
+DATA = Prepared(select(blobs.c.data).where(PART))
+RESULTS = Prepared(select(blobs.c.result).distinct())
+NEW, FORGET, FORGET_PART = (
+    Prepared(insert(blobs)),
+    Prepared(delete(blobs).where(MINE)),
+    Prepared(delete(blobs).where(PART)),
+)
 
 
 class Blobs(Protocol):
     """Parts of results by (digest, part)."""
 
     def put(self, result: bytes, part: str, data: bytes) -> None:
-        """Durable when it returns; again is harmless. Raises OSError naming the place."""
+        """Durable with the next change of the ledger, at the latest; again is harmless. Raises OSError naming the
+        place."""
         ...
 
     def get(self, result: bytes, part: str) -> bytes | None: ...
@@ -30,6 +50,50 @@ class Blobs(Protocol):
     def place(self, result: bytes, part: str) -> str:
         """Where a part is, for people."""
         ...
+
+
+class LedgerBlobs:
+    """Small ones in the ledger, the others on disk: a file costs more than all else that a small result takes."""
+
+    def __init__(self, ledger: Ledger, disk: "DiskBlobs"):
+        self._ledger, self._disk = ledger, disk
+
+    def put(self, result: bytes, part: str, data: bytes) -> None:
+        if len(data) > SMALL_BYTES:
+            self._disk.put(result, part, data)
+        else:
+            self._ledger.submit(lambda c: _keep(c, result, part, data))
+
+    def get(self, result: bytes, part: str) -> bytes | None:
+        with self._ledger.read() as connection:
+            data = DATA.scalar(connection, digest=result, name=part)
+        return self._disk.get(result, part) if data is None else data
+
+    def has(self, result: bytes, part: str) -> bool:
+        return self.get(result, part) is not None
+
+    def remove(self, result: bytes, *parts: str) -> None:
+        self._ledger.post(lambda c: _forget(c, result, parts))
+        self._disk.remove(result, *parts)
+
+    def results(self) -> set[bytes]:
+        with self._ledger.read() as connection:
+            return {*RESULTS.scalars(connection), *self._disk.results()}
+
+    def place(self, result: bytes, part: str) -> str:
+        return self._disk.place(result, part) if self._disk.has(result, part) else f"{self._ledger.place}: {part}"
+
+
+def _keep(connection: Connection, result: bytes, part: str, data: bytes) -> None:
+    FORGET_PART.change(connection, digest=result, name=part)
+    NEW.change(connection, result=result, part=part, data=data)
+
+
+def _forget(connection: Connection, result: bytes, parts: Sequence[str]) -> None:
+    for part in parts:
+        FORGET_PART.change(connection, digest=result, name=part)
+    if not parts:
+        FORGET.change(connection, digest=result)
 
 
 class DiskBlobs:

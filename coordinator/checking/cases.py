@@ -87,6 +87,20 @@ class ResultCase:
         return frozenset(self.legal_sizes())
 
 
+def new_case(envelope: Envelope, result: Result, campaign: Campaign, assignment: Assignment) -> ResultCase:
+    """Of a result that comes in: nothing is drawn, and its receipt is not in hand."""
+    return ResultCase(
+        digest=envelope.digest,
+        worker=envelope.signer,
+        envelope=envelope,
+        receipt=None,
+        result=result,
+        campaign=campaign,
+        assignment=assignment,
+        segments=tuple(segments_of(assignment.recipe, result)),
+    )
+
+
 class CampaignBook:
     """The ledger's campaigns, parsed once."""
 

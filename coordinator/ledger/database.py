@@ -1,17 +1,18 @@
 """The ledger: what the coordinator knows and must not forget. SQLite by default, any SQLAlchemy URL if need be.
 
-One thread writes. Callers hand it functions; it runs those that have gathered in one transaction, each in its own
-savepoint, commits once, and only then answers all of them (several writers stall SQLite for seconds). Readers use
-connections of their own, one a thread at most, and see the last commit. With `inline` the caller's thread writes, by
-the same code: for programs that have one thread, and in memory for those that want no file.
+One writes at a time. Callers hand in functions; whoever waits for one and finds nobody writing runs all that have
+gathered in one transaction, each in its own savepoint, commits once, and only then are all of them answered (several
+writers stall SQLite for seconds, and a thread for it alone costs two changes of threads for each). A thread writes what
+nobody waits for. Readers use connections of their own, one a thread at most, and see the last commit. With `inline`
+there is no such thread: for programs that have one, and in memory for those that want no file.
 """
 
 import contextlib
 import logging
-import queue
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
 from coordinator.ledger.prepared import Prepared, end, say
@@ -31,7 +32,7 @@ Change = Callable[[Connection], T]
 
 BATCH_MAX = 256  # changes in a transaction: a commit of these takes milliseconds
 READERS_KEPT = 64  # open connections of readers that are kept for the next; as many more as there are threads
-QUEUE_MAX = 10_000  # waiting changes; beyond, callers wait, and so do their hosts
+QUEUE_MAX = 10_000  # waiting changes; beyond, those that nobody waits for are dropped
 META = Prepared(select(meta.c.value).where(meta.c.key == bindparam("key")))
 META_CHANGE, META_NEW = Prepared(update(meta).where(meta.c.key == bindparam("name"))), Prepared(insert(meta))
 
@@ -49,6 +50,28 @@ class LedgerDamaged(LedgerUnavailable):
     """What is read is not what was written. It will not get better by itself."""
 
 
+class Pending(Future[T]):
+    """A change that was handed in. Asking for its result makes it, if nobody has."""
+
+    def __init__(self, ledger: "Ledger"):
+        super().__init__()
+        self._ledger = ledger
+
+    def result(self, timeout: float | None = None) -> T:
+        self._ledger.see_to(self)
+        return super().result(timeout)
+
+
+Gathered = tuple[Change[Any], Pending[Any] | None]  # None: nobody waits for it
+Outcome = tuple[Any, BaseException | None]  # of a change: what it returned, or raised
+_thread = threading.local()  # `.unhurried`
+
+
+def unhurried() -> None:
+    """From now on this thread, of low priority, writes for nobody: others would wait for it."""
+    _thread.unhurried = True
+
+
 class Ledger:
     """Open with a path (SQLite) or an SQLAlchemy URL. Raises UsageError when it cannot be opened."""
 
@@ -56,10 +79,11 @@ class Ledger:
         self.url = str(where) if "://" in str(where) else f"sqlite:///{where}"
         self.place = make_url(self.url).render_as_string(hide_password=True).removeprefix("sqlite:///")
         self.version = 0  # counts commits, so that others know when to look again
-        self._queue: queue.Queue[tuple[Change[Any], Future[Any] | None] | None] = queue.Queue(QUEUE_MAX)
-        self._closed = False
+        self._gathered: deque[Gathered] = deque()  # changes that nobody has made yet
+        self._turn, self._woken = threading.Lock(), threading.Event()  # held by the one that writes; for the thread
+        self._closed = self._shut = False
         self._held: Connection | None = None  # the writer's own
-        self._inline = threading.Lock() if inline else None  # held by the one that writes
+        self._kept: list[Connection] = []  # the readers'
         self._writer = self._engine("BEGIN IMMEDIATE")
         self._readers = self._engine("BEGIN")
         self._reading = threading.local()  # `.connection`: the one that this thread reads with
@@ -110,28 +134,45 @@ class Ledger:
         """Run `change` in the writer; durable when this returns. Raises what it raises, or LedgerUnavailable."""
         return self.submit(change).result()
 
-    def submit(self, change: Change[T]) -> "Future[T]":
-        """Like `write`, not waited for: who has many changes submits them all, and they share a commit."""
+    def submit(self, change: Change[T]) -> "Pending[T]":
+        """Like `write`, done at the latest when its `result` is asked for: who has many changes submits them all, and
+        they share a commit."""
         if self._closed:
             raise LedgerUnavailable(f"{self.place}: the ledger is closed")
-        future: Future[T] = Future()
-        if self._inline is not None:
-            with self._inline:
-                self._commit([(change, future)])
-        else:
-            self._queue.put((change, future))
-        return future
+        pending = Pending[T](self)
+        self._gathered.append((change, pending))
+        return pending
 
     def post(self, change: Change[Any]) -> None:
         """Like `write` for what may be lost in a crash (counters): not waited for, dropped when the queue is full."""
-        if self._closed:
+        if self._closed or len(self._gathered) >= QUEUE_MAX:
             return
-        if self._inline is not None:
-            with self._inline:
-                self._commit([(change, None)])
-            return
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait((change, None))
+        self._gathered.append((change, None))
+        if self._thread is None:
+            self.write_gathered()
+        else:
+            self._woken.set()
+
+    def see_to(self, pending: "Pending[Any]") -> None:
+        """Have this change made, by whoever writes or by this thread."""
+        if getattr(_thread, "unhurried", False) and self._thread is not None:
+            return self._woken.set()
+        while not pending.done():
+            self.write_gathered(pending)
+
+    def write_gathered(self, pending: "Pending[Any] | None" = None) -> None:
+        """Commit what has gathered, unless this one was done while we waited for our turn."""
+        with self._turn:
+            if pending is not None and pending.done():
+                return
+            work = []
+            while self._gathered and len(work) < BATCH_MAX:
+                work.append(self._gathered.popleft())
+            if work and self._shut:
+                closed = LedgerUnavailable(f"{self.place}: the ledger is closed")
+                _answer(work, [(None, closed)] * len(work))
+            elif work:
+                self._commit(work)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -145,15 +186,26 @@ class Ledger:
             yield held
             return
         try:
-            with self._readers.connect() as connection:
-                self._reading.connection = connection
-                say(connection, "BEGIN")  # ended when the connection goes back to its pool
-                try:
-                    yield connection
-                finally:
-                    self._reading.connection = None
+            connection = self._reader()
+            self._reading.connection = connection
+            try:
+                say(connection, "BEGIN")
+                yield connection
+            finally:
+                self._reading.connection = None
+                end(connection, "ROLLBACK")
         except DBAPIError as error:
+            self._reading.kept = None  # another one next time: this one may be what is broken
             raise LedgerUnavailable(f"{self.place}: {explained(error)}") from error
+
+    def _reader(self) -> Connection:
+        """This thread's connection, open until the ledger is closed: taking one from the pool costs as much as to read
+        a row with it."""
+        kept: Connection | None = getattr(self._reading, "kept", None)
+        if kept is None:
+            kept = self._reading.kept = self._readers.connect()
+            self._kept.append(kept)
+        return kept
 
     @contextlib.contextmanager
     def decoding(self, what: str) -> Iterator[None]:
@@ -168,10 +220,17 @@ class Ledger:
         if not self._closed:
             self._closed = True
             if self._thread is not None:
-                self._queue.put(None)
+                self._woken.set()
                 self._thread.join()
-            if self._held is not None:
-                self._held.close()
+            while self._gathered:
+                self.write_gathered()
+            with self._turn:
+                self._shut = True
+                for connection in filter(None, (self._held, *self._kept)):
+                    with contextlib.suppress(
+                        DBAPIError, ProgrammingError
+                    ):  # made by another thread, of a ledger in memory
+                        connection.close()
             self._readers.dispose()
             self._writer.dispose()
 
@@ -196,25 +255,14 @@ class Ledger:
         return engine
 
     def _write_forever(self) -> None:
-        while True:
-            batch = [self._queue.get()]
-            while len(batch) < BATCH_MAX and batch[-1] is not None:
-                try:
-                    batch.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            work = [item for item in batch if item is not None]
-            if work:
-                self._commit(work)
-            if len(work) < len(batch):
-                break
-        while not self._queue.empty():  # handed in while we closed
-            item = self._queue.get()
-            if item is not None and item[1] is not None:
-                item[1].set_exception(LedgerUnavailable(f"{self.place}: the ledger is closed"))
+        while not self._closed:
+            self._woken.wait()
+            self._woken.clear()
+            while self._gathered:
+                self.write_gathered()
 
-    def _commit(self, work: list[tuple[Change[Any], Future[Any] | None]]) -> None:
-        outcomes: list[tuple[Any, BaseException | None]] = []
+    def _commit(self, work: "list[Gathered]") -> None:
+        outcomes: list[Outcome] = []
         try:
             with self._writing() as connection:
                 for change, _ in work:
@@ -225,19 +273,12 @@ class Ledger:
             outcomes = [(None, away)] * len(work)
         else:
             self.version += 1
-        for (_, future), (value, raised) in zip(work, outcomes, strict=True):
-            if future is None:
-                if raised is not None:
-                    log.warning("a change of the ledger was dropped: %r", raised)
-            elif raised is not None:
-                future.set_exception(raised)
-            else:
-                future.set_result(value)
+        _answer(work, outcomes)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """A transaction of the writer; with SQLite begun and ended in words, its thread keeps the connection."""
-        if self._inline is not None or self._writer.dialect.name != "sqlite":
+        """A transaction of the writer; with SQLite begun and ended in words, and the connection is kept."""
+        if self._thread is None or self._writer.dialect.name != "sqlite":
             with self._writer.begin() as connection:
                 yield connection
             return
@@ -253,7 +294,7 @@ class Ledger:
                 connection.close()
             raise
 
-    def _apply(self, connection: Connection, change: Change[Any], *, alone: bool) -> tuple[Any, BaseException | None]:
+    def _apply(self, connection: Connection, change: Change[Any], *, alone: bool) -> "Outcome":
         """The change's value, or what it raised; then nothing of it stays. One that is alone needs no savepoint."""
         try:
             if not alone:
@@ -271,6 +312,17 @@ class Ledger:
                 say(connection, "ROLLBACK TO SAVEPOINT one_change")
                 say(connection, "RELEASE SAVEPOINT one_change")
             return None, error
+
+
+def _answer(work: Sequence[Gathered], outcomes: Sequence[Outcome]) -> None:
+    for (_, pending), (value, raised) in zip(work, outcomes, strict=True):
+        if pending is None:
+            if raised is not None:
+                log.warning("a change of the ledger was dropped: %r", raised)
+        elif raised is not None:
+            pending.set_exception(raised)
+        else:
+            pending.set_result(value)
 
 
 def is_damage(error: Exception) -> bool:

@@ -72,6 +72,15 @@ results = Table(
     Index("results_progress", "campaign", "phase", "assignment", "networks", "published"),  # status reads nothing else
 )
 
+blobs = Table(  # small parts of results that are not settled and published yet; larger ones are files
+    "blobs",
+    metadata,
+    Column("result", LargeBinary, nullable=False),
+    Column("part", String, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("result", "part"),
+)
+
 checkers = Table(  # who has which slot of a result that is being checked
     "seats",
     metadata,

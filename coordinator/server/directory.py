@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.checking.beacon import CHAIN_LENGTH, Beacon
-from coordinator.checking.blobs import DiskBlobs, MemoryBlobs
+from coordinator.checking.blobs import DiskBlobs, LedgerBlobs, MemoryBlobs
 from coordinator.checking.stores import Stores, stores_of
 from coordinator.datasets.store import DatasetServer
 from coordinator.ledger.database import Ledger, LedgerUnavailable, get_meta, set_meta
@@ -47,7 +47,7 @@ def open_directory(path: Path, *, ledger_url: str | None = None, chain_length: i
             ledger = Ledger(ledger_url or path / "ledger.sqlite")
             undo.callback(ledger.close)
             identity, beacon = open_secrets(path, ledger, chain_length)
-            blobs = DiskBlobs(path / "blobs")
+            blobs = LedgerBlobs(ledger, DiskBlobs(path / "blobs"))
             stores = stores_of(ledger, blobs, DatasetServer(path / "data", identity.host))
             refuse_damage(stores)
         except OSError as error:

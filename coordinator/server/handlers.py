@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select
 
 from coordinator.checking.answers import Answers
 from coordinator.checking.beacon import Beacon
-from coordinator.checking.cases import ResultCase, committed_weights
+from coordinator.checking.cases import ResultCase, committed_weights, new_case
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
 from coordinator.ledger.places import add_parts
@@ -114,17 +114,18 @@ class Handlers:
             raise Refused("no-ticket", "this campaign takes results only of hosts with a ticket; ask its organizer")
         enclosed = {part: data for part, data in (parts or {}).items() if data}
         if enclosed and reply.is_receipt:
-            self._keep_enclosed(envelope, enclosed)
+            new = reply.what is Received.NEW
+            state = (Phase.COMMITTED, []) if new else self._state(envelope.digest)
+            self._keep_enclosed(new_case(envelope, result, campaign, assignment), state, enclosed)
         return reply.envelope
 
-    def _keep_enclosed(self, envelope: Envelope, parts: Mapping[BlobPart, bytes]) -> None:
+    def _keep_enclosed(self, case: ResultCase, state: tuple[Phase, list[str]], parts: Mapping[BlobPart, bytes]) -> None:
         """What came along with a result, like uploads of it. Raises Refused."""
-        phase, here = self._state(envelope.digest)
-        case = self.stores.cases.get(envelope.digest)
+        phase, here = state
         wanted = {}
         for part, data in parts.items():
             facts = UploadFacts(
-                signer=envelope.signer,
+                signer=case.worker,
                 worker=case.worker,
                 part=part,
                 size=len(data),

@@ -1,6 +1,7 @@
 """`zooswarm host`: the coordinator with its sockets and threads, until somebody stops it."""
 
 import contextlib
+import gc
 import ipaddress
 import logging
 import signal
@@ -21,6 +22,9 @@ from coordinator.zoo.press import ProcessPress
 from protocol.errors import LineFormatter, LogFile, UsageError
 
 TICK_SECONDS = 0.2
+RESTS = 3.0  # times what a step took
+SWITCH_SECONDS = 0.02  # how long a thread may compute while others want to
+GARBAGE = (20_000, 20, 20)  # when the collector looks: a call makes thousands of objects, hardly any in circles
 CURATE_SECONDS = 0.5
 AUDIT_SECONDS = 1.0
 SWARM_SECONDS = 2.0
@@ -54,6 +58,7 @@ def run_host(
             node = start_node(path, name, dht_port, announce, console.say)
             stack.callback(node.close)
         raise_file_limit()
+        calm_interpreter()
         bootstrap = Remembered(node.visible_addresses) if node else list
         server, service, port = serve(core, f"{name}:{port}", bootstrap, stamp_bits=stamp_bits)
         stack.callback(stop, server, service)
@@ -77,6 +82,15 @@ def raise_file_limit() -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def calm_interpreter() -> None:
+    """Threads change places when one waits, seldom in the middle: each change costs as much as a small call does. And
+    what is loaded by now is not looked through for garbage again and again."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 def wait(core: Coordinator, console: Console, stopping: threading.Event, exit_when_done: bool) -> None:
@@ -115,9 +129,13 @@ def start_threads(core: Coordinator, node, target: str, stopping: threading.Even
 def repeat(
     step: Callable[[], object], seconds: float, woken: threading.Event | None, stopping: threading.Event
 ) -> None:
-    """Do `step` every so often, or when woken, whatever it raises: one trouble must not stop the rest for ever."""
+    """Do `step` every so often, or when woken, whatever it raises: one trouble must not stop the rest for ever.
+
+    However often it is woken, it rests for a while that grows with what it took: others need the processor.
+    """
     last_error = ""
     while not stopping.is_set():
+        began = time.monotonic()
         try:
             step()
             last_error, pause = "", seconds
@@ -129,7 +147,9 @@ def repeat(
             log.exception("%s failed; this is a bug, please report it", getattr(step, "__qualname__", step))
             pause = TROUBLE_SECONDS
         if woken is not None and pause == seconds:
-            woken.wait(pause)
+            rest = min(pause, RESTS * (time.monotonic() - began))
+            stopping.wait(rest)
+            woken.wait(pause - rest)
         else:
             stopping.wait(pause)
 

@@ -262,16 +262,17 @@ async def work(host: Host, campaigns: list[Campaign], assignments: int, options:
         await asyncio.wait_for(crowd.all_settled(len(warm)), PATIENCE_SECONDS)
     await asyncio.sleep(5.0)
     crowd.tally = Tally()
-    cpu, began = host.cpu_seconds(), time.perf_counter()
+    cpu, crowds, began = host.cpu_seconds(), time.process_time(), time.perf_counter()
     profiler = start_profiler(host, options)
     for number, (campaign, i) in enumerate(places):
         await asyncio.sleep(max(0.0, began + number / options.rate - time.perf_counter()))
         crowd.hand_in(crowd.trained[campaign.digest][i])
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(crowd.all_settled(len(places)), PATIENCE_SECONDS)
-    lasted = (crowd.tally.settled_at or [time.perf_counter()])[-1] - began
+    ends = crowd.tally.settled_at or [time.perf_counter()]
+    lasted, sustained = ends[-1] - began, (len(ends) - 1) / max(ends[-1] - ends[0], 1e-9)
     await asyncio.sleep(3.0)  # for the zoo
-    cpu = host.cpu_seconds() - cpu
+    cpu, crowds = host.cpu_seconds() - cpu, time.process_time() - crowds
     await end(crowd, tasks)
     if profiler is not None:
         profiler.wait(60)
@@ -280,9 +281,9 @@ async def work(host: Host, campaigns: list[Campaign], assignments: int, options:
     outcome = np.percentile(tally.outcome_seconds or [0.0], [50, 95])
     for what, count in [*tally.errors.most_common(5), *tally.outcomes.items()]:
         print(f"  {what}: {count}", file=sys.stderr)
-    print(f"  calls: {dict(tally.calls)}", file=sys.stderr)
+    print(f"  calls: {dict(tally.calls)}; the crowd's CPU: {1e3 * crowds / max(settled, 1):.1f} ms", file=sys.stderr)
     return (
-        f"| {assignments:,} | {options.recipes:,} | {settled / lasted:.1f} | {1e3 * cpu / max(settled, 1):.1f}"
+        f"| {assignments:,} | {options.recipes:,} | {sustained:.1f} | {1e3 * cpu / max(settled, 1):.1f}"
         f" | {cpu / (lasted + 3):.2f} | {outcome[0]:.1f} / {outcome[1]:.1f}"
         f" | {1e3 * float(np.percentile(tally.poll_seconds, 95)):.0f} | {host.memory_mb():.0f}"
         f" | {sum(tally.errors.values())} |"

@@ -103,6 +103,7 @@ class Crowd:
         self.pace, self.tally = pace, Tally()
         self.campaigns = {campaign.digest: campaign for campaign in campaigns}
         self.trained: dict[str, dict[int, Trained]] = {}
+        self.tasks: dict[bytes, tuple[list[SlotTask], Trained]] = {}  # of drawn results, by digest
         self.stopping = asyncio.Event()
         self._settled = asyncio.Condition()
         self.volunteers = [Volunteer(self, Identity.generate()) for _ in range(number)]
@@ -273,8 +274,12 @@ class Volunteer:
         self.answered.add((digest, request.slot))
 
     def task_of(self, request: CheckRequest) -> tuple[SlotTask, Trained]:
-        result, draw = unseal(request.result, Result), unseal(request.draw, Draw)
-        trained = self.crowd.trained[result.campaign][result.assignment]
-        campaign = self.crowd.campaigns[result.campaign]
-        tasks = slot_tasks(campaign, trained.assignment, result, request.result.digest, draw)
+        """Worked out once for all checkers of a result: real ones have processors of their own for it."""
+        digest = request.result.digest
+        if digest not in self.crowd.tasks:
+            result, draw = unseal(request.result, Result), unseal(request.draw, Draw)
+            trained = self.crowd.trained[result.campaign][result.assignment]
+            campaign = self.crowd.campaigns[result.campaign]
+            self.crowd.tasks[digest] = slot_tasks(campaign, trained.assignment, result, digest, draw), trained
+        tasks, trained = self.crowd.tasks[digest]
         return tasks[request.slot], trained

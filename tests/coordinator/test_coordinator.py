@@ -77,7 +77,8 @@ def test_an_honest_result_is_checked_by_others_admitted_and_published(stage):
     for row, params in zip(table, weights_NP, strict=True):
         assert (params == trained(CAMPAIGN.assignment(0))[row["seed"]][-1].state.params).all()
     assert stage.core.curate(force=True) == 0
-    assert not list((stage.path / "blobs").iterdir())
+    stage.core.stores.ledger.write(lambda connection: None)  # what was posted is done
+    assert not stage.core.stores.blobs.results()
     assert not stage.refused()
 
 
@@ -397,7 +398,8 @@ def test_a_blob_that_our_disk_loses_is_asked_for_again(stage):
     alice = stage.host("alice")
     digest = alice.commit(0)
     stage.settle(lambda: alice.poll(digest).openings)
-    (stage.path / "blobs" / digest.hex() / "weights").write_bytes(b"damaged")
+    stage.core.stores.blobs.put(digest, "weights", b"damaged")
+    stage.core.stores.ledger.write(lambda connection: None)
     assert alice.open(digest, 0)
     stage.settle(lambda: alice.poll(digest).missing)
     alice.commit(0)
@@ -413,6 +415,7 @@ def test_a_full_disk_is_unavailable_not_refused_and_nothing_is_lost(stage, monke
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
+        patch.setattr("coordinator.checking.blobs.SMALL_BYTES", 0)
         patch.setattr("coordinator.checking.blobs.write_atomic", full)
         with pytest.raises(grpc.RpcError) as caught:
             alice.commit(0)

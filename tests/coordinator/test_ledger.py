@@ -89,14 +89,17 @@ def test_readers_never_wait_for_each_others_connections(tmp_path):
     ledger.close()
 
 
-def test_a_reader_that_fails_gives_its_connection_back(tmp_path):
+def test_a_reader_that_fails_leaves_nothing_open(tmp_path):
+    """A transaction that stayed open would see that moment for ever."""
     ledger = Ledger(tmp_path / "ledger.sqlite")
     with pytest.raises(ZeroDivisionError), ledger.read() as first:
+        assert get_meta(first, "epoch", "") == ""
         raise ZeroDivisionError
-    assert first.closed
+    ledger.write(lambda connection: set_meta(connection, "epoch", "7"))
     with ledger.read() as second:
-        assert second is not first and not second.closed
+        assert get_meta(second, "epoch", "") == "7"
     ledger.close()
+    assert first.closed and second.closed
 
 
 def test_changes_that_are_submitted_together_share_a_commit_and_a_failure_is_its_own(tmp_path):

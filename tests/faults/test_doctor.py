@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -162,17 +163,25 @@ def test_keys_are_there_private_and_the_right_ones(host, tmp_path):
 
 @pytest.mark.parametrize("part", ["trace", "weights"])
 def test_blobs_that_are_still_needed_are_there_and_whole(host, part):
-    wanted = sqlite3.connect(host / "ledger.sqlite")
-    (digest,) = wanted.execute("select digest from results where phase = 'admitted' and published = 0").fetchone()
-    wanted.close()
-    flip(host / "blobs" / digest.hex() / part)
+    with closing(sqlite3.connect(host / "ledger.sqlite")) as ledger, ledger:
+        (digest,) = ledger.execute("select digest from results where phase = 'admitted' and published = 0").fetchone()
+        place = (digest, part)
+        (data,) = ledger.execute("select data from blobs where result = ? and part = ?", place).fetchone()
+        flipped = bytes([data[0] ^ 1]) + data[1:]
+        ledger.execute("update blobs set data = ? where result = ? and part = ?", (flipped, *place))
     assert any(part in line and "not in the zoo yet" in line for line in problems(host))
-    (host / "blobs" / digest.hex() / part).unlink()
-    assert any(part in line and "copy of blobs" in line for line in problems(host))
+    with closing(sqlite3.connect(host / "ledger.sqlite")) as ledger, ledger:
+        ledger.execute("delete from blobs where result = ? and part = ?", place)
+    assert any(part in line and "copy of ledger.sqlite and blobs" in line for line in problems(host))
+    file = host / "blobs" / digest.hex() / part  # as a larger one is kept
+    file.parent.mkdir(parents=True)
+    file.write_bytes(data)
+    assert not any(part in line for line in problems(host))
 
 
 def test_a_blob_that_its_worker_still_has_is_only_a_note(host):
-    shutil.rmtree(host / "blobs")
+    with closing(sqlite3.connect(host / "ledger.sqlite")) as ledger, ledger:
+        ledger.execute("delete from blobs")
     assert any("asked for it again" in line for line in examine(host, chain_length=CHAIN).notes)
 
 

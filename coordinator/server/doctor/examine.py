@@ -38,7 +38,7 @@ def _examine_host(path: Path, findings: Findings, say: Say, chain_length: int) -
     before = _read(path, findings)
     if before is not None:
         examine_owner(path, before, findings, chain_length)
-        examine_blobs(path / "blobs", before, examine_ledger(before, findings), findings)
+        examine_blobs(path, before, examine_ledger(before, findings), findings)
     if not (path / "zoo" / "manifests").is_dir():
         if before is not None and before.published():
             findings.problem(f"{path / 'zoo'}: gone", "put the zoo back from a copy, or `pull` it from somebody")

@@ -1,10 +1,13 @@
 """Keys that are readable and private, and blobs of results that still need them."""
 
+import contextlib
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.server.doctor.findings import Findings
-from coordinator.server.doctor.records import Records, Row
+from coordinator.server.doctor.records import Records, Row, open_records
 from protocol.canonical import sha256
 from protocol.files import PRIVATE
 from protocol.recipes.campaign import Campaign
@@ -13,7 +16,7 @@ from protocol.trust.identity import Identity
 from protocol.trust.messages import BlobPart
 from protocol.trust.verdict import open_result, open_traces
 
-BLOBS = "put it back from a copy of blobs/; without it this bundle is never published"
+BLOBS = "put it back from a copy of ledger.sqlite and blobs/; without it this bundle is never published"
 COPY = "put it back from a copy; without it this directory can admit nothing more"
 
 
@@ -34,21 +37,34 @@ def examine_secrets(path: Path, findings: Findings) -> str | None:
 
 
 def examine_blobs(path: Path, records: Records, campaigns: dict[str, Campaign], findings: Findings) -> None:
-    """What was uploaded is on the disk, as it was committed to, until its result is void or in the zoo."""
-    for row in records.results:
-        admitted = row["phase"] == Phase.ADMITTED
-        if row["campaign"] not in campaigns or not (row["phase"] in LIVE or (admitted and not row["published"])):
-            continue
-        parts = {BlobPart.TRACE, BlobPart.WEIGHTS} if admitted else set(filter(None, row["parts"].split(",")))
-        for part in sorted(parts):
-            place = path / row["digest"].hex() / part
-            if admitted:
-                with findings.looking("blobs", f"{place}: its bundle is not in the zoo yet", BLOBS):
-                    _check_part(place.read_bytes(), part, row, campaigns[row["campaign"]])
-            else:
-                findings.looked_at["blobs"] += 1
-                if not place.is_file():
-                    findings.notes.append(f"{place}: gone; its worker is asked for it again")
+    """What was uploaded is here, as it was committed to, until its result is void or in the zoo."""
+    with closing(open_records(path / "ledger.sqlite")) as connection:
+        for row in records.results:
+            admitted = row["phase"] == Phase.ADMITTED
+            if row["campaign"] not in campaigns or not (row["phase"] in LIVE or (admitted and not row["published"])):
+                continue
+            parts = {BlobPart.TRACE, BlobPart.WEIGHTS} if admitted else set(filter(None, row["parts"].split(",")))
+            for part in sorted(parts):
+                data, place = _blob(connection, path / "blobs", row["digest"], part)
+                if admitted:
+                    with findings.looking("blobs", f"{place}: its bundle is not in the zoo yet", BLOBS):
+                        if data is None:
+                            raise FileNotFoundError(2, "gone", place)
+                        _check_part(data, part, row, campaigns[row["campaign"]])
+                else:
+                    findings.looked_at["blobs"] += 1
+                    if data is None:
+                        findings.notes.append(f"{place}: gone; its worker is asked for it again")
+
+
+def _blob(connection: sqlite3.Connection, path: Path, digest: bytes, part: str) -> tuple[bytes | None, str]:
+    """(its bytes, where they are): in the ledger or on the disk."""
+    with contextlib.suppress(sqlite3.OperationalError):  # a ledger of before, which has none
+        found = connection.execute("select data from blobs where result = ? and part = ?", (digest, part)).fetchone()
+        if found:
+            return found[0], f"{part} of {digest.hex()} in the ledger"
+    place = path / digest.hex() / part
+    return (place.read_bytes() if place.is_file() else None), str(place)
 
 
 def _check_part(data: bytes, part: str, row: Row, campaign: Campaign) -> None:

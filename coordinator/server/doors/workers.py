@@ -12,9 +12,9 @@ from coordinator.server.handlers import Busy
 
 T = TypeVar("T")
 
-# One interpreter runs them, and most of the work is its own: more threads only change places more often. Few enough for
-# the ledger's pool of readers.
-WORKERS = 12
+# One interpreter runs them, and most of the work is its own: more threads only change places more often. With four
+# heartbeats waited ten times as long at 40 results a second as with two; a slow disk may hold up two of three.
+WORKERS = 3
 
 
 class Workers:
