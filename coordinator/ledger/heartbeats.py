@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from coordinator.ledger.database import Ledger
 from coordinator.ledger.tables import hosts
-from coordinator.policy.presence import check_heartbeat, present_until, resumed
+from coordinator.policy.presence import check_heartbeat, present_until, resumed, told_before
 from coordinator.policy.standing import prefix_tag
 from protocol.trust.messages import Heartbeat
 
@@ -44,7 +44,8 @@ class Heartbeats:
         with ledger.read() as connection:
             rows = connection.execute(select(hosts.c.host, hosts.c.first_seen, hosts.c.last_seen)).all()
         last_seen = resumed({row.host: row.last_seen for row in rows}, now)
-        self._known = {row.host: Present(row.first_seen, last_seen[row.host]) for row in rows}
+        told = told_before(last_seen, now)
+        self._known = {row.host: Present(row.first_seen, last_seen[row.host], told) for row in rows}
 
     def see(
         self, host: str, beat: Heartbeat, now: float, address: str = "", *, ask_again: float = 0.0, known: bool = False

@@ -8,6 +8,7 @@ import enum
 import hmac
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
 AUDITS_AT_ONCE = 1  # each keeps a core busy for as long as a network trains
 SUSPECT_NETWORKS_MAX = 4  # of one bundle of a liar, or that one vouched for: docs/trust.md says why so many
@@ -50,8 +51,8 @@ def draw_networks(secret: bytes, result: bytes, audit: Audit, among: Sequence[in
 
 def next_audits(owed: Iterable[OwedAudit], out: Collection[bytes], free: int) -> tuple[OwedAudit, ...]:
     """What to begin now: at most `free`, without those that are `out` already, or wait for another try."""
-    order = sorted(owed, key=lambda one: (ORDER.index(one.audit), one.since, one.result))
-    return tuple(one for one in order if one.result not in out)[: max(0, free)]
+    waiting = (one for one in owed if one.result not in out)
+    return tuple(nsmallest(max(0, free), waiting, key=lambda one: (ORDER.index(one.audit), one.since, one.result)))
 
 
 def _number(secret: bytes, purpose: bytes, result: bytes, network: int) -> int:

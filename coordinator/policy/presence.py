@@ -61,3 +61,8 @@ def resumed(last_seen: Mapping[str, float], now: float) -> dict[str, float]:
     """Time stands still while the coordinator is away: who was here when it stopped is here when it starts."""
     stopped_at = max(last_seen.values(), default=now)
     return {host: now - (stopped_at - seen) for host, seen in last_seen.items()}
+
+
+def told_before(last_seen: Mapping[str, float], now: float) -> float:
+    """How long the idle of so many hosts were told to wait before we stopped: nobody is absent before it is over."""
+    return ask_again_seconds(False, 0, sum(now - seen <= PATIENCE * ASK_SECONDS_MAX for seen in last_seen.values()))

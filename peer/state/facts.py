@@ -30,6 +30,7 @@ STORY_LINES_MAX = 100  # of one: more than any that ends well
 SAID_MAX = 1000  # lines that are not said twice
 RETRY_SECONDS = 5.0  # a check, an upload or a campaign that went wrong by itself
 RETRY_SECONDS_MAX = 60.0
+CLAIM_PAUSE_MAX = 120.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,7 @@ class PeerFacts:
     renew_at: float = -inf
     claim_at: float = inf  # the earliest of the resting campaigns, when we want work
     resting: dict[str, float] = field(default_factory=dict)  # campaign -> when to claim in it again
+    rests: dict[str, float] = field(default_factory=dict)  # campaign -> how long its last rest is, seconds
     # for people
     stories: dict[AssignmentId, list[StoryEntry]] = field(default_factory=dict)
     said: dict[str, None] = field(default_factory=dict)
@@ -178,6 +180,18 @@ class PeerFacts:
     def poll_seconds(self) -> float:
         """How often to ask the coordinator, when nothing happens."""
         return self.settings.poll_seconds if self.asked_seconds is None else self.asked_seconds
+
+    def rest(self, campaign: str, now: float) -> None:
+        """A claim found nothing: leave the campaign's claims alone for a while.
+
+        In a crowd, which the coordinator asks to be heard more rarely, twice as long each time: both the hosts that
+        look for a free assignment and the claims that each of them has to read grow with the crowd.
+        """
+        first = self.settings.claim_pause_seconds
+        crowd = max(1.0, self.poll_seconds / self.settings.poll_seconds)
+        longest = max(first, min(CLAIM_PAUSE_MAX, first * crowd**2))
+        self.rests[campaign] = min(longest, 2 * self.rests.get(campaign, first / 2))
+        self.resting[campaign] = now + self.rests[campaign]
 
     def may_call(self, now: float) -> bool:
         """One call at a time; none while the coordinator is away; while leaving, until one fails."""

@@ -148,7 +148,7 @@ def claimed(facts: PeerFacts, event: on.Claimed, now: float) -> None:
     end_claiming(facts, event)
     campaign = event.action.campaign
     if not event.indices:
-        facts.resting[campaign] = now + facts.settings.claim_pause_seconds
+        facts.rest(campaign, now)
         nothing_left = event.indices is None
         facts.figures.waits_for = (
             "checks and outcomes; every assignment has a result"
@@ -156,6 +156,7 @@ def claimed(facts: PeerFacts, event: on.Claimed, now: float) -> None:
             else "a free assignment; others hold the rest"
         )
         return
+    facts.rests.pop(campaign, None)
     ids = [AssignmentId(campaign, index) for index in event.indices]
     unwanted = [id.index for id in ids if facts.leaving is not None or id in facts.held.items]
     if unwanted:  # we are leaving; or our last result for it waits to hear that it is void

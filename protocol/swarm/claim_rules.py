@@ -6,7 +6,6 @@ Precedence: the organizer's done bit > a confirmed claim > a claim; among equals
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,50 +55,69 @@ def view_of(entries: Mapping[tuple[str, str], Any], me: str, organizer: str, ban
     others = {
         host: value
         for (host, kind), value in entries.items()
-        if kind == CLAIM and host != me and host not in banned and isinstance(value, Claim) and value.claimed
+        if kind == CLAIM and value.claimed and host != me and host not in banned
     }
     return View(done.done if isinstance(done, Done) else 0, others)
 
 
-FirstSeen = Mapping[tuple[str, int], float]  # (host, bit) -> when we first saw that claim, still standing
+Watched = tuple[tuple[int, float], ...]  # (bits, since when we see them claimed), the oldest first, no bit twice
 
 
-def remember(seen: FirstSeen, view: View, now: float) -> dict[tuple[str, int], float]:
-    """The claims of a shard that stand now, each with the time (seconds, monotonic) at which we first saw it."""
-    standing = ((host, bit) for host, claim in view.others.items() for bit in set_bits(claim.claimed))
-    return {claim: seen.get(claim, now) for claim in standing}
+def remember(seen: Mapping[str, Watched], view: View, now: float) -> dict[str, Watched]:
+    """The claims of a shard that stand now, by host, with the time (seconds, monotonic) at which we first saw them."""
+    watched = {}
+    for host, claim in view.others.items():
+        before = seen.get(host, ())
+        same = len(before) == 1 and before[0][0] == claim.claimed  # nearly always
+        watched[host] = before if same else _watch(before, claim.claimed, now)
+    return watched
 
 
-def without_overdue(view: View, seen: FirstSeen, now: float, patience: float) -> View:
-    """The view without claims that have stood for longer than `patience` seconds.
+def _watch(before: Watched, claimed: int, now: float) -> Watched:
+    known = 0
+    kept = tuple((bits & claimed, since) for bits, since in before if bits & claimed)
+    for bits, _ in kept:
+        known |= bits
+    return kept if known == claimed else (*kept, (claimed & ~known, now))
+
+
+def without_overdue(view: View, seen: Mapping[str, Watched], now: float, patience: float) -> View:
+    """The view without claims that have stood for longer than `patience` seconds. `seen`: as `remember` has it now.
 
     Its allowance may say less. A host could claim what it may, renew for ever and never deliver; after a while we do
     the work as well, and if the other host was honest and slow, the duplicate is a check.
     """
-    others = {}
+    others: dict[str, Claim] = {}
     for host, claim in view.others.items():
+        age = now - seen[host][0][1]
+        if age <= patience and (claim.allowance is None or age <= claim.allowance.patience):
+            continue  # nearly always
         allowed = patience if claim.allowance is None else min(patience, claim.allowance.patience)
-        overdue = bitmap(bit for bit in set_bits(claim.claimed) if now - seen.get((host, bit), now) > allowed)
-        if claim.claimed & ~overdue:
-            left = replace(claim, claimed=claim.claimed & ~overdue, confirmed=claim.confirmed & ~overdue)
-            others[host] = left
-    return View(view.done, others)
+        others, overdue = others or dict(view.others), 0
+        for bits, since in seen[host]:
+            if now - since <= allowed:
+                break
+            overdue |= bits
+        others[host] = replace(claim, claimed=claim.claimed & ~overdue, confirmed=claim.confirmed & ~overdue)
+    return View(view.done, {host: claim for host, claim in others.items() if claim.claimed}) if others else view
 
 
 def overclaimers(views: Collection[View]) -> set[str]:
     """Hosts that claim more in these shards together, seen at one moment, than the organizer allows them at all."""
-    claimed: Counter[str] = Counter()
+    claimed: dict[str, int] = {}
     allowed: dict[str, int] = {}
     for view in views:
         for host, claim in view.others.items():
-            claimed[host] += claim.claimed.bit_count()
-            if claim.allowance is not None:
-                allowed[host] = max(allowed.get(host, 0), claim.allowance.assignments)
+            claimed[host] = claimed.get(host, 0) + claim.claimed.bit_count()
+            if claim.allowance is not None and claim.allowance.assignments > allowed.get(host, -1):
+                allowed[host] = claim.allowance.assignments
     return {host for host, limit in allowed.items() if claimed[host] > limit}
 
 
 def without(view: View, hosts: Collection[str]) -> View:
     """The view as if these hosts claimed nothing."""
+    if not hosts:
+        return view
     return View(view.done, {host: claim for host, claim in view.others.items() if host not in hosts})
 
 
@@ -123,6 +141,8 @@ def shards_in_order(campaign: str, host: str, assignments: int) -> list[int]:
 def pick(view: View, held: Held, campaign: str, host: str, shard: int, size: int, batch: int) -> int:
     """Up to `batch` free bits of a shard, first in this host's order; 0 when nothing is free."""
     free = full(size) & ~(view.done | view.taken | held.claimed)
+    if not free:
+        return 0
     order = sorted(set_bits(free), key=lambda bit: rank("task", campaign, host, assignment_index(shard, bit)))
     return bitmap(order[:batch])
 

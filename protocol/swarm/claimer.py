@@ -70,7 +70,7 @@ class Claims:
         self._order = rules.shards_in_order(campaign, node.host, assignments)
         self._cursor = self._finished_cursor = 0  # where the next walks begin
         self._finished: set[int] = set()  # shards that the organizer called done when we last looked
-        self._seen: dict[int, dict[tuple[str, int], float]] = {}  # by shard: claims of others, since when
+        self._seen: dict[int, dict[str, rules.Watched]] = {}  # by shard: claims of others, since when
         self._samples: deque[float] = deque(maxlen=SETTLE_SAMPLES)  # seconds from looking to being visible
 
     async def claim(self, batch: int) -> list[int] | None:

@@ -96,6 +96,27 @@ def test_a_claim_that_found_nothing_is_tried_again_after_a_pause(alice):
     assert [a for a in alice.waits(0.2) if isinstance(a, act.Claim)]
 
 
+def test_in_a_crowd_a_host_that_finds_nothing_looks_ever_more_rarely(alice):
+    """Whoever has found something begins again."""
+    assert [rest_of(alice) for _ in range(3)] == [2.0, 2.0, 2.0], "a few hosts look as often as before"
+    alice.inbox(ask_again_seconds=3.0)
+    assert [rest_of(alice) for _ in range(4)] == [4.0, 8.0, 16.0, 18.0], "at most in proportion to the crowd's square"
+    alice.inbox(ask_again_seconds=100.0)
+    assert [rest_of(alice) for _ in range(4)] == [36.0, 72.0, 120.0, 120.0]
+    alice.waits(120.0)
+    alice.claimed(0)
+    alice.trains(0)
+    assert rest_of(alice) == 2.0
+
+
+def rest_of(volunteer: Volunteer) -> float:
+    """How long it rests after a claim that found nothing. In seconds."""
+    while not isinstance(volunteer.state.claiming, act.Claim):
+        volunteer.waits(1.0)
+    volunteer.claimed()
+    return volunteer.state.claim_at - volunteer.now
+
+
 def test_when_everything_is_done_that_is_said(alice):
     assert isinstance(alice.state.claiming, act.Claim)
     alice.hears(on.Claimed(alice.state.claiming, None))

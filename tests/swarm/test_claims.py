@@ -251,6 +251,18 @@ def test_views_leave_out_ourselves_the_banned_and_strangers_words_about_what_is_
     assert view == View(16, {"bob": Claim(4, 0)}) and view.taken == 4
 
 
+def test_a_claim_is_watched_from_when_each_of_its_bits_was_first_seen():
+    early, later = View(others={"bob": Claim(0b0011, 0b0001)}), View(others={"bob": Claim(0b0110, 0b0110)})
+    seen = rules.remember({}, early, 100.0)
+    assert rules.remember(seen, early, 150.0) == seen == {"bob": ((0b0011, 100.0),)}
+    seen = rules.remember(seen, later, 200.0)
+    assert seen == {"bob": ((0b0010, 100.0), (0b0100, 200.0))}
+    assert rules.remember(seen, View(), 250.0) == {}, "whoever let go begins anew"
+    assert rules.without_overdue(later, seen, 400.0, patience=300.0) is later
+    assert rules.without_overdue(later, seen, 401.0, patience=300.0) == View(others={"bob": Claim(0b0100, 0b0100)})
+    assert rules.without_overdue(later, seen, 501.0, patience=300.0) == View()
+
+
 def test_every_host_has_an_order_of_its_own():
     orders = [rules.shards_in_order(CAMPAIGN, name, 6400) for name in names(20)]
     assert all(sorted(order) == list(range(100)) for order in orders)
