@@ -16,6 +16,7 @@ from simulation.environment.kernel import branch
 
 HOUR = 3600.0
 DAY = 24 * HOUR
+CROWD = 1000  # hosts: from here on claims are renewed as rarely as they may be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def draw(seed: int, hosts: int | None = None, day: bool = False, per_host: int |
     harm = 0.0 if calm else rng.choice((0.3, 1.0, 3.0)) * (0.1 if day else 1.0)
     segment_seconds = 100.0 if day else rng.choice((5.0, 10.0, 20.0))
     own = 9 if day else rng.randint(1, 4)
-    campaign = _campaign(rng, max(1, count * (per_host or own)), exhaustive, segment_seconds)
+    campaign = _campaign(rng, max(1, count * (per_host or own)), exhaustive, segment_seconds, count >= CROWD)
     return Options(
         seed=seed,
         hosts=count,
@@ -107,7 +108,7 @@ def recipe(name: str, stop: float, segments: int) -> Recipe:
     )
 
 
-def _campaign(rng: Random, assignments: int, exhaustive: bool, segment_seconds: float) -> Campaign:
+def _campaign(rng: Random, assignments: int, exhaustive: bool, segment_seconds: float, crowd: bool) -> Campaign:
     day = segment_seconds >= 100
     bundle = 4 if day else rng.randint(1, 4)
     segments = rng.randint(4, 6)
@@ -121,7 +122,7 @@ def _campaign(rng: Random, assignments: int, exhaustive: bool, segment_seconds: 
         epoch_seconds=300.0 if day else 5.0,
         opening_seconds=3600.0 if day else 600.0,
         answer_seconds=min(1800.0, max(120.0, rng.choice((2.0, 6.0)) * whole * segment_seconds)),
-        lease_seconds=300.0 if day else rng.choice((60.0, 120.0)),
+        lease_seconds=max(300.0 if day or crowd else 0.0, 0.0 if day else rng.choice((60.0, 120.0))),
         settle_seconds=rng.choice((0.5, 2.0)),
         faults_before_ban=rng.choice((2, 3)),
     )

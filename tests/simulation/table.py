@@ -105,6 +105,7 @@ def lines(reports: list[Report]) -> list[str]:
         f" ({100 * replayed / max(1, total['segments trained']):.1f} % extra),"
         f" slots reassigned {total['slots reassigned']:,}, disputes replayed {total['replays of disputes']:,},"
         f" slots that fell to the organizer {total['slots of the organizer']:,}",
+        *(report.world.loads.line() for report in reports[:1] if len(reports) == 1),
     ]
     return said
 

@@ -115,6 +115,18 @@ def test_records_end_and_only_a_later_end_replaces():
     assert run(kernel, bob.read(["key"])) == {"key": {}}
 
 
+def test_readers_share_an_answer_until_something_changes_or_ends():
+    kernel = Kernel()
+    dht = Dht(kernel, Network(kernel, branch(1)), branch(2))
+    dht.store("alice", "key", "d", "one", 10.0)
+    first = dht.read("bob", "key")
+    assert dht.read("carol", "key") is first == {("alice", "d"): "one"}
+    dht.store("bob", "key", "d", "two", 20.0)
+    assert first == {("alice", "d"): "one"} and len(dht.read("bob", "key")) == 2
+    kernel.run(10.0)
+    assert dht.read("bob", "key") == {("bob", "d"): "two"} and dht.read("bob", "other") == {}
+
+
 def test_both_sides_of_a_split_go_on_from_the_same_records_and_the_later_end_wins():
     kernel, network = make_network()
     dht = Dht(kernel, network, branch(3, "dht"))

@@ -1,7 +1,10 @@
 """Everything together: a seed in, what happened out."""
 
+import contextlib
+import gc
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from coordinator.checking.beacon import Beacon
@@ -17,6 +20,7 @@ from simulation.actors.grinding import grind
 from simulation.actors.host import Host
 from simulation.actors.ledger import Ledger
 from simulation.actors.liars import HONEST, Kind, Networks, bad_cells
+from simulation.actors.loads import Loads
 from simulation.actors.organizer import Organizer
 from simulation.checkers import Checkers
 from simulation.environment.crypto import CheapIdentity, cheap_signatures
@@ -26,12 +30,13 @@ from simulation.environment.engine import Truth, known_initial_states
 from simulation.environment.kernel import Kernel, branch
 from simulation.environment.network import Network
 from simulation.faults import Faults
-from simulation.options import Options
+from simulation.options import CROWD, Options
 from simulation.rules import Rules
 from simulation.violation import Violation
 
-LOOKS = 100  # of the checkers, over the time in which faults happen
+LOOKS, LOOKS_OF_A_CROWD = 100, 20  # of the checkers, over the time in which faults happen
 AUDITED_EVERY = 20  # in large campaigns: every so many admitted bundles are verified from their evidence
+BANNED_SETS_MAX = 16
 BEACON_LENGTH = 2**12  # a day has 2,880 epochs
 LEAVE_SECONDS = 900.0  # after completion, for every honest host to leave, beside the checks that it has in hand
 
@@ -79,6 +84,7 @@ class World:
         self.presence_seconds = max(30.0, 3 * options.poll_seconds)
         self.large = self.campaign.assignment_count > 500
         self.validating = not self.large
+        self.loads = Loads()
         self.checkers = Checkers(self)
         self.organizer = Organizer(
             self, Ledger(self.campaign), Beacon(branch(options.seed, "beacon").randbytes(32), BEACON_LENGTH)
@@ -87,6 +93,7 @@ class World:
         self.hosts = [self._host(i) for i in range(options.hosts)]
         self.crowds = [CROWDS[kind](self, kind, size) for kind, size in options.crowds]
         self.by_host: dict[str, Host | Puppet] = {host.host: host for host in self.hosts}
+        self._banned_sets: dict[int, frozenset[str]] = {}
         self._commitments: dict[tuple[str, int], bytes] = {}
 
     def identity(self, name: str) -> CheapIdentity:
@@ -109,6 +116,14 @@ class World:
         honest = sum(1 for h in self.hosts if h.kind in HONEST and not h.dead)
         others = sum(1 for h in self.hosts if h.kind not in HONEST and not h.dead)
         return host.kind not in HONEST or honest - 1 > max(1, others)
+
+    def banned_set(self, hosts: tuple[str, ...]) -> frozenset[str]:
+        """One for all hosts that know of so many bans: bans are never taken back, so their number says which."""
+        if len(hosts) not in self._banned_sets:
+            if len(self._banned_sets) >= BANNED_SETS_MAX:
+                self._banned_sets.clear()
+            self._banned_sets[len(hosts)] = frozenset(hosts)
+        return self._banned_sets[len(hosts)]
 
     def audits(self, index: int) -> bool:
         return not self.large or index % AUDITED_EVERY == 0
@@ -138,7 +153,7 @@ class World:
     def run(self) -> None:
         """Raises Violation."""
         Faults(self).arrange()
-        step = self.options.fault_seconds / LOOKS
+        step = self.options.fault_seconds / (LOOKS if self.options.hosts < CROWD else LOOKS_OF_A_CROWD)
         while not self.over():
             if self.kernel.now >= self.options.limit_seconds:
                 raise self._stuck()
@@ -195,7 +210,7 @@ class World:
 def simulate(options: Options, rules: Rules | None = None) -> Report:
     """One run from beginning to end, or to its first violation. A function of its arguments alone."""
     rules = rules or Rules()
-    with cheap_signatures(), known_initial_states(), rules.in_force():
+    with cheap_signatures(), known_initial_states(), rules.in_force(), few_collections(options.hosts >= CROWD):
         world = World(options, rules)
         violation = None
         try:
@@ -219,6 +234,18 @@ def simulate(options: Options, rules: Rules | None = None) -> Report:
         story=world.story(index) if index is not None else [],
         world=world,
     )
+
+
+@contextlib.contextmanager
+def few_collections(crowd: bool) -> Iterator[None]:
+    """A crowd is millions of objects that stay: to look through all of them for cycles takes a third of the time."""
+    before = gc.get_threshold()
+    if crowd:
+        gc.set_threshold(1_000_000, 50, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _told(error: Exception) -> str:

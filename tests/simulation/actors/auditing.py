@@ -121,6 +121,7 @@ class Auditing:
         verdict = judge(answer, task, row.traces)
         if may_vouch(task, verdict):
             row.answers[answer.slot] = verdict, envelope
+            self.ledger.said(envelope.signer, row)
             self.world.counts["answers after the outcome that may vouch"] += 1
             self.ledger.owe(row, Audit.JUDGING)
             self.wake()

@@ -130,6 +130,7 @@ def _inbox(call: actions.Poll, reply: Any, refused: tuple[str, ...]) -> events.I
         campaigns=reply.campaigns,
         allowance=reply.allowance,
         refused=refused,
+        ask_again_seconds=reply.ask_again_seconds,
     )
 
 

@@ -265,7 +265,7 @@ class Host:
             )
         elif isinstance(action, actions.IgnoreHosts):
             for claims in self.claims.values():
-                claims.banned = frozenset(action.hosts)
+                claims.banned = self.world.banned_set(action.hosts)
         elif isinstance(action, actions.UseAllowance):
             self.allowance = action.allowance
             for claims in self.claims.values():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from coordinator.policy.campaigns import as_told
 from coordinator.policy.inbox import CHECKS_MAX, OwnResult, allowance_of, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
+from coordinator.policy.presence import ask_again_seconds
 from protocol.engine import state_bytes_length
 from protocol.trust.allowance import Allowance
 from protocol.trust.commitment import context
@@ -16,6 +17,30 @@ from simulation.actors.ledger import Ledger, Row
 
 if TYPE_CHECKING:
     from simulation.actors.organizer import Organizer
+
+
+COUNT_SECONDS = 5.0  # who is here and who is busy is counted this often
+
+
+class Pace:
+    """How often hosts are told to ask: as the real policy says, and never more often than the options have it."""
+
+    def __init__(self, organizer: "Organizer"):
+        self.organizer, self.world = organizer, organizer.world
+        self._counted_at, self._busy, self._present = -COUNT_SECONDS, frozenset[str](), 0
+
+    def ask_again(self, host: str, waits: bool) -> float | None:
+        """Seconds; None: as the options say."""
+        if self.world.kernel.now - self._counted_at >= COUNT_SECONDS:
+            self._count()
+        told = ask_again_seconds(waits or host in self._busy, len(self._busy), self._present)
+        return told if told > self.world.options.poll_seconds else None
+
+    def _count(self) -> None:
+        ledger, now = self.organizer.ledger, self.organizer.now()
+        self._counted_at = self.world.kernel.now
+        self._present = sum(now - seen <= self.world.presence_seconds for seen in ledger.last_seen.values())
+        self._busy = frozenset(ledger.busy())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +58,10 @@ class Inbox:
     banned_hosts: tuple[str, ...]
     campaigns: tuple[tuple[str, str], ...]
     allowance: Allowance | None = None
+    ask_again_seconds: float | None = None
 
 
-def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...]) -> Inbox:
+def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...], ask_again: float | None) -> Inbox:
     ledger = organizer.ledger
     row = ledger.host(host)
     openings, missing, checks = (), (), ()
@@ -65,6 +91,7 @@ def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...]) -> Inbox
         banned_hosts=ledger.banned_hosts,
         campaigns=tuple(as_told({ledger.campaign.digest: CampaignState(ledger.state)}, _audited(ledger)).items()),
         allowance=None if row.banned else _allowance(organizer, host),
+        ask_again_seconds=ask_again,
     )
 
 

@@ -11,6 +11,7 @@ from coordinator.policy.campaigns import without_one
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.inbox import PACE_BUNDLES
 from coordinator.policy.phases import Event, Phase, next_phase
+from coordinator.policy.presence import present_until
 from coordinator.policy.receive import Reception
 from coordinator.policy.referee import Checker
 from coordinator.policy.settle import Settlement
@@ -118,17 +119,25 @@ class Ledger:
     changed: dict[bytes, None] = field(default_factory=dict)
     owed: dict[bytes, Row] = field(default_factory=dict)  # audits and judgements
     unpublished: dict[int, None] = field(default_factory=dict)  # shards whose done bits may have changed
-    last_seen: dict[str, float] = field(default_factory=dict)  # by host: that of its row, for ten thousand at once
+    last_seen: dict[str, float] = field(default_factory=dict)  # by host: as the policy counts it (`presence`)
     false_accusers: frozenset[str] = frozenset()
-    banned: dict[str, None] = field(default_factory=dict)
-    banned_hosts: tuple[str, ...] = ()  # sorted
+    banned: frozenset[str] = frozenset()
+    banned_hosts: tuple[str, ...] = ()  # the same, sorted
+    _said: dict[str, dict[bytes, None]] = field(default_factory=dict)  # by host: results that it answered about
     _duties: dict[str, dict[tuple[bytes, int], None]] = field(default_factory=dict)  # by checker
 
     def host(self, name: str) -> HostRow:
         return self.hosts.setdefault(name, HostRow(name))
 
-    def seen(self, name: str, now: float) -> None:
-        self.host(name).last_seen = self.last_seen[name] = now
+    def seen(self, name: str, now: float, presence_seconds: float, ask_again: float = 0.0) -> None:
+        """Heard now; whoever was told to ask more rarely is here for longer."""
+        self.host(name).last_seen = now
+        self.last_seen[name] = present_until(now, ask_again, presence_seconds) - presence_seconds
+
+    def busy(self) -> set[str]:
+        """Hosts that wait for an outcome, or have something to check."""
+        checking = [row.checkers.values() for row in self.live.values() if row.phase is Phase.CHECKING]
+        return {row.worker for row in self.live.values()} | {checker.host for seats in checking for checker in seats}
 
     def record(self, name: str) -> HostRecord:
         """What the policy may know of a host."""
@@ -184,6 +193,10 @@ class Ledger:
         row.checkers[slot] = checker
         self._duties.setdefault(checker.host, {})[row.digest, slot] = None
 
+    def said(self, host: str, row: Row) -> None:
+        """It answered: its word stands behind this result."""
+        self._said.setdefault(host, {})[row.digest] = None
+
     def duties(self, host: str) -> list[tuple[Row, int]]:
         """Slots that this host has and has not answered, the oldest first."""
         mine = self._duties.get(host)
@@ -220,7 +233,7 @@ class Ledger:
         if settlement.ban is not None:
             host = self.host(settlement.ban.host)
             host.banned, host.banned_at = settlement.ban.why, now
-            self.banned[host.host] = None
+            self.banned |= {host.host}
             self.banned_hosts = tuple(sorted(self.banned))
         if settlement.admit is not None:
             admit = settlement.admit
@@ -263,11 +276,11 @@ class Ledger:
         self.state = without_one(CampaignState(self.state))
 
     def _suspect(self, liar: str) -> None:
-        self.host(liar).convicted = True
-        for row in self.rows.values():
-            behind = row.worker == liar or any(said.signer == liar for _, said in row.answers.values())
-            if behind and row.phase is Phase.ADMITTED:
-                self.owe(row, Audit.SUSPECT)
+        host = self.host(liar)
+        host.convicted = True
+        for digest in {**host.settled, **self._said.get(liar, {})}:
+            if self.rows[digest].phase is Phase.ADMITTED:
+                self.owe(self.rows[digest], Audit.SUSPECT)
 
     def receive(self, reception: Reception, row: Row, signed: dict[bytes, Envelope], now: float) -> None:
         """Write a reception, in the order that it states."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.checking.beacon import Beacon
 from coordinator.policy.phases import JUDGED, Event, Phase
-from coordinator.policy.presence import resumed
+from coordinator.policy.presence import resumed, told_before
 from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, overtaken, receive
 from coordinator.policy.settle import Bundle, FalseAccusation, Settlement, settle
 from coordinator.policy.standing import stands
@@ -57,6 +57,7 @@ def answering(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: "Organizer", *arguments: Any) -> Any:
         if not self.up:
             return Away("the server is down")
+        self.world.loads.served(self.world.kernel.now)
         try:
             return method(self, *arguments)
         except Refused as error:
@@ -79,6 +80,7 @@ class Organizer:
         self._publishing = False
         self._said_at: dict[int, float] = {}  # by shard: when the DHT was told its done bits
         self.requests: dict[tuple[bytes, int, str], CheckRequest] = {}  # made once
+        self.pace = inbox.Pace(self)
         self.refereeing = Refereeing(self)
         self.auditing = auditing.Auditing(self)
 
@@ -92,10 +94,10 @@ class Organizer:
 
     @answering
     def poll(self, host: str, holding: tuple[bytes, ...]) -> inbox.Inbox:
-        row = self.ledger.host(host)
-        if not row.banned:
-            self.ledger.seen(host, self.now())
-        return inbox.make(self, host, holding)
+        ask_again = self.pace.ask_again(host, bool(holding))
+        if not self.ledger.host(host).banned:
+            self.ledger.seen(host, self.now(), self.world.presence_seconds, ask_again or 0.0)
+        return inbox.make(self, host, holding, ask_again)
 
     def visit(self, host: str, holding: tuple[bytes, ...], answers: list[Envelope]) -> Any:
         """A heartbeat with answers: (the inbox, of each answer why it was refused, or ""), or why there is none."""
@@ -230,6 +232,7 @@ class Organizer:
     def enter(self, row: Row, envelope: Envelope, answer: Answer, into: dict) -> None:
         judged = judge(answer, row.tasks[answer.slot], row.traces)
         into[answer.slot] = judged, envelope
+        self.ledger.said(envelope.signer, row)
         self.ledger.changed[row.digest] = None
         self.refereeing.wake()
 
@@ -270,6 +273,7 @@ class Organizer:
     def _settled(self, settlement: Settlement) -> None:
         """Effects after the ledger has it: checkers outside see it, blobs go, the DHT will hear."""
         self.world.checkers.settled(settlement)
+        self.world.loads.settled(self.world.kernel.now, len(settlement.outcomes))
         if self.ledger.owed:
             self.auditing.wake()
         for outcome in settlement.outcomes:
@@ -310,8 +314,10 @@ class Organizer:
         self.up = True
         self._said_at, self.requests = {}, {}
         self.ledger.unpublished = dict.fromkeys(range(shard_count(self.campaign.assignment_count)))
-        for name, at in resumed(self.ledger.last_seen, self.now()).items():
-            self.ledger.seen(name, at)
+        heard = resumed({name: self.ledger.host(name).last_seen for name in self.ledger.last_seen}, self.now())
+        told = told_before(heard, self.now())
+        for name, at in heard.items():
+            self.ledger.seen(name, at, self.world.presence_seconds, told)
         self.ledger.changed.update((digest, None) for digest in self.ledger.live)
         self.world.kernel.note(NAME, "restarted")
         self.refereeing.wake()

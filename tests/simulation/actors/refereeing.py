@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from simulation.actors.organizer import Organizer
 
 ROSTER_SECONDS = 5.0  # as `coordinator.checking.rosters` has it
+LOOKED_AT_A_SECOND = 250  # results, by the looks that time alone is the reason of
 WAKE_SECONDS = 0.2  # from a change to the look
 
 
@@ -47,8 +48,10 @@ class Refereeing:
             self._look([self.ledger.rows[digest] for digest in changed])
 
     def _timed_look(self) -> None:
-        """Time alone is a reason to look: silent checkers, overdue openings, the beacon."""
-        self.world.kernel.after(self.world.options.poll_seconds, self._timed_look)
+        """Time alone is a reason to look: silent checkers, overdue openings, the beacon. Rarer where there is much."""
+        seconds = max(self.world.options.poll_seconds, len(self.ledger.live) / LOOKED_AT_A_SECOND)
+        self.world.kernel.after(seconds, self._timed_look)
+        self.world.loads.looked(len(self.ledger.live))
         if self.organizer.up:
             self._look(list(self.ledger.live.values()))
             self.organizer.publish_soon()
@@ -59,7 +62,8 @@ class Refereeing:
         if referee.reveal_due((case for _, case in cases), situation):
             self.ledger.epoch, self.ledger.revealed_at = situation.epoch + 1, situation.now
             self.world.checkers.revealed(self.organizer.beacon.link(self.ledger.epoch))
-            self.ledger.changed.update((row.digest, None) for row, _ in cases)
+            waiting = (row for row in self.ledger.live.values() if row.phase is Phase.COMMITTED)
+            self.ledger.changed.update((row.digest, None) for row in (*waiting, *(row for row, _ in cases)))
             self.wake()
             return
         for row, case in cases:
@@ -74,7 +78,7 @@ class Refereeing:
             epoch=ledger.epoch,
             revealed_at=ledger.revealed_at,
             last_seen=ledger.last_seen,
-            banned=frozenset(ledger.banned),
+            banned=ledger.banned,
             false_accusers=ledger.false_accusers,
             presence_seconds=self.world.presence_seconds,
         )
@@ -161,6 +165,7 @@ class Refereeing:
             roster = roster_of(known, self.campaign.policy, present)
             self._roster = now, self.ledger.epoch, roster
             self.world.checkers.listed(roster)
+            self.world.loads.drew(roster.count)
         return roster
 
     def standing(self, name: str) -> Standing:

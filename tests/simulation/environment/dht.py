@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from protocol.swarm.claimer import Put
@@ -21,6 +22,32 @@ READ_SECONDS = 10.0  # a read that nobody answers
 
 
 @dataclass
+class Entries:
+    """What stands under one key. Readers share one answer until it changes; nobody may change it."""
+
+    held: dict[Owner, tuple[Any, float]] = field(default_factory=dict)  # value, end
+    _answer: dict[Owner, Any] | None = None
+    _until: float = 0.0  # when the first record of the answer ends
+
+    def copy(self) -> "Entries":
+        return Entries(dict(self.held))
+
+    def store(self, owner: Owner, value: Any, end: float) -> None:
+        """Only a later end replaces a record."""
+        if end > self.held.get(owner, (None, 0.0))[1]:
+            self.held[owner] = value, end
+            self._answer = None
+
+    def read(self, now: float) -> dict[Owner, Any]:
+        """What stands now; what has ended is forgotten."""
+        if self._answer is None or now >= self._until:
+            self.held = {owner: record for owner, record in self.held.items() if record[1] > now}
+            self._answer = {owner: value for owner, (value, _) in self.held.items()}
+            self._until = min((end for _, end in self.held.values()), default=inf)
+        return self._answer
+
+
+@dataclass
 class Dht:
     """Records by key and owner, one copy a side."""
 
@@ -29,29 +56,28 @@ class Dht:
     rng: random.Random
     failure: float = 0.0  # share of calls that fail
     counts: Counter[str] = field(default_factory=Counter)
-    _copies: dict[int, dict[str, dict[Owner, tuple[Any, float]]]] = field(default_factory=lambda: {0: {}})
+    _copies: dict[int, dict[str, Entries]] = field(default_factory=lambda: {0: {}})
 
-    def copy_of(self, host: str) -> dict[str, dict[Owner, tuple[Any, float]]]:
+    def copy_of(self, host: str) -> dict[str, Entries]:
         """The records that this host can reach. A side's copy begins as what all knew before the split."""
         side = self.network.side(host)
         if side not in self._copies:
-            self._copies[side] = {key: dict(entries) for key, entries in self._copies[0].items()}
+            self._copies[side] = {key: entries.copy() for key, entries in self._copies[0].items()}
         return self._copies[side]
 
     def split(self, sides: int) -> None:
         """Call when the network is split: each side goes on from the records of this moment."""
         for side in range(1, sides):
-            self._copies[side] = {key: dict(entries) for key, entries in self._copies[0].items()}
+            self._copies[side] = {key: entries.copy() for key, entries in self._copies[0].items()}
 
     def heal(self) -> None:
         """Call when the network heals."""
         merged = self._copies.pop(0)
         for side in sorted(self._copies):
             for key, entries in self._copies[side].items():
-                mine = merged.setdefault(key, {})
-                for owner, (value, end) in entries.items():
-                    if end > mine.get(owner, (None, 0.0))[1]:
-                        mine[owner] = (value, end)
+                mine = merged.setdefault(key, Entries())
+                for owner, (value, end) in entries.held.items():
+                    mine.store(owner, value, end)
         self._copies = {0: merged}
 
     def store(self, host: str, key: str, kind: str, value: Any, end: float) -> None:
@@ -61,20 +87,15 @@ class Dht:
             if value.claimed.bit_count() > allowed:
                 self.counts["refused claims"] += 1
                 return
-        entries = self.copy_of(host).setdefault(key, {})
-        if end > entries.get((host, kind), (None, 0.0))[1]:
-            entries[host, kind] = (value, end)
+        mine = self.copy_of(host)
+        if key not in mine:
+            mine[key] = Entries()
+        mine[key].store((host, kind), value, end)
 
     def read(self, host: str, key: str) -> dict[Owner, Any]:
-        """What stands under a key now; what has ended is forgotten."""
+        """What stands under a key now."""
         entries = self.copy_of(host).get(key)
-        if not entries:
-            return {}
-        now = self.kernel.now
-        ended = [owner for owner, (_, end) in entries.items() if end <= now]
-        for owner in ended:
-            del entries[owner]
-        return {owner: value for owner, (value, _) in entries.items()}
+        return entries.read(self.kernel.now) if entries is not None else {}
 
     def records(self) -> list[tuple[str, str, str, Any]]:
         """All that stands on side 0 now, for checkers: (key, host, kind, value)."""
@@ -82,7 +103,7 @@ class Dht:
         return [
             (key, host, kind, value)
             for key, entries in self._copies[0].items()
-            for (host, kind), (value, end) in entries.items()
+            for (host, kind), (value, end) in entries.held.items()
             if end > now
         ]
 
