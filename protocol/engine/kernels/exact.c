@@ -1,4 +1,4 @@
-/* exact-1 in C: the same bits as reference.py, for one network at a time.
+/* exact-2 in C: the same bits as reference/, for one network at a time.
 
    Reading order: lanes.h (vectors and sums), rows.h (loops), functions.h (exp, tanh, ...), program.h (layers, and where
    values lie), layers_*.h, losses.h, optimizers.h, network.h (a group of samples, a batch, a run of steps), then this

@@ -1,4 +1,4 @@
-/* exact-1 on a GPU: a thread block trains one network after another, in its own working space.
+/* exact-2 on a GPU: a thread block trains one network after another, in its own working space.
 
    network.h and all below it is what the C engine runs; lanes_cuda.h shares each of its loops and sums among the block's
    threads. NVRTC compiles it with -fmad=false, which leaves division and square root rounded correctly and keeps

@@ -1,44 +1,22 @@
-/* Vectors of lanes, and the sums that exact-1 is made of.
+/* Vectors of lanes, and the sums that exact-2 is made of.
 
    A value is a row of `lanes` floats, one a sample: 16, 32 or 64, a whole number of blocks of 16. How many lanes a group
    and a vector hold, how many outputs are computed together and how large a tile of a weight gradient is held in
    registers change the speed and never an operation or its order. */
 #pragma once
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "vectors.h"
 
 #define LANES 16 /* of a block */
 #define LANES_MAX 64
-#if defined(__AVX512F__)
-#define VW 16
-#define WIDE 2 /* vectors of lanes computed together with 12 outputs; with fewer outputs, more */
+#define SQUARES 64 /* sums that the squares of a gradient go to */
+#define ROWS 12    /* outputs computed together at most: accumulators held in registers */
+#define VECS 4     /* vectors of lanes computed together at most */
 #define TILE_ROWS 4
+#if VW == 16
 #define TILE_COLUMNS 4
-#elif defined(__AVX__)
-#define VW 8
-#define WIDE 1
-#define TILE_ROWS 4
-#define TILE_COLUMNS 2
 #else
-#define VW 4
-#define WIDE 1
-#define TILE_ROWS 4
 #define TILE_COLUMNS 2
 #endif
-#define ROWS 12 /* outputs computed together: accumulators held in registers */
-#define VECS 4
-
-typedef float vec __attribute__((vector_size(4 * VW), may_alias));
-typedef float loose_vec __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
-typedef int32_t ivec __attribute__((vector_size(4 * VW), may_alias));
-
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
-#define INLINE static inline __attribute__((always_inline))
 
 /* ---- sums over inputs: each output is one chain, inputs rising ---- */
 
@@ -63,8 +41,8 @@ INLINE void add_terms(int rows, int vecs, Terms t, vec sum[ROWS][VECS]) {
     vec v[VECS];
     UNROLL for (int k = 0; k < vecs; k++) v[k] = *(const vec *)(value + k * VW);
     UNROLL for (int j = 0; j < rows; j++) {
-      float weight = t.weight[j * t.row + i * t.column];
-      UNROLL for (int k = 0; k < vecs; k++) sum[j][k] = sum[j][k] + v[k] * weight;
+      vec weight = all_lanes(t.weight[j * t.row + i * t.column]);
+      UNROLL for (int k = 0; k < vecs; k++) sum[j][k] = fused(v[k], weight, sum[j][k]);
     }
   }
 }
@@ -75,7 +53,7 @@ INLINE void chain_tile(int rows, int vecs, enum Start start, const float *bias, 
     float *out = place.out + (place.at ? place.at[j] : j * place.step);
     UNROLL for (int k = 0; k < vecs; k++) {
       if (start == ZERO) sum[j][k] = (vec){0};
-      if (start == BIAS) sum[j][k] = bias[j] - (vec){0}; /* x - 0 is x, also for x = -0 */
+      if (start == BIAS) sum[j][k] = all_lanes(bias[j]);
       if (start == MEMORY) sum[j][k] = *(const loose_vec *)(out + k * VW);
     }
   }
@@ -110,10 +88,15 @@ INLINE Place shifted_place(Place p, int64_t row, int lane) {
 /* out_j = start + terms of a + terms of b, for all outputs and lanes */
 INLINE void chains(int outputs, int lanes, enum Start start, const float *bias, Terms a, Terms b, Place place) {
   int j = 0;
-  TILES(12, WIDE)
-  TILES(8, WIDE)
-  TILES(6, (2 * WIDE))
-  TILES(4, (2 * WIDE))
+#if VW == 16 || defined(__aarch64__) /* 32 registers */
+  TILES(12, 2)
+  TILES(8, 2)
+  TILES(6, VECS)
+  TILES(4, VECS)
+#else
+  TILES(6, 2)
+  TILES(4, 2)
+#endif
   TILES(2, VECS)
   TILES(1, VECS)
 }
@@ -226,7 +209,7 @@ INLINE void outer_tile(int rows, int columns, Side delta, int j, Side value, int
       UNROLL for (int c = 0; c < columns; c++) x[c] = *(const vec *)(v[c] + at_v);
       UNROLL for (int r = 0; r < rows; r++) {
         vec y = *(const vec *)(d[r] + at_d);
-        UNROLL for (int c = 0; c < columns; c++) sum[r][c] = sum[r][c] + y * x[c];
+        UNROLL for (int c = 0; c < columns; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
       }
     }
   UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++)
@@ -298,7 +281,7 @@ INLINE void packed_tile(const float *delta, const float *value, int count, int r
       UNROLL for (int c = 0; c < BROAD; c++) x[c] = *(const vec *)(v + c * LANES);
       UNROLL for (int r = 0; r < TALL; r++) {
         vec y = *(const vec *)(d + r * LANES);
-        UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = sum[r][c] + y * x[c];
+        UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
       }
     }
     UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < BROAD; c++)

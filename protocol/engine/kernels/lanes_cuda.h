@@ -34,11 +34,17 @@ typedef unsigned long long uintptr_t;
 #define TILE_ROWS 16 /* rows of a weight gradient whose sums are kept at once */
 #define TILE_HEIGHT 4
 #define TILE_WIDTH 2
+#define SQUARES 64
 
 typedef float vec;
 typedef int32_t ivec;
 #define ZEROS 0.0f
 #define INTS(n) (n)
+#ifdef __CUDACC_RTC__
+INLINE float fused_one(float a, float b, float c) { return __fmaf_rn(a, b, c); } /* -fmad=false leaves it alone */
+#endif
+INLINE vec fused(vec a, vec b, vec c) { return fused_one(a, b, c); }
+INLINE vec all_lanes(float x) { return x; }
 
 /* ---- loops: the threads take turns, then wait for each other ---- */
 
@@ -111,7 +117,7 @@ INLINE void add_terms(int rows, Terms t, const float *const *weight, int64_t shi
   const float *value = t.value + shift;
   for (int i = 0; i < t.n; i++) {
     float v = value[t.at ? t.at[i] : i * t.step];
-    UNROLL for (int r = 0; r < rows; r++) sum[r] = sum[r] + v * weight[r][i * t.column];
+    UNROLL for (int r = 0; r < rows; r++) sum[r] = fused(v, weight[r][i * t.column], sum[r]);
   }
 }
 
@@ -204,11 +210,13 @@ static float block_sum(const float *lane) {
 }
 
 static float sum_of_squares(float *values, int64_t n) {
-  EACH_ITEM(l, LANES) {
+  EACH_ITEM(l, SQUARES) {
     float sum = 0.0f;
-    for (int64_t p = l; p < n; p += LANES) sum = sum + values[p] * values[p];
+    for (int64_t p = l; p < n; p += SQUARES) sum = fused(values[p], values[p], sum);
     values[n + l] = sum;
   }
+  for (int half = SQUARES / 2; half >= LANES; half /= 2)
+    EACH_ITEM(l, half) values[n + l] = values[n + l] + values[n + l + half];
   return block_sum(values + n);
 }
 
@@ -243,7 +251,7 @@ static void outer_rows(int rows, Side delta, int j, Side value, int inputs, int 
         UNROLL for (int c = 0; c < TILE_WIDTH; c++) x[c] = v[c][at_v];
         UNROLL for (int r = 0; r < TILE_HEIGHT; r++) {
           float y = d[r][at_d];
-          UNROLL for (int c = 0; c < TILE_WIDTH; c++) sum[r][c] = sum[r][c] + y * x[c];
+          UNROLL for (int c = 0; c < TILE_WIDTH; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
         }
       }
     UNROLL for (int r = 0; r < TILE_HEIGHT; r++) UNROLL for (int c = 0; c < TILE_WIDTH; c++)
@@ -304,7 +312,7 @@ APART static void outer_over_steps(float *gradient, float *scratch, int lanes, S
       UNROLL for (int r = 0; r < TILE_HEIGHT; r++) d[r] = side_row(delta, at_most(top + r, m - 1)) + block, sum[r] = 0.0f;
       for (int t = 0; t < length; t++)
         for (int l = 0; l < LANES; l++, v += n)
-          UNROLL for (int r = 0; r < TILE_HEIGHT; r++) sum[r] = sum[r] + d[r][t * delta.step + l] * *v;
+          UNROLL for (int r = 0; r < TILE_HEIGHT; r++) sum[r] = fused(d[r][t * delta.step + l], *v, sum[r]);
       UNROLL for (int r = 0; r < TILE_HEIGHT; r++) if (top + r < m) {
         float *to = gradient + (int64_t)(top + r) * n + i;
         *to = *to + sum[r];

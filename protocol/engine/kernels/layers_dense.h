@@ -52,8 +52,8 @@ static void elementwise_backward(const Layer *layer, const Plan *plan, int index
   if (layer->kind == RELU) EACH_VEC(k, count) AT(below, k) = where_positive(READ(y, k), READ(d, k));
   if (layer->kind == LEAKY)
     EACH_VEC(k, count) AT(below, k) = where(READ(y, k) > 0, READ(d, k), READ(d, k) * layer->number);
-  if (layer->kind == TANH) EACH_VEC(k, count) AT(below, k) = READ(d, k) * (1.0f - READ(y, k) * READ(y, k));
-  if (layer->kind == SIGMOID) EACH_VEC(k, count) AT(below, k) = READ(d, k) * (READ(y, k) * (1.0f - READ(y, k)));
+  if (layer->kind == TANH) EACH_VEC(k, count) AT(below, k) = READ(d, k) * slope_of_tanh(READ(y, k));
+  if (layer->kind == SIGMOID) EACH_VEC(k, count) AT(below, k) = READ(d, k) * slope_of_sigmoid(READ(y, k));
 }
 
 static void last_forward(const Layer *layer, const Plan *plan, int index) {
@@ -130,7 +130,7 @@ static void norm_forward(const Layer *layer, const float *first, const Plan *pla
       vec mean = sum / (float)size;
       for (int f = 0; f < size; f++) {
         vec centred = READ(x, (int64_t)f * lanes) - mean;
-        squares = squares + centred * centred;
+        squares = fused(centred, centred, squares);
       }
       vec inverse = inverse_root(squares / (float)size + layer->number);
       AT(inverses, row * lanes + k) = inverse;
@@ -138,7 +138,7 @@ static void norm_forward(const Layer *layer, const float *first, const Plan *pla
         int weight = (int)(g * size + f) / layer->spatial;
         vec value = (READ(x, (int64_t)f * lanes) - mean) * inverse;
         AT(s, (int64_t)f * lanes) = value;
-        AT(y, (int64_t)f * lanes) = value * first[weight] + first[weights_ + weight];
+        AT(y, (int64_t)f * lanes) = fused(value, all_lanes(first[weight]), all_lanes(first[weights_ + weight]));
       }
     }
 }
@@ -156,13 +156,13 @@ static void norm_backward(const Layer *layer, const float *first, const Plan *pl
       for (int f = 0; f < size; f++) {
         vec through = READ(d, (int64_t)f * lanes) * first[(g * size + f) / layer->spatial];
         sum = sum + through;
-        product = product + through * READ(s, (int64_t)f * lanes);
+        product = fused(through, READ(s, (int64_t)f * lanes), product);
       }
       vec mean = sum / (float)size, slope = product / (float)size;
       vec inverse = READ(inverses, row * lanes + k);
       for (int f = 0; f < size; f++) {
         vec through = READ(d, (int64_t)f * lanes) * first[(g * size + f) / layer->spatial];
-        AT(below, (int64_t)f * lanes) = ((through - mean) - READ(s, (int64_t)f * lanes) * slope) * inverse;
+        AT(below, (int64_t)f * lanes) = fused(-READ(s, (int64_t)f * lanes), slope, through - mean) * inverse;
       }
     }
   float *gradient = plan->gradient + layer->offset, *sums = plan->partial;
@@ -175,8 +175,8 @@ static void norm_backward(const Layer *layer, const float *first, const Plan *pl
             for (int p = 0; p < layer->spatial; p++) {
               int64_t at = ((int64_t)t * features + weight * layer->spatial + p) * lanes + block + k;
               vec d = READ(plan->delta, at);
-              if (!of_bias) d = d * READ(scaled, at);
-              sum = sum + d;
+              if (of_bias) sum = sum + d;
+              else sum = fused(d, READ(scaled, at), sum);
             }
           AT(sums, weight * LANES + k) = sum;
         }

@@ -27,9 +27,9 @@ static void gru_forward(const Layer *layer, const float *first, const Plan *plan
     chains_from_bias(h, lanes, w.bias_hh + 2 * h, weights(w.weight_hh + 2 * h * h, h, before, lanes), none, G);
     EACH_VEC(k, 2 * H) AT(R, k) = sigmoid_exact(AT(R, k));
     EACH_VEC(k, H) {
-      vec r = AT(R, k), z = AT(Z, k), n_ = tanh_exact(AT(N, k) + r * AT(G, k));
+      vec r = AT(R, k), z = AT(Z, k), n_ = tanh_exact(fused(r, AT(G, k), AT(N, k)));
       AT(N, k) = n_;
-      AT(after, k) = n_ + z * (READ(before, k) - n_);
+      AT(after, k) = fused(z, READ(before, k) - n_, n_);
     }
   }
 }
@@ -48,7 +48,7 @@ static void lstm_forward(const Layer *layer, const float *first, const Plan *pla
     chains_from_bias(4 * h, lanes, plan->bias, weights(w.weight_ih, n, x, lanes), weights(w.weight_hh, h, before, lanes), I);
     EACH_VEC(k, H) {
       vec i = sigmoid_exact(AT(I, k)), f = sigmoid_exact(AT(F, k)), g = tanh_exact(AT(G, k)), o = sigmoid_exact(AT(O, k));
-      vec now = f * AT(c, k) + i * g, squashed = tanh_exact(now);
+      vec now = fused(i, g, f * AT(c, k)), squashed = tanh_exact(now);
       AT(I, k) = i, AT(F, k) = f, AT(G, k) = g, AT(O, k) = o, AT(T, k) = squashed, AT(next, k) = now;
       AT(hidden, (t + 1) * H + k) = o * squashed;
     }
@@ -77,9 +77,9 @@ INLINE void gru_gates_back(int64_t H, float *R, const float *before, const float
   float *Z = R + H, *N = Z + H, *G = N + H;
   EACH_VEC(k, H) {
     vec r = AT(R, k), z = AT(Z, k), n = AT(N, k), g = AT(G, k), d = READ(carry, k) + READ(delta, k);
-    vec dn = (d * (1.0f - z)) * (1.0f - n * n);
-    vec dz = (d * (READ(before, k) - n)) * (z * (1.0f - z));
-    AT(R, k) = (dn * g) * (r * (1.0f - r));
+    vec dn = (d * (1.0f - z)) * slope_of_tanh(n);
+    vec dz = (d * (READ(before, k) - n)) * slope_of_sigmoid(z);
+    AT(R, k) = (dn * g) * slope_of_sigmoid(r);
     AT(Z, k) = dz;
     AT(N, k) = dn;
     AT(G, k) = dn * r;
@@ -92,11 +92,11 @@ INLINE void lstm_gates_back(int64_t H, float *c, float *cell, const float *carry
   EACH_VEC(k, H) {
     vec i = AT(I, k), f = AT(F, k), g = AT(G, k), o = AT(O, k), squashed = AT(T, k);
     vec d = READ(carry, k) + READ(delta, k);
-    vec dc = AT(cell, k) + (d * o) * (1.0f - squashed * squashed);
-    AT(I, k) = (dc * g) * (i * (1.0f - i));
-    AT(F, k) = (dc * AT(c, k)) * (f * (1.0f - f));
-    AT(G, k) = (dc * i) * (1.0f - g * g);
-    AT(O, k) = (d * squashed) * (o * (1.0f - o));
+    vec dc = fused(d * o, slope_of_tanh(squashed), AT(cell, k));
+    AT(I, k) = (dc * g) * slope_of_sigmoid(i);
+    AT(F, k) = (dc * AT(c, k)) * slope_of_sigmoid(f);
+    AT(G, k) = (dc * i) * slope_of_tanh(g);
+    AT(O, k) = (d * squashed) * slope_of_sigmoid(o);
     AT(cell, k) = dc * f;
   }
 }
@@ -119,7 +119,7 @@ static void recurrent_backward(const Layer *layer, const float *first, const Pla
     if (layer->kind == LSTM) lstm_gates_back(H, now - H, plan->cell, carry, delta);
     if (layer->kind == RNN) EACH_VEC(k, H) {
         vec y = READ(before, H + k);
-        AT(now, k) = (READ(carry, k) + READ(delta, k)) * (1.0f - y * y);
+        AT(now, k) = (READ(carry, k) + READ(delta, k)) * slope_of_tanh(y);
       }
     if (t && layer->kind == GRU)
       chains_onto(h, lanes, transposed(w.weight_hh, h, 2 * h, now, lanes),

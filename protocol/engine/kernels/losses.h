@@ -13,13 +13,13 @@ static float values_compared(const Program *program, int samples) {
 
 INLINE void squared_error(vec y, vec target, int lane, int valid, float scale, vec *loss, vec *delta) {
   vec error = kept(y - target, lane, valid);
-  *loss = *loss + error * error;
+  *loss = fused(error, error, *loss);
   *delta = error * scale;
 }
 
 INLINE void binary_cross_entropy(vec y, vec target, int lane, int valid, float scale, vec *loss, vec *delta) {
   vec size = where(y > 0, y, ZEROS - y);
-  vec term = (where_positive(y, y) - y * target) + log_exact(exp_exact(ZEROS - size) + 1.0f);
+  vec term = fused(-y, target, where_positive(y, y)) + log_exact(exp_exact(ZEROS - size) + 1.0f);
   *loss = *loss + kept(term, lane, valid);
   *delta = kept(sigmoid_exact(y) - target, lane, valid) * scale;
 }

@@ -21,22 +21,22 @@ static void adam(const Optimizer *o, const float *size, int64_t n, const float *
   float rate = size[0], correction = size[1];
   EACH_ITEM(p, n) {
     float g = gradient[p];
-    first[p] = first[p] * o->beta1 + g * o->rest1;
-    second[p] = second[p] * o->beta2 + (g * g) * o->rest2;
-    params[p] = params[p] - (first[p] * rate) / (sqrtf(second[p]) * correction + o->epsilon);
+    first[p] = fused_one(first[p], o->beta1, g * o->rest1);
+    second[p] = fused_one(second[p], o->beta2, (g * g) * o->rest2);
+    params[p] = params[p] - (first[p] * rate) / fused_one(sqrtf(second[p]), correction, o->epsilon);
   }
 }
 
 static void sgd(const Optimizer *o, float rate, int64_t n, const float *restrict gradient, float *restrict params,
                 float *restrict first) {
   if (o->momentum == 0.0f) {
-    EACH_ITEM(p, n) params[p] = params[p] - gradient[p] * rate;
+    EACH_ITEM(p, n) params[p] = fused_one(-gradient[p], rate, params[p]);
     return;
   }
   EACH_ITEM(p, n) {
     float g = gradient[p];
-    first[p] = first[p] * o->momentum + g;
-    params[p] = params[p] - (o->nesterov ? g + first[p] * o->momentum : first[p]) * rate;
+    first[p] = fused_one(first[p], o->momentum, g);
+    params[p] = fused_one(-(o->nesterov ? fused_one(first[p], o->momentum, g) : first[p]), rate, params[p]);
   }
 }
 
@@ -44,21 +44,21 @@ static void rmsprop(const Optimizer *o, float rate, int64_t n, const float *rest
                     float *restrict first, float *restrict second) {
   EACH_ITEM(p, n) {
     float g = gradient[p];
-    second[p] = second[p] * o->beta2 + (g * g) * o->rest2;
+    second[p] = fused_one(second[p], o->beta2, (g * g) * o->rest2);
     float move = g / (sqrtf(second[p]) + o->epsilon);
-    if (o->momentum != 0.0f) move = first[p] = first[p] * o->momentum + move;
-    params[p] = params[p] - move * rate;
+    if (o->momentum != 0.0f) move = first[p] = fused_one(first[p], o->momentum, move);
+    params[p] = fused_one(-move, rate, params[p]);
   }
 }
 
-/* size: the step's rate, adam's correction, adamw's shrinking. The gradient has room for a vector behind the last. */
+/* size: the step's rate, adam's correction, adamw's shrinking. The gradient has room for SQUARES behind the last. */
 static void optimize(const Optimizer *o, const float *size, int64_t n, float *gradient, float *params, float *moments) {
   float *first = moments, *second = moments + n;
   if (o->clip > 0.0f) clip_norm(o->clip, n, gradient);
   if (o->decay > 0.0f && o->rule != ADAMW)
-    EACH_ITEM(p, n) gradient[p] = gradient[p] + params[p] * o->decay;
+    EACH_ITEM(p, n) gradient[p] = fused_one(params[p], o->decay, gradient[p]);
   if (o->decay > 0.0f && o->rule == ADAMW)
-    EACH_ITEM(p, n) params[p] = params[p] - params[p] * size[2];
+    EACH_ITEM(p, n) params[p] = fused_one(-params[p], size[2], params[p]);
   if (o->rule == ADAM || o->rule == ADAMW) adam(o, size, n, gradient, params, first, second);
   if (o->rule == SGD) sgd(o, size[0], n, gradient, params, first);
   if (o->rule == RMSPROP) rmsprop(o, size[0], n, gradient, params, first, second);

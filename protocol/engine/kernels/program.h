@@ -34,7 +34,7 @@ typedef struct {
   float *partial;                    /* per-lane sums of a few rows of a weight gradient; transposed inputs */
   float *padded;                     /* conv: derivative by the padded image */
   float *bias;                       /* recurrent: both biases added */
-  float *gradient;                   /* one a parameter, and room for a vector behind the last */
+  float *gradient;                   /* one a parameter, and room for SQUARES behind the last */
   float *target;                     /* [time][width][lanes], or class numbers as int32 [time][lanes] */
   int lanes, valid;                  /* of this group: rows of lanes, and those that hold a sample */
   int first;                         /* the group's first sample of the batch */
@@ -112,7 +112,7 @@ static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
   plan->partial = take(&space, larger_of(sums, (TILE_ROWS + ROWS) * (widest + VW) * LANES));
   plan->padded = take(&space, padded * lanes);
   plan->bias = take(&space, widest);
-  plan->gradient = take(&space, program->parameters + LANES);
+  plan->gradient = take(&space, program->parameters + SQUARES);
   plan->target = take(&space, (int64_t)program->target_length * program->target_width * lanes);
   return space - start + 16;
 }

@@ -4,8 +4,6 @@
 #include "lanes.h"
 
 #define MAKE(type) (type) /* MAKE(Side){...}: C and C++ spell a value of a struct differently */
-#define ZEROS ((vec){0})
-#define INTS(n) ((ivec){0} + (n))
 #define APART /* lanes_cuda.h has functions that must not be inlined */
 
 /* ---- loops; all writes of one are seen by what follows it ---- */
@@ -71,13 +69,18 @@ static float block_sum(const float *lane) {
   return sum[0];
 }
 
-/* Squares are added to 16 sums in turn, then their tree. The values have room for a vector behind the last. */
+/* Squares are added to 64 sums in turn, then their tree. The values have room for as many behind the last. */
 static float sum_of_squares(float *values, int64_t n) {
-  float sum[LANES] __attribute__((aligned(64))) = {0};
-  memset(values + n, 0, sizeof(float) * LANES);
-  for (int64_t p = 0; p < n; p += LANES)
-    for (int l = 0; l < LANES; l++) sum[l] = sum[l] + values[p + l] * values[p + l];
-  return block_sum(sum);
+  vec sum[SQUARES / VW] = {{0}};
+  memset(values + n, 0, sizeof(float) * SQUARES);
+  for (int64_t p = 0; p < n; p += SQUARES)
+    UNROLL for (int k = 0; k < SQUARES / VW; k++) {
+      vec x = *(const loose_vec *)(values + p + k * VW);
+      sum[k] = fused(x, x, sum[k]);
+    }
+  for (int half = SQUARES / VW / 2; half * VW >= LANES; half /= 2)
+    for (int k = 0; k < half; k++) sum[k] = sum[k] + sum[k + half];
+  return block_sum((const float *)sum);
 }
 
 typedef struct { /* the same chains at lines x count positions: where values and outputs lie at each */

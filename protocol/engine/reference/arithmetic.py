@@ -1,4 +1,4 @@
-"""The sums and functions that `exact-1` is made of, in NumPy: float32 ufuncs in the written order.
+"""The sums and functions that `exact-2` is made of, in NumPy: float32 ufuncs and `fma`, in the written order.
 
 Axes: C lane blocks of 16 samples (the batch, zero-padded), L = 16 lanes, T time steps, I inputs and J outputs of a
 layer. NumPy works on all blocks and lanes at once, which shares no sum among them.
@@ -25,6 +25,8 @@ TANH_P = tuple(
     )
 )
 TANH_Q = tuple(F(c) for c in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03))
+HALVES, HALF = 0x1FFFFFFF, 0x10000000  # the bits of a binary64 that a binary32 has no room for, and their middle
+SMALLEST_NORMAL = 2.0**-126
 EXP_LOW, EXP_HIGH = F(-87), F(88)
 LOG2_E, ROUND, LN2_HIGH, LN2_LOW = F(1.44269504088896341), F(12582912), F(0.693359375), F(-2.12194440e-4)
 EXP_P = tuple(
@@ -47,6 +49,32 @@ LOG_P = tuple(
 )
 
 
+def fma(a: Any, b: Any, c: Any) -> Any:
+    """a * b + c in binary32 with one rounding, for arrays that fit each other.
+
+    The product is exact in binary64. The sum is not; rounding it again, to binary32, is right unless it landed halfway
+    between two binary32 numbers, or where those are subnormal and further apart. There it is rounded to odd first.
+    """
+    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    total = np.asarray(product + np.asarray(c, np.float64))
+    halfway = (total.view(np.int64) & HALVES) == HALF
+    if (halfway | ((np.abs(total) < SMALLEST_NORMAL) & (total != 0))).any():
+        total = rounded_to_odd(product, np.asarray(c, np.float64), total)
+    with np.errstate(over="ignore"):
+        return total.astype(F)
+
+
+def rounded_to_odd(a: np.ndarray, b: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """a + b in binary64, whose nearest number is `total`: where it is not exact, the neighbour with an odd last bit."""
+    with np.errstate(invalid="ignore"):
+        part = total - a
+        error = (a - (total - part)) + (b - part)  # exactly what `total` lacks
+    bits = total.view(np.int64)
+    towards = np.where((error > 0) == (total > 0), bits + 1, bits - 1)
+    even = (bits & 1) == 0
+    return np.where((error != 0) & np.isfinite(total) & even, towards, bits).view(np.float64)
+
+
 def over_lanes(values: np.ndarray) -> Any:
     """(..., C, L) -> (...): within each block the tree l + (l+8), l + (l+4), l + (l+2), l + (l+1); blocks rising."""
     half = LANES // 2
@@ -63,7 +91,7 @@ def chain(start: np.ndarray | np.float32, weights: np.ndarray, inputs: np.ndarra
     """start + weights @ inputs, inputs rising: any shape that fits, (J, I), (..., I, C, L) -> (..., J, C, L)."""
     total = np.asarray(start)
     for i in range(weights.shape[1]):
-        total = total + weights[:, i, None, None] * inputs[..., i, None, :, :]
+        total = fma(weights[:, i, None, None], inputs[..., i, None, :, :], total)
     return total
 
 
@@ -71,7 +99,7 @@ def outer(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     """A weight's gradient: (T, J, C, L), (T, I, C, L) -> (J, I). A lane adds over time rising, then `over_lanes`."""
     total = np.zeros((delta.shape[1], inputs.shape[1], *delta.shape[2:]), F)
     for t in range(len(delta)):
-        total = total + delta[t][:, None] * inputs[t][None]
+        total = fma(delta[t][:, None], inputs[t][None], total)
     return over_lanes(total)
 
 
@@ -94,26 +122,36 @@ def tanh(x: np.ndarray) -> np.ndarray:
     square = x * x
     p, q = TANH_P[0], TANH_Q[0]
     for coefficient in TANH_P[1:]:
-        p = p * square + coefficient
+        p = fma(p, square, coefficient)
     for coefficient in TANH_Q[1:]:
-        q = q * square + coefficient
+        q = fma(q, square, coefficient)
     return (p * x) / q
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    return tanh(x * F(0.5)) * F(0.5) + F(0.5)
+    return fma(tanh(x * F(0.5)), F(0.5), F(0.5))
+
+
+def slope_of_tanh(y: np.ndarray) -> Any:
+    """The derivative by x where y = tanh(x): 1 - y * y."""
+    return fma(-y, y, F(1))
+
+
+def slope_of_sigmoid(y: np.ndarray) -> Any:
+    """The derivative by x where y = sigmoid(x): y - y * y."""
+    return fma(-y, y, y)
 
 
 def exp(x: np.ndarray) -> np.ndarray:
     """e^x for x in [-87, 88], clamped to it: 2^n * e^r, Cody and Waite's reduction and a polynomial of degree 7."""
     x = np.where(x < EXP_HIGH, x, EXP_HIGH)
     x = np.where(x > EXP_LOW, x, EXP_LOW)
-    n = (x * LOG2_E + ROUND) - ROUND  # rounds to an integer, ties to even
-    r = (x - n * LN2_HIGH) - n * LN2_LOW
+    n = fma(x, LOG2_E, ROUND) - ROUND  # rounds to an integer, ties to even
+    r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
     p = EXP_P[0]
     for coefficient in EXP_P[1:]:
-        p = p * r + coefficient
-    y = ((p * (r * r)) + r) + F(1)
+        p = fma(p, r, coefficient)
+    y = fma(p, r * r, r) + F(1)
     return y * ((n.astype(np.int32) + 127) << 23).view(F)
 
 
@@ -128,8 +166,7 @@ def log(x: np.ndarray) -> np.ndarray:
     z = m * m
     p = LOG_P[0]
     for coefficient in LOG_P[1:]:
-        p = p * m + coefficient
-    y = (p * m) * z
-    y = y + e * LN2_LOW
-    y = y - z * F(0.5)
-    return (m + y) + e * LN2_HIGH
+        p = fma(p, m, coefficient)
+    y = fma(e, LN2_LOW, (p * m) * z)
+    y = fma(-z, F(0.5), y)
+    return fma(e, LN2_HIGH, m + y)

@@ -1,7 +1,7 @@
-"""The NumPy backend: slow, readable, and with docs/exact_arithmetic.md the specification of `exact-1`.
+"""The NumPy backend: slow, readable, and with docs/exact_arithmetic.md the specification of `exact-2`.
 
-Arithmetic is IEEE-754 binary32 by float32 ufuncs, one rounding an operation, only + - * / sqrt and comparisons. Every
-sum is written out in its order: no np.sum, no matmul. Reading order: `arithmetic`, `passes`, `passes_image`, `losses`.
+Arithmetic is IEEE-754 binary32 by float32 ufuncs, one rounding an operation, only + - * / sqrt, comparisons and `fma`.
+Every sum is written out in its order: no np.sum, no matmul. Reading order: `arithmetic`, `passes`, `passes_image`, `losses`.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from protocol.engine import Evaluation, State
-from protocol.engine.reference.arithmetic import LANES, F
+from protocol.engine.reference.arithmetic import LANES, F, fma
 from protocol.engine.reference.losses import count_correct, loss_and_delta
 from protocol.engine.reference.passes import (
     DropoutPass,
@@ -67,6 +67,9 @@ Pass = (
     | ConvPass
     | PoolPass
 )
+
+
+SQUARES = 64  # sums that the squares of a gradient go to
 
 
 class NumpyEngine:
@@ -132,34 +135,34 @@ def optimize(
     if t.clip_norm > 0:
         gradient = clip(gradient, F(t.clip_norm))
     if t.weight_decay > 0 and t.optimizer == "adamw":
-        params = params - params * shrink
+        params = fma(-params, shrink, params)
     elif t.weight_decay > 0:
-        gradient = gradient + params * decay
+        gradient = fma(params, decay, gradient)
     if t.optimizer == "sgd" and not t.momentum:
-        params = params - gradient * rate
+        params = fma(-gradient, rate, params)
     elif t.optimizer == "sgd":
-        first = first * momentum + gradient
-        params = params - (gradient + first * momentum if t.nesterov else first) * rate
+        first = fma(first, momentum, gradient)
+        params = fma(-(fma(first, momentum, gradient) if t.nesterov else first), rate, params)
     elif t.optimizer == "rmsprop":
-        second = second * F(t.alpha) + (gradient * gradient) * F(1.0 - t.alpha)
+        second = fma(second, F(t.alpha), (gradient * gradient) * F(1.0 - t.alpha))
         move = gradient / (np.sqrt(second) + epsilon)
         if t.momentum:
-            move = first = first * momentum + move
-        params = params - move * rate
+            move = first = fma(first, momentum, move)
+        params = fma(-move, rate, params)
     else:
-        first = first * F(t.beta1) + gradient * F(1.0 - t.beta1)
-        second = second * F(t.beta2) + (gradient * gradient) * F(1.0 - t.beta2)
-        params = params - (first * rate) / (np.sqrt(second) * correction + epsilon)
+        first = fma(first, F(t.beta1), gradient * F(1.0 - t.beta1))
+        second = fma(second, F(t.beta2), (gradient * gradient) * F(1.0 - t.beta2))
+        params = params - (first * rate) / fma(np.sqrt(second), correction, epsilon)
     return params, np.stack([first, second])
 
 
 def clip(gradient: np.ndarray, limit: np.float32) -> np.ndarray:
-    """Scaled so that the norm is at most `limit`: squares go to 16 sums in turn, then the tree over lanes."""
-    padded = np.zeros(-(-len(gradient) // LANES) * LANES, F)
+    """Scaled so that the norm is at most `limit`: squares go to 64 sums in turn, then a tree like that over lanes."""
+    padded = np.zeros(-(-len(gradient) // SQUARES) * SQUARES, F)
     padded[: len(gradient)] = gradient
-    total = np.zeros(LANES, F)
-    for row in padded.reshape(-1, LANES):
-        total = total + row * row
+    total = np.zeros(SQUARES, F)
+    for row in padded.reshape(-1, SQUARES):
+        total = fma(row, row, total)
     while len(total) > 1:
         total = total[: len(total) // 2] + total[len(total) // 2 :]
     scale = limit / (np.sqrt(total[0]) + F(1e-6))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from protocol.engine.reference.arithmetic import LANES, F, exp, log, over_lanes, sigmoid
+from protocol.engine.reference.arithmetic import LANES, F, exp, fma, log, over_lanes, sigmoid
 
 
 def loss_and_delta(loss: str, outputs: np.ndarray, targets: np.ndarray, samples: int) -> tuple[np.float32, np.ndarray]:
@@ -12,19 +12,20 @@ def loss_and_delta(loss: str, outputs: np.ndarray, targets: np.ndarray, samples:
     count = F(samples * length * (1 if loss == "cross_entropy" else width))
     if loss == "mse":
         error = np.where(real, outputs - targets, F(0))
-        terms, delta, scale = error * error, error, F(2) / count
+        terms, delta, scale = error, error, F(2) / count
     elif loss == "bce":
         size = np.where(outputs > 0, outputs, F(0) - outputs)
-        terms = (np.where(outputs > 0, outputs, F(0)) - outputs * targets) + log(exp(F(0) - size) + F(1))
+        terms = fma(-outputs, targets, np.where(outputs > 0, outputs, F(0))) + log(exp(F(0) - size) + F(1))
         delta, scale = sigmoid(outputs) - targets, F(1) / count
     else:
         terms, delta = _cross_entropy(outputs, targets)
         scale = F(1) / count
+    factors = terms if loss == "mse" else np.ones_like(terms)
     terms, delta = np.where(real, terms, F(0)), np.where(real, delta, F(0))
     total = np.zeros((blocks, LANES), F)
     for t in range(length):
         for j in range(terms.shape[1]):
-            total = total + terms[t, j]
+            total = fma(terms[t, j], factors[t, j], total)
     return over_lanes(total) / count, delta * scale
 
 

@@ -1,4 +1,4 @@
-"""Forward and backward passes of the layers over vectors, with `passes_image` the specification of `exact-1`.
+"""Forward and backward passes of the layers over vectors, with `passes_image` the specification of `exact-2`.
 
 Values are (T, features, C, L): see `arithmetic`. `step` is the training step, which dropout draws by; None while
 measuring. A backward pass gives the derivative by its inputs, and by its parameter arrays in their order.
@@ -8,7 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.engine.reference.arithmetic import LANES, F, chain, column, outer, over_lanes, over_time, sigmoid, tanh
+from protocol.engine.reference.arithmetic import (
+    LANES,
+    F,
+    chain,
+    column,
+    fma,
+    outer,
+    over_lanes,
+    over_time,
+    sigmoid,
+    slope_of_sigmoid,
+    slope_of_tanh,
+    tanh,
+)
 from protocol.tasks.philox import StreamKey, philox
 
 Gradients = list[np.ndarray]
@@ -36,7 +49,7 @@ def over_samples(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
     total = np.zeros((len(delta), len(inputs)), F)
     for block in range(delta.shape[1]):
         for lane in range(LANES):
-            total = total + delta[:, block, lane, None] * inputs[None, :, block, lane]
+            total = fma(delta[:, block, lane, None], inputs[None, :, block, lane], total)
     return total
 
 
@@ -47,7 +60,7 @@ def over_steps(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         part = np.zeros_like(total)
         for t in range(len(delta)):
             for lane in range(LANES):
-                part = part + delta[t, :, block, lane, None] * inputs[t, None, :, block, lane]
+                part = fma(delta[t, :, block, lane, None], inputs[t, None, :, block, lane], part)
         total = total + part
     return total
 
@@ -81,7 +94,7 @@ class TanhPass:
         return self.output
 
     def backward(self, delta: np.ndarray) -> tuple[np.ndarray, Gradients]:
-        return delta * (F(1) - self.output * self.output), []
+        return delta * slope_of_tanh(self.output), []
 
 
 @dataclass
@@ -91,7 +104,7 @@ class SigmoidPass:
         return self.output
 
     def backward(self, delta: np.ndarray) -> tuple[np.ndarray, Gradients]:
-        return delta * (self.output * (F(1) - self.output)), []
+        return delta * slope_of_sigmoid(self.output), []
 
 
 @dataclass
@@ -151,38 +164,40 @@ class NormPass:
         size = F(grouped.shape[2])
         mean = self._sum(grouped) / size
         centred = grouped - mean
-        spread = self._sum(centred * centred) / size + self.epsilon
+        spread = self._sum(centred, centred) / size + self.epsilon
         self.inverse = F(1) / np.sqrt(spread)
         self.scaled = (centred * self.inverse).reshape(inputs.shape)
-        return self.scaled * self._spread(self.weight) + self._spread(self.bias)
+        return fma(self.scaled, self._spread(self.weight), self._spread(self.bias))
 
     def backward(self, delta: np.ndarray) -> tuple[np.ndarray, Gradients]:
         length, _, *block = delta.shape
         through = (delta * self._spread(self.weight)).reshape(length, self.groups, -1, *block)
         scaled = self.scaled.reshape(through.shape)
         size = F(through.shape[2])
-        mean, slope = self._sum(through) / size, self._sum(through * scaled) / size
-        below = ((through - mean) - scaled * slope) * self.inverse
-        weight, bias = (self._over_positions(values) for values in (delta * self.scaled, delta))
+        mean, slope = self._sum(through) / size, self._sum(through, scaled) / size
+        below = fma(-scaled, slope, through - mean) * self.inverse
+        weight, bias = (self._over_positions(delta, factor) for factor in (self.scaled, np.ones_like(delta)))
         return below.reshape(delta.shape), [weight, bias]
 
-    def _sum(self, grouped: np.ndarray) -> np.ndarray:
+    def _sum(self, grouped: np.ndarray, factor: np.ndarray | None = None) -> np.ndarray:
+        """Over the features of each group, rising; of products where there is a factor."""
         total = np.zeros_like(grouped[:, :, :1])
         for f in range(grouped.shape[2]):
-            total = total + grouped[:, :, f : f + 1]
+            one = np.s_[:, :, f : f + 1]
+            total = total + grouped[one] if factor is None else fma(grouped[one], factor[one], total)
         return total
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
         return column(np.repeat(values.reshape(-1), self.spatial))
 
-    def _over_positions(self, values: np.ndarray) -> np.ndarray:
+    def _over_positions(self, delta: np.ndarray, factor: np.ndarray) -> np.ndarray:
         """A lane adds time steps (outer) and the features that share a weight (inner), then `over_lanes`."""
-        length, features, *block = values.shape
-        positions = values.reshape(length, -1, self.spatial, *block)
+        length, features, *block = delta.shape
+        delta, factor = (values.reshape(length, -1, self.spatial, *block) for values in (delta, factor))
         total = np.zeros((features // self.spatial, *block), F)
         for t in range(length):
             for p in range(self.spatial):
-                total = total + positions[t, :, p]
+                total = fma(delta[t, :, p], factor[t, :, p], total)
         return over_lanes(total)
 
 
@@ -206,22 +221,21 @@ class GruPass:
             rz = chain(chain(both, self.weight_ih[: 2 * h], x), self.weight_hh[: 2 * h], before)
             r, z = sigmoid(rz[:h]), sigmoid(rz[h:])
             g = chain(column(self.bias_hh[2 * h :]), self.weight_hh[2 * h :], before)
-            n = tanh(chain(column(self.bias_ih[2 * h :]), self.weight_ih[2 * h :], x) + r * g)
-            hidden[t + 1] = n + z * (before - n)
+            n = tanh(fma(r, g, chain(column(self.bias_ih[2 * h :]), self.weight_ih[2 * h :], x)))
+            hidden[t + 1] = fma(z, before - n, n)
             self.gates[:, t] = r, z, n, g
         self.inputs, self.hidden = inputs, hidden[:-1]
         return hidden[1:]
 
     def backward(self, delta: np.ndarray) -> tuple[np.ndarray, Gradients]:
-        one = F(1)
         deltas_x, deltas_h = [], []
         carried = np.zeros_like(delta[0])
         for t in reversed(range(len(delta))):
             r, z, n, g = self.gates[:, t]
             d = carried + delta[t]
-            dn = (d * (one - z)) * (one - n * n)
-            dz = (d * (self.hidden[t] - n)) * (z * (one - z))
-            dr = (dn * g) * (r * (one - r))
+            dn = (d * (F(1) - z)) * slope_of_tanh(n)
+            dz = (d * (self.hidden[t] - n)) * slope_of_sigmoid(z)
+            dr = (dn * g) * slope_of_sigmoid(r)
             deltas_x.append(np.concatenate([dr, dz, dn]))
             deltas_h.append(np.concatenate([dr, dz, dn * r]))
             carried = chain(d * z, self.weight_hh.T, deltas_h[-1])
@@ -249,7 +263,7 @@ class LstmPass:
             gates = chain(chain(both, self.weight_ih, inputs[t]), self.weight_hh, hidden[t])
             i, f, g, o = gates[:h], gates[h : 2 * h], gates[2 * h : 3 * h], gates[3 * h :]
             i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
-            cell[t + 1] = f * cell[t] + i * g
+            cell[t + 1] = fma(i, g, f * cell[t])
             squashed = tanh(cell[t + 1])
             hidden[t + 1] = o * squashed
             self.gates[:, t] = i, f, g, o, squashed
@@ -257,17 +271,16 @@ class LstmPass:
         return hidden[1:]
 
     def backward(self, delta: np.ndarray) -> tuple[np.ndarray, Gradients]:
-        one = F(1)
         deltas = []
         carried, carried_cell = np.zeros_like(delta[0]), np.zeros_like(delta[0])
         for t in reversed(range(len(delta))):
             i, f, g, o, squashed = self.gates[:, t]
             d = carried + delta[t]
-            dc = carried_cell + (d * o) * (one - squashed * squashed)
-            di = (dc * g) * (i * (one - i))
-            df = (dc * self.cell[t]) * (f * (one - f))
-            dg = (dc * i) * (one - g * g)
-            do = (d * squashed) * (o * (one - o))
+            dc = fma(d * o, slope_of_tanh(squashed), carried_cell)
+            di = (dc * g) * slope_of_sigmoid(i)
+            df = (dc * self.cell[t]) * slope_of_sigmoid(f)
+            dg = (dc * i) * slope_of_tanh(g)
+            do = (d * squashed) * slope_of_sigmoid(o)
             carried_cell = dc * f
             deltas.append(np.concatenate([di, df, dg, do]))
             carried = chain(F(0), self.weight_hh.T, deltas[-1])
@@ -296,7 +309,7 @@ class RnnPass:
         deltas = []
         carried = np.zeros_like(delta[0])
         for t in reversed(range(len(delta))):
-            deltas.append((carried + delta[t]) * (F(1) - self.output[t] * self.output[t]))
+            deltas.append((carried + delta[t]) * slope_of_tanh(self.output[t]))
             carried = chain(F(0), self.weight_hh.T, deltas[-1])
         return _recurrent_gradients(self.weight_ih, np.stack(deltas[::-1]), self.inputs, self.hidden)
 

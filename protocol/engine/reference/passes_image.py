@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.engine.reference.arithmetic import F, over_lanes
+from protocol.engine.reference.arithmetic import F, fma, over_lanes
 from protocol.engine.reference.passes import Gradients
 
 
@@ -31,7 +31,7 @@ class ConvPass:
                     window = self.padded[c, v : v + self._span(self.rows) : self.stride][
                         :, u : u + self._span(self.columns) : self.stride
                     ]
-                    total = total + self.weight[:, c, v, u, None, None, None, None] * window[None]
+                    total = fma(self.weight[:, c, v, u, None, None, None, None], window[None], total)
         return total.reshape(1, -1, *block)
 
     def _span(self, places: int) -> int:
@@ -48,9 +48,9 @@ class ConvPass:
             for x in range(self.columns):
                 d = delta[:, y, x]
                 window = np.s_[:, y * self.stride : y * self.stride + k, x * self.stride : x * self.stride + k]
-                for j in range(outputs):  # below_i = below_i + W_ji * d_j, j rising
-                    below[window] = below[window] + self.weight[j, ..., None, None] * d[j]
-                weight = weight + d[:, None, None, None] * self.padded[window][None]
+                for j in range(outputs):  # below_i + W_ji * d_j, j rising
+                    below[window] = fma(self.weight[j, ..., None, None], d[j], below[window])
+                weight = fma(d[:, None, None, None], self.padded[window][None], weight)
                 bias = bias + d
         below = below[:, p : p + height, p : p + width].reshape(1, -1, *block)
         return below, [over_lanes(weight), over_lanes(bias)]

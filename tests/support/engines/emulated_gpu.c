@@ -40,6 +40,7 @@ static void wait_for_others(const char *file, int line) {
 #define UNROLL
 #define APART
 #define MAKE(type) (type)
+#include "fused.h"
 #include "exact.cu"
 
 static void (*kernel)(Job);

@@ -1,0 +1,51 @@
+/* Vectors of lanes on this processor, and the one operation that C does not spell for them: a * b + c, rounded once.
+
+   How wide a vector is changes the speed and never a bit: an operation is one for each lane. */
+#pragma once
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define VW 16
+#elif defined(__AVX__)
+#include <immintrin.h>
+#define VW 8
+#else
+#define VW 4
+#endif
+#if defined(__aarch64__) && defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+typedef float vec __attribute__((vector_size(4 * VW), may_alias));
+typedef float loose_vec __attribute__((vector_size(4 * VW), may_alias, aligned(4)));
+typedef int32_t ivec __attribute__((vector_size(4 * VW), may_alias));
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+#include "fused.h"
+
+INLINE vec fused(vec a, vec b, vec c) {
+#if VW == 16
+  return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif VW == 8 && defined(__FMA__)
+  return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+  return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  vec r;
+  for (int l = 0; l < VW; l++) r[l] = fused_one(a[l], b[l], c[l]);
+  return r;
+#endif
+}
+
+#define ZEROS ((vec){0})
+#define INTS(n) ((ivec){0} + (n))
+INLINE vec all_lanes(float x) { return x - ZEROS; } /* x - 0 is x, also for x = -0 */
