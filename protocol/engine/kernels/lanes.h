@@ -11,7 +11,7 @@
 #define SQUARES 64 /* sums that the squares of a gradient go to */
 #define ROWS 12    /* outputs computed together at most: accumulators held in registers */
 #define VECS 4     /* vectors of lanes computed together at most */
-#define TILE_ROWS 4
+#define TILE_ROWS 6 /* of a weight gradient, and columns */
 #if VW == 16
 #define TILE_COLUMNS 4
 #else
@@ -194,59 +194,89 @@ typedef struct { /* row k at position p is base[(at ? at[k] : k * row) + line of
 
 INLINE const float *side_row(Side s, int k) { return s.base + (s.at ? s.at[k] : k * s.row); }
 
-INLINE void outer_tile(int rows, int columns, Side delta, int j, Side value, int i, int lines, int count, int again,
-                       float *sums, int64_t row_stride) {
+/* Over an image. A vector of lanes at a time, values are packed whole, and deltas for some positions, [position][row], so
+   that a tile reads what lies together. */
+
+#define POSITIONS 64 /* worked on together: their values stay in the first-level cache */
+
+typedef struct { /* `lines` x `count` positions; `frame` values of a lane, of which line and step are places apart */
+  int lines, count;
+  int64_t frame, line, step;
+} Image;
+
+static int64_t image_floats(int64_t frame, int inputs, int count) {
+  return (frame + TILE_ROWS * (POSITIONS + count + inputs) + VW) * LANES;
+}
+
+INLINE void image_tile(int rows, int columns, Image m, const float *delta, const float *const *value, int lines,
+                       int again, float *sums, int64_t stride) {
   vec sum[TILE_ROWS][TILE_COLUMNS];
-  const float *d[TILE_ROWS], *v[TILE_COLUMNS];
-  UNROLL for (int r = 0; r < rows; r++) d[r] = side_row(delta, j + r);
-  UNROLL for (int c = 0; c < columns; c++) v[c] = side_row(value, i + c);
+  const float *v[TILE_COLUMNS];
   UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++)
-    sum[r][c] = again ? *(const vec *)(sums + (r * row_stride + i + c) * LANES) : (vec){0};
-  for (int line = 0; line < lines; line++)
-    for (int p = 0; p < count; p++) {
-      int64_t at_d = line * delta.line + p * delta.step, at_v = line * value.line + p * value.step;
+    sum[r][c] = again ? *(const vec *)(sums + (r * stride + c) * LANES) : ZEROS;
+  for (int line = 0; line < lines; line++) {
+    UNROLL for (int c = 0; c < columns; c++) v[c] = value[c] + line * m.line * VW;
+    for (int p = 0; p < m.count; p++, delta += rows * VW) {
       vec x[TILE_COLUMNS];
-      UNROLL for (int c = 0; c < columns; c++) x[c] = *(const vec *)(v[c] + at_v);
+      UNROLL for (int c = 0; c < columns; c++) x[c] = *(const vec *)(v[c] + p * m.step * VW);
       UNROLL for (int r = 0; r < rows; r++) {
-        vec y = *(const vec *)(d[r] + at_d);
+        vec y = *(const vec *)(delta + r * VW);
+        HELD(y);
         UNROLL for (int c = 0; c < columns; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
       }
     }
+  }
   UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++)
-    *(vec *)(sums + (r * row_stride + i + c) * LANES) = sum[r][c];
+    *(vec *)(sums + (r * stride + c) * LANES) = sum[r][c];
 }
 
-#define POSITIONS 32 /* of an image, worked on together: their values stay in the first-level cache */
-
-INLINE void outer_rows(int rows, Side delta, int j, Side value, int inputs, int lines, int count, float *sums) {
-  int some = lines > 1 ? (POSITIONS + count - 1) / count : 1;
-  for (int lane = 0; lane < LANES; lane += VW)
-    for (int line = 0; line < lines; line += some) {
-      int now = lines - line < some ? lines - line : some, i = 0;
-      Side d = delta, v = value;
-      d.base += lane + line * delta.line;
-      v.base += lane + line * value.line;
-      for (; i + TILE_COLUMNS <= inputs; i += TILE_COLUMNS)
-        outer_tile(rows, TILE_COLUMNS, d, j, v, i, now, count, line > 0, sums + lane, inputs);
-      for (; i < inputs; i++) outer_tile(rows, 1, d, j, v, i, now, count, line > 0, sums + lane, inputs);
+/* sums[r][i][lane] of one vector of lanes */
+INLINE void image_rows(int rows, Image m, Side delta, int j, const float *values, const int32_t *at, int lanes, int inputs,
+                       float *packed, float *sums) {
+  int some = (POSITIONS + m.count - 1) / m.count;
+  for (int line = 0; line < m.lines; line += some) {
+    int now = m.lines - line < some ? m.lines - line : some, i = 0;
+    float *to = packed;
+    for (int k = 0; k < now; k++)
+      for (int p = 0; p < m.count; p++)
+        UNROLL for (int r = 0; r < rows; r++, to += VW)
+          *(vec *)to = *(const vec *)(delta.base + (j + r) * delta.row + (line + k) * delta.line + p * delta.step);
+    for (; i + TILE_COLUMNS <= inputs; i += TILE_COLUMNS) {
+      const float *v[TILE_COLUMNS];
+      UNROLL for (int c = 0; c < TILE_COLUMNS; c++) v[c] = values + (at[i + c] / lanes + line * m.line) * VW;
+      image_tile(rows, TILE_COLUMNS, m, packed, v, now, line > 0, sums + i * LANES, inputs);
     }
+    for (; i < inputs; i++) {
+      const float *v = values + (at[i] / lanes + line * m.line) * VW;
+      image_tile(rows, 1, m, packed, &v, now, line > 0, sums + i * LANES, inputs);
+    }
+  }
 }
 
-/* gradient[j][i] += over blocks, over lanes, over positions rising, delta_j * value_i */
-static void outer(float *gradient, float *sums, int lanes, Side delta, int outputs, Side value, int inputs, int lines,
-                  int count) {
+#define IMAGE_ROWS(R) \
+  case R: image_rows(R, m, shifted, j, values + lane * m.frame, at, lanes, inputs, packed, sums + lane); break;
+
+/* gradient[j][i] += over blocks, over lanes, over positions rising, delta_j * value at at[i] */
+static __attribute__((noinline)) void outer_in_image(float *gradient, float *space, int lanes, Image m, Side delta, int outputs, const float *value,
+                           const int32_t *at, int inputs) {
+  float *values = space, *packed = values + m.frame * LANES;
+  float *sums = packed + TILE_ROWS * (POSITIONS + m.count) * LANES;
+  int tiles = (outputs + TILE_ROWS - 1) / TILE_ROWS;
   for (int block = 0; block < lanes; block += LANES) {
-    int j = 0;
-    for (; j + TILE_ROWS <= outputs; j += TILE_ROWS) {
-      outer_rows(TILE_ROWS, delta, j, value, inputs, lines, count, sums);
-      add_trees(gradient + (int64_t)j * inputs, sums, TILE_ROWS * inputs);
+    for (int lane = 0; lane < LANES; lane += VW)
+      for (int64_t k = 0; k < m.frame; k++)
+        *(vec *)(values + lane * m.frame + k * VW) = *(const vec *)(value + k * lanes + block + lane);
+    for (int tile = 0, j = 0, rows; tile < tiles; tile++, j += rows) {
+      rows = (outputs - j + tiles - tile - 1) / (tiles - tile); /* nearly as many in each */
+      for (int lane = 0; lane < LANES; lane += VW) {
+        Side shifted = delta;
+        shifted.base += block + lane;
+        switch (rows) {
+          IMAGE_ROWS(1) IMAGE_ROWS(2) IMAGE_ROWS(3) IMAGE_ROWS(4) IMAGE_ROWS(5) IMAGE_ROWS(6)
+        }
+      }
+      add_trees(gradient + (int64_t)j * inputs, sums, rows * inputs);
     }
-    for (; j < outputs; j++) {
-      outer_rows(1, delta, j, value, inputs, lines, count, sums);
-      add_trees(gradient + (int64_t)j * inputs, sums, inputs);
-    }
-    delta.base += LANES;
-    value.base += LANES;
   }
 }
 
@@ -281,6 +311,7 @@ INLINE void packed_tile(const float *delta, const float *value, int count, int r
       UNROLL for (int c = 0; c < BROAD; c++) x[c] = *(const vec *)(v + c * LANES);
       UNROLL for (int r = 0; r < TALL; r++) {
         vec y = *(const vec *)(d + r * LANES);
+        HELD(y);
         UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
       }
     }

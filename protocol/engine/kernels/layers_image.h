@@ -52,18 +52,15 @@ static void conv_backward(const Layer *layer, const float *first, const Plan *pl
   if (index > plan->lowest) {
     float *below = layer->padding ? plan->padded : plan->below;
     fill_zero(below, padded_size(layer) * lanes);
-    for (int y = 0; y < layer->out_height; y++)
-      for (int x = 0; x < layer->out_width; x++) {
-        const float *delta = plan->delta + ((int64_t)y * layer->out_width + x) * lanes;
-        Terms terms = {first, delta, 1, n, (int64_t)places * lanes, m, 0};
-        chains(n, lanes, MEMORY, 0, terms, none, MAKE(Place){below + y * f.line + x * f.step, 0, plan->at[index]});
-      }
+    Terms terms = {first, plan->delta, 1, n, (int64_t)places * lanes, m, 0};
+    Sweep image = {layer->out_height, layer->out_width, (int64_t)layer->out_width * lanes, lanes, f.line, f.step};
+    sweep_onto_taps(image, n, lanes, terms, below, plan->at[index]);
     if (layer->padding) copy_rows(layer, lanes, plan->padded, plan->below, 1);
   }
   float *gradient = plan->gradient + layer->offset;
   Side delta = {plan->delta, (int64_t)places * lanes, (int64_t)layer->out_width * lanes, lanes, 0};
-  Side value = {framed(layer, plan, index), 0, f.line, f.step, plan->at[index]};
-  outer(gradient, plan->partial, lanes, delta, m, value, n, layer->out_height, layer->out_width);
+  Image window = {layer->out_height, layer->out_width, padded_size(layer), layer->stride * f.width, layer->stride};
+  outer_in_image(gradient, plan->partial, lanes, window, delta, m, framed(layer, plan, index), plan->at[index], n);
   over_positions(gradient + (int64_t)m * n, plan->partial, lanes, plan->delta, (int64_t)places * lanes, lanes, m, places);
 }
 
@@ -80,7 +77,7 @@ static void conv_backward(const Layer *layer, const float *first, const Plan *pl
     for (int u = 0; u < layer->kernel_width; u++, place++) {    \
       int64_t at = in + ((int64_t)v * layer->width + u) * lanes;
 
-static void maxpool_forward(const Layer *layer, const Plan *plan, int index) {
+static __attribute__((noinline)) void maxpool_forward(const Layer *layer, const Plan *plan, int index) {
   int lanes = plan->lanes;
   const float *from = plan->activation[index];
   float *to = plan->activation[index + 1];
@@ -101,7 +98,7 @@ static void maxpool_forward(const Layer *layer, const Plan *plan, int index) {
   }
 }
 
-static void pool_backward(const Layer *layer, const Plan *plan, int index) {
+static __attribute__((noinline)) void pool_backward(const Layer *layer, const Plan *plan, int index) {
   int lanes = plan->lanes;
   const int32_t *chosen = (const int32_t *)plan->saved[index];
   float size = (float)(layer->kernel_height * layer->kernel_width);

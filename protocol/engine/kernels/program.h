@@ -97,6 +97,7 @@ static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
       sums = larger_of(sums, packed_floats(l->outputs, larger_of(l->inputs, l->outputs), l->length));
     if (l->kind == LSTM || l->kind == RNN)
       sums = larger_of(sums, steps_floats(gates_of(l) * l->outputs, larger_of(l->inputs, l->outputs), l->length));
+    if (l->kind == CONV) sums = larger_of(sums, image_floats(padded_size(l), (int)taps(l), l->out_width));
     if (l->kind == CONV && l->padding) padded = larger_of(padded, padded_size(l));
     if (has_parameters(l) && plan->lowest == program->layers) plan->lowest = i;
   }

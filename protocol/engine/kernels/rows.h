@@ -108,6 +108,12 @@ static void sweep_taps(Sweep s, int outputs, int lanes, const float *bias, Terms
   SWEEP(s, a, to, out, chains(outputs, lanes, BIAS, bias, here, none, (Place){out, step, 0}))
 }
 
+/* Onto what lies where `at` says, block after block of lanes: what one position adds to is near what the next does. */
+static __attribute__((noinline)) void sweep_onto_taps(Sweep s, int outputs, int lanes, Terms a, float *to, const int32_t *at) {
+  for (int block = 0; block < lanes; block += LANES, a.value += LANES, to += LANES)
+    SWEEP(s, a, to, out, chains(outputs, LANES, MEMORY, 0, here, none, (Place){out, 0, at}))
+}
+
 /* Weight gradients whose vectors run over inputs: rows of lanes become rows of samples, with a whole number of vectors. */
 INLINE int64_t sample_row(int inputs) {
   return (inputs + VW - 1) / VW * VW + VW; /* the odd vector keeps rows off one set of the cache */

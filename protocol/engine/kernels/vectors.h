@@ -46,6 +46,15 @@ INLINE vec fused(vec a, vec b, vec c) {
 #endif
 }
 
+/* Keep a loaded vector in a register: compilers otherwise load it again for each of its uses, and loads are scarce. */
+#if defined(__AVX512F__)
+#define HELD(v) __asm__("" : "+v"(v))
+#elif defined(__x86_64__)
+#define HELD(v) __asm__("" : "+x"(v))
+#else
+#define HELD(v) (void)(v)
+#endif
+
 #define ZEROS ((vec){0})
 #define INTS(n) ((ivec){0} + (n))
 INLINE vec all_lanes(float x) { return x - ZEROS; } /* x - 0 is x, also for x = -0 */
