@@ -125,31 +125,28 @@ static Terms transposed(const float *weight, int inputs, int outputs, const floa
 
 /* ---- sums over lanes and positions (time steps, or places of an image): weight gradients ---- */
 
-#define LOW(k, h) ((k) / (h) * 2 * (h) + (k) % (h))
+/* One level of the tree for two vectors: lanes that are 8, 4, 2 or 1 apart are added, and a's sums precede b's in each
+   quarter (level 4 and more: in each half or all) of the vector. Such shuffles are one instruction each. */
 #if VW == 16
-#define EACH(f, h) {f(0, h), f(1, h), f(2, h), f(3, h), f(4, h), f(5, h), f(6, h), f(7, h), f(8, h), f(9, h), f(10, h), f(11, h), f(12, h), f(13, h), f(14, h), f(15, h)}
+#define FOLD8(a, b) \
+  (SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) + \
+   SHUFFLE(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+#define FOLD4(a, b) \
+  (SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) + \
+   SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31))
+#define FOLD2(a, b) \
+  (SHUFFLE(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) + \
+   SHUFFLE(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+#define FOLD1(a, b) \
+  (SHUFFLE(a, b, 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30) + \
+   SHUFFLE(a, b, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31))
 #elif VW == 8
-#define EACH(f, h) {f(0, h), f(1, h), f(2, h), f(3, h), f(4, h), f(5, h), f(6, h), f(7, h)}
+#define FOLD4(a, b) (SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15))
+#define FOLD2(a, b) (SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13) + SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15))
+#define FOLD1(a, b) (SHUFFLE(a, b, 0, 2, 8, 10, 4, 6, 12, 14) + SHUFFLE(a, b, 1, 3, 9, 11, 5, 7, 13, 15))
 #else
-#define EACH(f, h) {f(0, h), f(1, h), f(2, h), f(3, h)}
-#endif
-#define HIGH(k, h) (LOW(k, h) + (h))
-
-/* One level of the tree for two vectors of runs of 2h lanes: lane l + lane (l + h) of every run, runs kept in order. */
-#if defined(__clang__)
-INLINE vec fold(vec a, vec b, int h) {
-  float both[2 * VW], out[VW];
-  memcpy(both, &a, sizeof a);
-  memcpy(both + VW, &b, sizeof b);
-  UNROLL for (int k = 0; k < VW; k++) out[k] = both[LOW(k, h)] + both[HIGH(k, h)];
-  vec result;
-  memcpy(&result, out, sizeof result);
-  return result;
-}
-#define FOLD(a, b, h) fold(a, b, h)
-#else
-#define FOLD(a, b, h) \
-  (__builtin_shuffle(a, b, (ivec)EACH(LOW, h)) + __builtin_shuffle(a, b, (ivec)EACH(HIGH, h)))
+#define FOLD2(a, b) (SHUFFLE(a, b, 0, 1, 4, 5) + SHUFFLE(a, b, 2, 3, 6, 7))
+#define FOLD1(a, b) (SHUFFLE(a, b, 0, 2, 4, 6) + SHUFFLE(a, b, 1, 3, 5, 7))
 #endif
 
 /* The sum over 16 lanes by the fixed tree l + (l+8), l + (l+4), l + (l+2), l + (l+1), of VW sums at once. */
@@ -166,24 +163,31 @@ INLINE vec tree(const float *sums) {
 #endif
   }
 #if VW == 16
-  UNROLL for (int k = 0; k < 8; k++) v[k] = FOLD(v[2 * k], v[2 * k + 1], 8);
+  UNROLL for (int k = 0; k < 4; k++) v[k] = FOLD8(v[k], v[k + 4]), v[k + 8] = FOLD8(v[k + 8], v[k + 12]);
+  UNROLL for (int k = 0; k < 4; k++) v[k] = FOLD4(v[k], v[k + 8]);
+#elif VW == 8
+  UNROLL for (int k = 0; k < 4; k++) v[k] = FOLD4(v[k], v[k + 4]);
 #endif
-#if VW >= 8
-  UNROLL for (int k = 0; k < 4; k++) v[k] = FOLD(v[2 * k], v[2 * k + 1], 4);
-  UNROLL for (int k = 0; k < 2; k++) v[k] = FOLD(v[2 * k], v[2 * k + 1], 2);
-#else
-  UNROLL for (int k = 0; k < 2; k++) v[k] = FOLD(v[2 * k], v[2 * k + 1], 2);
-#endif
-  return FOLD(v[0], v[1], 1);
+  v[0] = FOLD2(v[0], v[1]), v[2] = FOLD2(v[2], v[3]);
+  return FOLD1(v[0], v[2]);
 }
 
 /* gradient[k] += tree of sums[k]; `sums` has room for a whole vector of sums behind the last */
 static void add_trees(float *gradient, float *sums, int count) {
-  for (int k = 0; k < count; k += VW) {
-    vec add = tree(sums + (int64_t)k * LANES);
-    int rest = count - k < VW ? count - k : VW;
-    for (int q = 0; q < rest; q++) gradient[k + q] = gradient[k + q] + add[q];
+  int k = 0;
+  for (; k + VW <= count; k += VW) {
+    loose_vec *to = (loose_vec *)(gradient + k);
+    *to = *to + tree(sums + (int64_t)k * LANES);
   }
+  vec add = k < count ? tree(sums + (int64_t)k * LANES) : ZEROS;
+  for (int q = 0; k + q < count; q++) gradient[k + q] = gradient[k + q] + add[q];
+}
+
+/* gradient[r][i] += tree of sums[i][r] */
+static __attribute__((noinline)) void add_trees_across(float *gradient, int64_t row, float *sums, int rows, int columns) {
+  for (int k = 0; k < rows * columns; k += VW) *(loose_vec *)(sums + k) = tree(sums + (int64_t)k * LANES);
+  for (int r = 0; r < rows; r++)
+    for (int i = 0; i < columns; i++) gradient[r * row + i] = gradient[r * row + i] + sums[i * rows + r];
 }
 
 typedef struct { /* row k at position p is base[(at ? at[k] : k * row) + line of p * line + place of p * step] */
@@ -195,87 +199,80 @@ typedef struct { /* row k at position p is base[(at ? at[k] : k * row) + line of
 INLINE const float *side_row(Side s, int k) { return s.base + (s.at ? s.at[k] : k * s.row); }
 
 /* Over an image. A vector of lanes at a time, values are packed whole, and deltas for some positions, [position][row], so
-   that a tile reads what lies together. */
+   that a tile reads what lies together. Its sums are [column][row][lane]. */
 
-#define POSITIONS 64 /* worked on together: their values stay in the first-level cache */
+#define POSITIONS 64 /* worked on together, with so many taps: their values and sums stay in the first-level cache */
+#define TAPS 32
 
-typedef struct { /* `lines` x `count` positions; `frame` values of a lane, of which line and step are places apart */
+typedef struct { /* lines x count positions; of the values of a lane there are `frame`, line and step apart */
   int lines, count;
   int64_t frame, line, step;
 } Image;
 
-static int64_t image_floats(int64_t frame, int inputs, int count) {
-  return (frame + TILE_ROWS * (POSITIONS + count + inputs) + VW) * LANES;
+static int64_t image_floats(int64_t frame, int inputs, int positions) {
+  return (frame + TILE_ROWS * (positions + TAPS) + VW) * LANES + positions + inputs;
 }
 
-INLINE void image_tile(int rows, int columns, Image m, const float *delta, const float *const *value, int lines,
-                       int again, float *sums, int64_t stride) {
-  vec sum[TILE_ROWS][TILE_COLUMNS];
+INLINE void image_tile(int rows, int columns, const int32_t *place, int count, const float *delta, const float *values,
+                       const int32_t *tap, int again, float *sums) {
+  vec sum[TILE_COLUMNS][TILE_ROWS];
   const float *v[TILE_COLUMNS];
-  UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++)
-    sum[r][c] = again ? *(const vec *)(sums + (r * stride + c) * LANES) : ZEROS;
-  for (int line = 0; line < lines; line++) {
-    UNROLL for (int c = 0; c < columns; c++) v[c] = value[c] + line * m.line * VW;
-    for (int p = 0; p < m.count; p++, delta += rows * VW) {
-      vec x[TILE_COLUMNS];
-      UNROLL for (int c = 0; c < columns; c++) x[c] = *(const vec *)(v[c] + p * m.step * VW);
-      UNROLL for (int r = 0; r < rows; r++) {
-        vec y = *(const vec *)(delta + r * VW);
-        HELD(y);
-        UNROLL for (int c = 0; c < columns; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
-      }
+  UNROLL for (int c = 0; c < columns; c++) v[c] = values + tap[c];
+  UNROLL for (int c = 0; c < columns; c++) UNROLL for (int r = 0; r < rows; r++)
+    sum[c][r] = again ? *(const vec *)(sums + (c * rows + r) * LANES) : ZEROS;
+  for (int p = 0; p < count; p++, delta += rows * VW) {
+    vec x[TILE_COLUMNS];
+    UNROLL for (int c = 0; c < columns; c++) x[c] = *(const vec *)(v[c] + place[p]);
+    UNROLL for (int r = 0; r < rows; r++) {
+      vec y = *(const vec *)(delta + r * VW);
+      HELD(y);
+      UNROLL for (int c = 0; c < columns; c++) sum[c][r] = fused(y, x[c], sum[c][r]);
     }
   }
-  UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < columns; c++)
-    *(vec *)(sums + (r * stride + c) * LANES) = sum[r][c];
+  UNROLL for (int c = 0; c < columns; c++) UNROLL for (int r = 0; r < rows; r++)
+    *(vec *)(sums + (c * rows + r) * LANES) = sum[c][r];
 }
 
-/* sums[r][i][lane] of one vector of lanes */
-INLINE void image_rows(int rows, Image m, Side delta, int j, const float *values, const int32_t *at, int lanes, int inputs,
-                       float *packed, float *sums) {
-  int some = (POSITIONS + m.count - 1) / m.count;
-  for (int line = 0; line < m.lines; line += some) {
-    int now = m.lines - line < some ? m.lines - line : some, i = 0;
-    float *to = packed;
-    for (int k = 0; k < now; k++)
-      for (int p = 0; p < m.count; p++)
-        UNROLL for (int r = 0; r < rows; r++, to += VW)
-          *(vec *)to = *(const vec *)(delta.base + (j + r) * delta.row + (line + k) * delta.line + p * delta.step);
-    for (; i + TILE_COLUMNS <= inputs; i += TILE_COLUMNS) {
-      const float *v[TILE_COLUMNS];
-      UNROLL for (int c = 0; c < TILE_COLUMNS; c++) v[c] = values + (at[i + c] / lanes + line * m.line) * VW;
-      image_tile(rows, TILE_COLUMNS, m, packed, v, now, line > 0, sums + i * LANES, inputs);
-    }
-    for (; i < inputs; i++) {
-      const float *v = values + (at[i] / lanes + line * m.line) * VW;
-      image_tile(rows, 1, m, packed, &v, now, line > 0, sums + i * LANES, inputs);
-    }
+/* One vector of lanes of `rows` rows of the gradient. */
+INLINE void image_rows(int rows, const int32_t *place, int positions, const float *packed, const float *values,
+                       const int32_t *tap, int taps, float *sums) {
+  for (int first = 0; first < positions; first += POSITIONS, packed += POSITIONS * rows * VW) {
+    int some = positions - first < POSITIONS ? positions - first : POSITIONS, i = 0;
+    for (; i + TILE_COLUMNS <= taps; i += TILE_COLUMNS)
+      image_tile(rows, TILE_COLUMNS, place + first, some, packed, values, tap + i, first, sums + i * rows * LANES);
+    for (; i < taps; i++) image_tile(rows, 1, place + first, some, packed, values, tap + i, first, sums + i * rows * LANES);
   }
 }
 
 #define IMAGE_ROWS(R) \
-  case R: image_rows(R, m, shifted, j, values + lane * m.frame, at, lanes, inputs, packed, sums + lane); break;
+  case R: image_rows(R, place, positions, packed + lane * R * positions, values + lane * m.frame, tap + i, some, sums + lane); break;
 
 /* gradient[j][i] += over blocks, over lanes, over positions rising, delta_j * value at at[i] */
-static __attribute__((noinline)) void outer_in_image(float *gradient, float *space, int lanes, Image m, Side delta, int outputs, const float *value,
+static void outer_in_image(float *gradient, float *space, int lanes, Image m, Side delta, int outputs, const float *value,
                            const int32_t *at, int inputs) {
-  float *values = space, *packed = values + m.frame * LANES;
-  float *sums = packed + TILE_ROWS * (POSITIONS + m.count) * LANES;
-  int tiles = (outputs + TILE_ROWS - 1) / TILE_ROWS;
+  int tiles = (outputs + TILE_ROWS - 1) / TILE_ROWS, positions = m.lines * m.count;
+  float *values = space, *packed = values + m.frame * LANES, *sums = packed + TILE_ROWS * positions * LANES;
+  int32_t *place = (int32_t *)(sums + (TILE_ROWS * TAPS + VW) * LANES), *tap = place + positions;
+  for (int p = 0; p < positions; p++) place[p] = (int32_t)((p / m.count * m.line + p % m.count * m.step) * VW);
+  for (int i = 0; i < inputs; i++) tap[i] = at[i] / lanes * VW;
   for (int block = 0; block < lanes; block += LANES) {
     for (int lane = 0; lane < LANES; lane += VW)
       for (int64_t k = 0; k < m.frame; k++)
         *(vec *)(values + lane * m.frame + k * VW) = *(const vec *)(value + k * lanes + block + lane);
     for (int tile = 0, j = 0, rows; tile < tiles; tile++, j += rows) {
       rows = (outputs - j + tiles - tile - 1) / (tiles - tile); /* nearly as many in each */
-      for (int lane = 0; lane < LANES; lane += VW) {
-        Side shifted = delta;
-        shifted.base += block + lane;
-        switch (rows) {
-          IMAGE_ROWS(1) IMAGE_ROWS(2) IMAGE_ROWS(3) IMAGE_ROWS(4) IMAGE_ROWS(5) IMAGE_ROWS(6)
-        }
+      float *to = packed;
+      for (int lane = 0; lane < LANES; lane += VW)
+        for (int p = 0; p < positions; p++)
+          for (int r = 0; r < rows; r++, to += VW)
+            *(vec *)to = *(const vec *)(delta.base + (j + r) * delta.row + p * delta.step + block + lane);
+      for (int i = 0, some; i < inputs; i += TAPS) {
+        some = inputs - i < TAPS ? inputs - i : TAPS;
+        for (int lane = 0; lane < LANES; lane += VW) switch (rows) {
+            IMAGE_ROWS(1) IMAGE_ROWS(2) IMAGE_ROWS(3) IMAGE_ROWS(4) IMAGE_ROWS(5) IMAGE_ROWS(6)
+          }
+        add_trees_across(gradient + (int64_t)j * inputs + i, inputs, sums, rows, some);
       }
-      add_trees(gradient + (int64_t)j * inputs, sums, rows * inputs);
     }
   }
 }
@@ -370,29 +367,26 @@ static void over_positions(float *gradient, float *sums, int lanes, const float 
 
 /* ---- rows of samples to rows of lanes, and back ---- */
 
-#define ZIP_LOW(k, h) ((k) / 2 + (k) % 2 * VW)
-#define ZIP_HIGH(k, h) ((k) / 2 + (k) % 2 * VW + VW / 2)
-
-INLINE void zip(vec a, vec b, vec *low, vec *high) {
-#if defined(__clang__)
-  float in[2 * VW], out[2 * VW];
-  memcpy(in, &a, sizeof a);
-  memcpy(in + VW, &b, sizeof b);
-  UNROLL for (int k = 0; k < VW; k++) out[k] = in[ZIP_LOW(k, 0)], out[k + VW] = in[ZIP_HIGH(k, 0)];
-  memcpy(low, out, sizeof a);
-  memcpy(high, out + VW, sizeof b);
+#if VW == 16
+#define ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif VW == 8
+#define ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #else
-  *low = __builtin_shuffle(a, b, (ivec)EACH(ZIP_LOW, 0));
-  *high = __builtin_shuffle(a, b, (ivec)EACH(ZIP_HIGH, 0));
+#define ZIP_LOW 0, 4, 1, 5
+#define ZIP_HIGH 2, 6, 3, 7
 #endif
-}
 
 /* out[c * out_step + r] = in[r * in_step + c] for r, c < VW */
 INLINE void transpose_square(const float *in, int64_t in_step, float *out, int64_t out_step) {
   vec v[VW], w[VW];
   UNROLL for (int r = 0; r < VW; r++) v[r] = *(const loose_vec *)(in + r * in_step);
   for (int level = 1; level < VW; level *= 2) {
-    UNROLL for (int r = 0; r < VW / 2; r++) zip(v[r], v[r + VW / 2], &w[2 * r], &w[2 * r + 1]);
+    UNROLL for (int r = 0; r < VW / 2; r++) {
+      w[2 * r] = SHUFFLE(v[r], v[r + VW / 2], ZIP_LOW);
+      w[2 * r + 1] = SHUFFLE(v[r], v[r + VW / 2], ZIP_HIGH);
+    }
     UNROLL for (int r = 0; r < VW; r++) v[r] = w[r];
   }
   UNROLL for (int c = 0; c < VW; c++) *(loose_vec *)(out + c * out_step) = v[c];

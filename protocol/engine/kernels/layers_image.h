@@ -58,9 +58,17 @@ static void conv_backward(const Layer *layer, const float *first, const Plan *pl
     if (layer->padding) copy_rows(layer, lanes, plan->padded, plan->below, 1);
   }
   float *gradient = plan->gradient + layer->offset;
-  Side delta = {plan->delta, (int64_t)places * lanes, (int64_t)layer->out_width * lanes, lanes, 0};
-  Image window = {layer->out_height, layer->out_width, padded_size(layer), layer->stride * f.width, layer->stride};
-  outer_in_image(gradient, plan->partial, lanes, window, delta, m, framed(layer, plan, index), plan->at[index], n);
+  const float *from = framed(layer, plan, index);
+  if (places == 1) { /* a linear layer */
+    float *window = plan->partial;
+    const int32_t *at = plan->at[index];
+    EACH_ROW(i, n, lanes) EACH_LANE(k, lanes) AT(window, i * lanes + k) = READ(from, at[i] + k);
+    outer_over_samples(gradient, window + (int64_t)n * lanes, lanes, plan->valid, plan->delta, m, window, n);
+  } else {
+    Side delta = {plan->delta, (int64_t)places * lanes, (int64_t)layer->out_width * lanes, lanes, 0};
+    Image image = {layer->out_height, layer->out_width, padded_size(layer), layer->stride * f.width, layer->stride};
+    outer_in_image(gradient, plan->partial, lanes, image, delta, m, from, plan->at[index], n);
+  }
   over_positions(gradient + (int64_t)m * n, plan->partial, lanes, plan->delta, (int64_t)places * lanes, lanes, m, places);
 }
 

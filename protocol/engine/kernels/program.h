@@ -92,12 +92,13 @@ static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
     most = larger_of(most, larger_of((int64_t)l->length * l->inputs, (int64_t)l->length_out * l->outputs));
     int64_t rows = l->kind == CONV ? larger_of(taps(l), l->out_channels) : larger_of(l->inputs, l->outputs);
     sums = larger_of(sums, (TILE_ROWS + ROWS) * (rows + VW) * LANES);
-    if (l->kind == LINEAR && l->length == 1) sums = larger_of(sums, ((int64_t)l->inputs + 2 * VW) * lanes + ROWS * VW);
+    int64_t window = l->kind == LINEAR && l->length == 1 ? l->inputs : l->kind == CONV ? taps(l) : 0;
+    if (window) sums = larger_of(sums, 2 * (window + VW) * lanes + ROWS * VW);
     if (l->kind == GRU || l->kind == LINEAR)
       sums = larger_of(sums, packed_floats(l->outputs, larger_of(l->inputs, l->outputs), l->length));
     if (l->kind == LSTM || l->kind == RNN)
       sums = larger_of(sums, steps_floats(gates_of(l) * l->outputs, larger_of(l->inputs, l->outputs), l->length));
-    if (l->kind == CONV) sums = larger_of(sums, image_floats(padded_size(l), (int)taps(l), l->out_width));
+    if (l->kind == CONV) sums = larger_of(sums, image_floats(padded_size(l), (int)taps(l), l->out_height * l->out_width));
     if (l->kind == CONV && l->padding) padded = larger_of(padded, padded_size(l));
     if (has_parameters(l) && plan->lowest == program->layers) plan->lowest = i;
   }

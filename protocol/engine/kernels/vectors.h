@@ -28,6 +28,12 @@ typedef int32_t ivec __attribute__((vector_size(4 * VW), may_alias));
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+/* SHUFFLE(a, b, lane, ...): the named lanes of a, and from VW on of b */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 #include "fused.h"

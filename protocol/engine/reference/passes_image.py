@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from protocol.engine.reference.arithmetic import F, fma, over_lanes
-from protocol.engine.reference.passes import Gradients
+from protocol.engine.reference.passes import Gradients, over_samples
 
 
 @dataclass
@@ -53,6 +53,9 @@ class ConvPass:
                 weight = fma(d[:, None, None, None], self.padded[window][None], weight)
                 bias = bias + d
         below = below[:, p : p + height, p : p + width].reshape(1, -1, *block)
+        if self.rows * self.columns == 1:  # a linear layer
+            window = self.padded[:, :k, :k].reshape(-1, *block)
+            return below, [over_samples(delta[:, 0, 0], window), over_lanes(bias)]
         return below, [over_lanes(weight), over_lanes(bias)]
 
 
