@@ -184,7 +184,7 @@ static void add_trees(float *gradient, float *sums, int count) {
 }
 
 /* gradient[r][i] += tree of sums[i][r] */
-static __attribute__((noinline)) void add_trees_across(float *gradient, int64_t row, float *sums, int rows, int columns) {
+static void add_trees_across(float *gradient, int64_t row, float *sums, int rows, int columns) {
   for (int k = 0; k < rows * columns; k += VW) *(loose_vec *)(sums + k) = tree(sums + (int64_t)k * LANES);
   for (int r = 0; r < rows; r++)
     for (int i = 0; i < columns; i++) gradient[r * row + i] = gradient[r * row + i] + sums[i * rows + r];

@@ -186,6 +186,15 @@ static void sweep_from_bias(Sweep s, int outputs, int lanes, const float *bias, 
 static void sweep_from_zero(Sweep s, int outputs, int lanes, Terms a, float *out) {
   swept(s, outputs, lanes, ZERO, 0, a, none, at_rows(out, lanes));
 }
+static void sweep_onto_taps(Sweep s, int outputs, int lanes, Terms a, float *to, const int32_t *at) {
+  for (int line = 0; line < s.lines; line++)
+    for (int p = 0; p < s.count; p++) { /* one place after another: their windows overlap */
+      Terms here = a;
+      here.value += line * s.value_line + p * s.value_step;
+      Place place = {to + line * s.out_line + p * s.out_step, 0, at};
+      chains(outputs, lanes, MEMORY, 0, here, none, place);
+    }
+}
 static void sweep_taps(Sweep s, int outputs, int lanes, const float *bias, Terms a, float *out, int64_t step) {
   swept(s, outputs, lanes, BIAS, bias, a, none, at_rows(out, step));
 }
@@ -272,6 +281,18 @@ APART static void outer(float *gradient, float *sums, int lanes, Side delta, int
     value.base += LANES;
   }
 }
+
+typedef struct { /* as in lanes.h */
+  int lines, count;
+  int64_t frame, line, step;
+} Image;
+
+static void outer_in_image(float *gradient, float *space, int lanes, Image m, Side delta, int outputs, const float *value,
+                           const int32_t *at, int inputs) {
+  Side values = {value, 0, m.line * lanes, m.step * lanes, at};
+  outer(gradient, space, lanes, delta, outputs, values, inputs, m.lines, m.count);
+}
+static int64_t image_floats(int64_t frame, int inputs, int positions) { return 0 * frame * inputs * positions; } /* none is packed */
 
 static void outer_in_time(float *gradient, float *space, int lanes, Side delta, int outputs, Side value, int inputs,
                           int count) {

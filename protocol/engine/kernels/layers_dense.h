@@ -35,7 +35,7 @@ static int64_t values_of(const Layer *layer, const Plan *plan) {
   return (int64_t)layer->length * layer->outputs * plan->lanes;
 }
 
-static __attribute__((noinline)) void elementwise_forward(const Layer *layer, const Plan *plan, int index) {
+static void elementwise_forward(const Layer *layer, const Plan *plan, int index) {
   const float *x = plan->activation[index];
   float *y = plan->activation[index + 1];
   int64_t count = values_of(layer, plan);
@@ -45,7 +45,7 @@ static __attribute__((noinline)) void elementwise_forward(const Layer *layer, co
   if (layer->kind == SIGMOID) EACH_VEC(k, count) AT(y, k) = sigmoid_exact(READ(x, k));
 }
 
-static __attribute__((noinline)) void elementwise_backward(const Layer *layer, const Plan *plan, int index) {
+static void elementwise_backward(const Layer *layer, const Plan *plan, int index) {
   const float *y = plan->activation[index + 1], *d = plan->delta;
   float *below = plan->below;
   int64_t count = values_of(layer, plan);

@@ -85,7 +85,7 @@ static void conv_backward(const Layer *layer, const float *first, const Plan *pl
     for (int u = 0; u < layer->kernel_width; u++, place++) {    \
       int64_t at = in + ((int64_t)v * layer->width + u) * lanes;
 
-static __attribute__((noinline)) void maxpool_forward(const Layer *layer, const Plan *plan, int index) {
+static void maxpool_forward(const Layer *layer, const Plan *plan, int index) {
   int lanes = plan->lanes;
   const float *from = plan->activation[index];
   float *to = plan->activation[index + 1];
@@ -106,24 +106,33 @@ static __attribute__((noinline)) void maxpool_forward(const Layer *layer, const 
   }
 }
 
-static __attribute__((noinline)) void pool_backward(const Layer *layer, const Plan *plan, int index) {
+/* `apart`: each place is in one window, so that nothing need be zero before. */
+INLINE void pool_windows_back(const Layer *layer, const Plan *plan, int index, int largest, int apart) {
   int lanes = plan->lanes;
   const int32_t *chosen = (const int32_t *)plan->saved[index];
   float size = (float)(layer->kernel_height * layer->kernel_width);
-  fill_zero(plan->below, (int64_t)layer->inputs * lanes);
+  if (!apart) fill_zero(plan->below, (int64_t)layer->inputs * lanes);
   EACH_WINDOW(layer, lanes)
     EACH_LANE(k, lanes) {
       vec d = READ(plan->delta, out + k);
-      if (layer->kind == AVGPOOL) {
-        d = d / size;
-        EACH_PLACE(layer, lanes) AT(plan->below, at + k) = AT(plan->below, at + k) + d; }
-      } else {
-        ivec best = READ_INT(chosen, out + k);
-        EACH_PLACE(layer, lanes)
-          AT(plan->below, at + k) = AT(plan->below, at + k) + where_equal(best, place, d); }
-      }
+      ivec best = INTS(0);
+      if (largest) best = READ_INT(chosen, out + k);
+      else d = d / size;
+      EACH_PLACE(layer, lanes)
+        vec add = d, sum = ZEROS;
+        if (largest) add = where_equal(best, place, d);
+        if (!apart) sum = READ(plan->below, at + k);
+        AT(plan->below, at + k) = sum + add; }
     }
   }
+}
+
+static void pool_backward(const Layer *layer, const Plan *plan, int index) {
+  int apart = layer->stride == layer->kernel_height && layer->stride == layer->kernel_width &&
+              layer->out_height * layer->stride == layer->height && layer->out_width * layer->stride == layer->width;
+  if (layer->kind == MAXPOOL && apart) pool_windows_back(layer, plan, index, 1, 1);
+  else if (layer->kind == MAXPOOL) pool_windows_back(layer, plan, index, 1, 0);
+  else pool_windows_back(layer, plan, index, 0, 0);
 }
 
 static void avgpool_forward(const Layer *layer, const Plan *plan, int index) {

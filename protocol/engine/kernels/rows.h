@@ -109,7 +109,7 @@ static void sweep_taps(Sweep s, int outputs, int lanes, const float *bias, Terms
 }
 
 /* Onto what lies where `at` says, block after block of lanes: what one position adds to is near what the next does. */
-static __attribute__((noinline)) void sweep_onto_taps(Sweep s, int outputs, int lanes, Terms a, float *to, const int32_t *at) {
+static void sweep_onto_taps(Sweep s, int outputs, int lanes, Terms a, float *to, const int32_t *at) {
   for (int block = 0; block < lanes; block += LANES, a.value += LANES, to += LANES)
     SWEEP(s, a, to, out, chains(outputs, LANES, MEMORY, 0, here, none, (Place){out, 0, at}))
 }
