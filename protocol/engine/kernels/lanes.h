@@ -317,8 +317,7 @@ INLINE void packed_tile(const float *delta, const float *value, int count, int r
   }
 }
 
-static int64_t packed_floats(int outputs, int inputs, int count) {
-  (void)outputs;
+static int64_t packed_floats(int inputs, int count) {
   return ((int64_t)(inputs + BROAD) * count + BOTH * count + TALL * (16 + VW)) * LANES;
 }
 

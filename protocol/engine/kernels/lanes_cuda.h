@@ -298,7 +298,7 @@ static void outer_in_time(float *gradient, float *space, int lanes, Side delta, 
                           int count) {
   outer(gradient, space, lanes, delta, outputs, value, inputs, 1, count);
 }
-static int64_t packed_floats(int outputs, int inputs, int count) { return 0 * outputs * inputs * count; } /* no packing */
+static int64_t packed_floats(int inputs, int count) { return 0 * inputs * count; } /* none is packed */
 
 APART static void over_positions(float *gradient, float *sums, int lanes, const float *delta, int64_t row, int64_t step,
                            int outputs, int count) {

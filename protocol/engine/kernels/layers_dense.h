@@ -25,7 +25,7 @@ static void linear_backward(const Layer *layer, const float *first, const Plan *
   if (length == 1)
     outer_over_samples(gradient, plan->partial, lanes, plan->valid, plan->delta, m, plan->activation[index], n);
   else
-    outer_in_time(gradient, plan->partial, lanes, delta, m, value, n, length);
+    outer_over_time(gradient, plan->partial, lanes, delta, m, value, n, length);
   over_positions(gradient + (int64_t)m * n, plan->partial, lanes, plan->delta, lanes, (int64_t)m * lanes, m, length);
 }
 

@@ -138,16 +138,12 @@ static void recurrent_backward(const Layer *layer, const float *first, const Pla
   Side delta = rows_in_time(gates, step, lanes), input = rows_in_time(values, (int64_t)n * lanes, lanes);
   Side state = rows_in_time(hidden, H, lanes), new_state = rows_in_time(gates + 3 * H, step, lanes);
   int shared = layer->kind == GRU ? 2 * h : rows; /* gate rows whose derivative is the same for inputs and state */
-  if (layer->kind == GRU) {
-    outer_in_time(gradient, sums, lanes, delta, rows, input, n, length);
-    outer_in_time(gradient + w.offset_hh, sums, lanes, delta, shared, state, h, length);
-    outer_in_time(gradient + w.offset_hh + 2 * h * h, sums, lanes, new_state, h, state, h, length);
-  } else {
-    outer_over_steps(gradient, sums, lanes, delta, rows, input, n, length);
-    outer_over_steps(gradient + w.offset_hh, sums, lanes, delta, rows, state, h, length);
-  }
+  outer_over_time(gradient, sums, lanes, delta, rows, input, n, length);
+  outer_over_time(gradient + w.offset_hh, sums, lanes, delta, shared, state, h, length);
+  if (layer->kind == GRU)
+    outer_over_time(gradient + w.offset_hh + 2 * h * h, sums, lanes, new_state, h, state, h, length);
   over_positions(gradient + w.offset_bias_ih, sums, lanes, gates, lanes, step, rows, length);
-  over_positions(gradient + w.offset_bias_hh, sums, lanes, gates, lanes, step, shared, length);
+  EACH_ITEM(j, shared) gradient[w.offset_bias_hh + j] = gradient[w.offset_bias_ih + j]; /* the same sums */
   if (layer->kind == GRU)
     over_positions(gradient + w.offset_bias_hh + 2 * h, sums, lanes, gates + 3 * H, lanes, step, h, length);
 }

@@ -71,6 +71,17 @@ static int has_parameters(const Layer *l) {
   return recurrent(l) || l->kind == LINEAR || l->kind == CONV || l->kind == NORM;
 }
 
+enum { TREE_INPUTS = 64 }; /* of a weight, whose gradient over time is a tree over lanes; of more inputs it is one chain */
+
+/* gradient[j][i] += over blocks, delta_j * value_i over time rising and the lanes of a block */
+static void outer_over_time(float *gradient, float *space, int lanes, Side delta, int outputs, Side value, int inputs,
+                            int length) {
+  if (inputs > TREE_INPUTS)
+    outer_over_steps(gradient, space, lanes, delta, outputs, value, inputs, length);
+  else
+    outer_in_time(gradient, space, lanes, delta, outputs, value, inputs, length);
+}
+
 static float *take(float **free_space, int64_t floats) {
   float *start = *free_space;
   *free_space += (floats + 15) / 16 * 16;
@@ -94,10 +105,11 @@ static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
     sums = larger_of(sums, (TILE_ROWS + ROWS) * (rows + VW) * LANES);
     int64_t window = l->kind == LINEAR && l->length == 1 ? l->inputs : l->kind == CONV ? taps(l) : 0;
     if (window) sums = larger_of(sums, 2 * (window + VW) * lanes + ROWS * VW);
-    if (l->kind == GRU || l->kind == LINEAR)
-      sums = larger_of(sums, packed_floats(l->outputs, larger_of(l->inputs, l->outputs), l->length));
-    if (l->kind == LSTM || l->kind == RNN)
-      sums = larger_of(sums, steps_floats(gates_of(l) * l->outputs, larger_of(l->inputs, l->outputs), l->length));
+    if (recurrent(l) || l->kind == LINEAR) {
+      int64_t values = larger_of(l->inputs, recurrent(l) ? l->outputs : 0);
+      sums = larger_of(sums, packed_floats((int)values, l->length));
+      if (values > TREE_INPUTS) sums = larger_of(sums, steps_floats(gates_of(l) * l->outputs, (int)values, l->length));
+    }
     if (l->kind == CONV) sums = larger_of(sums, image_floats(padded_size(l), (int)taps(l), l->out_height * l->out_width));
     if (l->kind == CONV && l->padding) padded = larger_of(padded, padded_size(l));
     if (has_parameters(l) && plan->lowest == program->layers) plan->lowest = i;

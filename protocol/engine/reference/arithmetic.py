@@ -10,6 +10,7 @@ import numpy as np
 
 F = np.float32
 LANES = 16
+TREE_INPUTS = 64
 
 TANH_CLAMP = F(7.90531110763549805)
 TANH_P = tuple(
@@ -96,11 +97,37 @@ def chain(start: np.ndarray | np.float32, weights: np.ndarray, inputs: np.ndarra
 
 
 def outer(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """A weight's gradient: (T, J, C, L), (T, I, C, L) -> (J, I). A lane adds over time rising, then `over_lanes`."""
+    """A weight's gradient over time: (T, J, C, L), (T, I, C, L) -> (J, I).
+
+    Up to 64 inputs, a lane adds over time rising, then `over_lanes`. Of more, each block is one chain over time rising
+    and, inside it, lanes rising; blocks are added in order.
+    """
+    if inputs.shape[1] > TREE_INPUTS:
+        return over_steps(delta, inputs)
     total = np.zeros((delta.shape[1], inputs.shape[1], *delta.shape[2:]), F)
     for t in range(len(delta)):
         total = fma(delta[t][:, None], inputs[t][None], total)
     return over_lanes(total)
+
+
+def over_steps(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    total = np.zeros((delta.shape[1], inputs.shape[1]), F)
+    for block in range(delta.shape[2]):
+        part = np.zeros_like(total)
+        for t in range(len(delta)):
+            for lane in range(LANES):
+                part = fma(delta[t, :, block, lane, None], inputs[t, None, :, block, lane], part)
+        total = total + part
+    return total
+
+
+def over_samples(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """A weight's gradient at a single time step: (J, C, L), (I, C, L) -> (J, I), one chain over samples rising."""
+    total = np.zeros((len(delta), len(inputs)), F)
+    for block in range(delta.shape[1]):
+        for lane in range(LANES):
+            total = fma(delta[:, block, lane, None], inputs[None, :, block, lane], total)
+    return total
 
 
 def over_time(delta: np.ndarray) -> np.ndarray:

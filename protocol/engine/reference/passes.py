@@ -16,6 +16,7 @@ from protocol.engine.reference.arithmetic import (
     fma,
     outer,
     over_lanes,
+    over_samples,
     over_time,
     sigmoid,
     slope_of_sigmoid,
@@ -42,27 +43,6 @@ class LinearPass:
         below = chain(F(0), self.weight.T, delta)
         weight = outer(delta, self.inputs) if len(delta) > 1 else over_samples(delta[0], self.inputs[0])
         return below, [weight, over_time(delta)]
-
-
-def over_samples(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """A weight's gradient at a single time step: (J, C, L), (I, C, L) -> (J, I), one chain over samples rising."""
-    total = np.zeros((len(delta), len(inputs)), F)
-    for block in range(delta.shape[1]):
-        for lane in range(LANES):
-            total = fma(delta[:, block, lane, None], inputs[None, :, block, lane], total)
-    return total
-
-
-def over_steps(delta: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """A weight's gradient: (T, J, C, L), (T, I, C, L) -> (J, I). Each block is one chain over time, then samples."""
-    total = np.zeros((delta.shape[1], inputs.shape[1]), F)
-    for block in range(delta.shape[2]):
-        part = np.zeros_like(total)
-        for t in range(len(delta)):
-            for lane in range(LANES):
-                part = fma(delta[t, :, block, lane, None], inputs[t, None, :, block, lane], part)
-        total = total + part
-    return total
 
 
 @dataclass
@@ -318,4 +298,4 @@ def _recurrent_gradients(
     weight_ih: np.ndarray, deltas: np.ndarray, inputs: np.ndarray, hidden: np.ndarray
 ) -> tuple[np.ndarray, Gradients]:
     bias = over_time(deltas)
-    return chain(F(0), weight_ih.T, deltas), [over_steps(deltas, inputs), over_steps(deltas, hidden), bias, bias]
+    return chain(F(0), weight_ih.T, deltas), [outer(deltas, inputs), outer(deltas, hidden), bias, bias]

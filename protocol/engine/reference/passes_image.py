@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from protocol.engine.reference.arithmetic import F, fma, over_lanes
-from protocol.engine.reference.passes import Gradients, over_samples
+from protocol.engine.reference.arithmetic import F, fma, over_lanes, over_samples
+from protocol.engine.reference.passes import Gradients
 
 
 @dataclass
