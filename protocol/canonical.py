@@ -33,11 +33,12 @@ def _without_defaults(value: Any) -> Any:
     """Structs -> dictionaries of the fields that differ from their default (msgspec's own option compares objects)."""
     if isinstance(value, msgspec.Struct):
         config, told = value.__struct_config__, {}
+        untold = getattr(value, "untold", {})  # field -> the value that is left out, where that is not the default
         if config.tag is not None and not getattr(value, "untold_tag", False):
             told[config.tag_field] = config.tag
         for field in msgspec.structs.fields(value):
             held = getattr(value, field.name)
-            if field.default is msgspec.NODEFAULT or held != field.default:
+            if field.default is msgspec.NODEFAULT or held != untold.get(field.name, field.default):
                 told[field.encode_name] = _without_defaults(held)
         return told
     if isinstance(value, (list, tuple)):

@@ -9,6 +9,7 @@ Each level catches what the one before cannot:
 Only the last one proves that a network is what its recipe gives: evidence shows what hosts have signed.
 """
 
+import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ import msgspec
 from analysis.audit.replays import Drawing, Replays, replay_networks
 from protocol.errors import Refused, UsageError
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
+from protocol.recipes.recipe import ENGINE
 from protocol.trust.challenge import BeaconChains
 from protocol.trust.evidence import VerifiedBundle, evidence_from_bytes, verify_evidence
 from protocol.trust.identity import verify_signature
@@ -49,6 +51,7 @@ class Audit(msgspec.Struct, kw_only=True):
     by_host: dict[str, HostAudit] = {}
     cells_of_house: int = 0  # segments that the organizer, or a host that the campaign names, replayed
     unverified: int = 0  # bundles whose evidence is of version 0.1
+    other_engines: dict[str, int] = {}  # engine that this version does not have -> networks trained with it
     replays: Replays = msgspec.field(default_factory=Replays)
     problems: list[str] = []
 
@@ -91,6 +94,7 @@ def audit_zoo(
     audit = Audit(manifest=store.manifest, problems=list(verify_zoo(store, verify_signature, organizer).problems))
     rows = readable_rows(store, audit)
     _check_evidence(store, rows, organizer or store.manifest.organizer or None, audit, say)
+    rows = replayable_rows(store, rows, audit)
     if replay != 0 and rows:
         say("replay: training networks again from recipe and seed ...")
         drawing = Drawing(rows, {name: host.cells / host.networks for name, host in audit.by_host.items()}, rng)
@@ -112,6 +116,18 @@ def readable_rows(store: Store, audit: Audit) -> list[dict[str, Any]]:
     for row in rows:
         audit.by_host.setdefault(row["host"], HostAudit()).networks += 1
     return rows
+
+
+def replayable_rows(store: Store, rows: list[dict[str, Any]], audit: Audit) -> list[dict[str, Any]]:
+    """Those whose bits this version computes; the others are counted."""
+    engines: dict[str, str] = {}
+    for digest in {row["recipe"] for row in rows}:
+        with contextlib.suppress(UsageError):  # a damaged recipe is a problem already
+            engines[digest] = store.recipe(digest).engine
+    for row in rows:
+        if (engine := engines.get(row["recipe"], ENGINE)) != ENGINE:
+            audit.other_engines[engine] = audit.other_engines.get(engine, 0) + 1
+    return [row for row in rows if engines.get(row["recipe"], ENGINE) == ENGINE]
 
 
 def _check_evidence(

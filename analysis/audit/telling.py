@@ -2,6 +2,7 @@
 
 from analysis.audit.check import Audit
 from analysis.statistics.proportions import share_at_most
+from protocol.recipes.recipe import ENGINE
 from protocol.zoo.manifests import UNSIGNED
 
 HOSTS_LISTED_MAX = 20
@@ -24,6 +25,8 @@ def told(audit: Audit) -> list[str]:
             f"not verified       the evidence of {audit.unverified} bundles, which is of version 0.1; training "
             "networks again does not need it"
         )
+    for engine, networks in sorted(audit.other_engines.items()):
+        lines.append(f"cannot be replayed {networks} networks are of {engine}; this version computes {ENGINE}")
     agreed = f": {replays.agreed} agreed, {replays.differed} differed" if audit.replayed else ""
     lines.append(f"trained again      {audit.replayed} of {audit.networks}{agreed}")
     if replays.stopped:
@@ -65,6 +68,8 @@ def verdict(audit: Audit) -> list[str]:
         proved = "every network was trained again, bit for bit" if audit.networks else "there are no networks"
         return [f"{said}; {proved}" if problems else f"the zoo is sound: {proved}"]
     lines = [f"NOT PROVED         that the other {left} networks are what their recipes give: only signatures say so"]
+    if sum(audit.other_engines.values()) == audit.networks:
+        return [*lines, f"{said}, but no network was trained again: an older version of zooswarm computes their engine"]
     if not replays.drawn:
         more = "`--replay 50` trains 50 of them again"
         return [*lines, f"{said}, but no network was trained again, so all could be fake; {more}"]

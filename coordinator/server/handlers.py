@@ -26,7 +26,7 @@ from coordinator.policy.receive import Received
 from coordinator.policy.uploads import UploadFacts, is_here, may_fetch
 from protocol.engine import ENGINE
 from protocol.errors import Refused
-from protocol.recipes.campaign import campaign_from_bytes
+from protocol.recipes.campaign import campaign_from_bytes, check_engines
 from protocol.trust.envelope import Envelope, unseal
 from protocol.trust.messages import Answer, BlobPart, CampaignManifest, ControlCampaign, Result, SeedCampaign, Upload
 from protocol.trust.openings import check_opened
@@ -68,6 +68,7 @@ class Handlers:
         """Start a campaign; its digest. Seeding it again is harmless. Raises Refused."""
         exact = unseal(envelope, SeedCampaign, signer=self.organizer).campaign
         campaign = campaign_from_bytes(exact)
+        check_engines(campaign)
         if len(self.stores.campaigns.states()) >= CAMPAIGNS_MAX:
             raise Refused("campaign-limit", f"{CAMPAIGNS_MAX} campaigns are here already; start another directory")
         self.stores.datasets.check(campaign)

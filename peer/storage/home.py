@@ -11,7 +11,7 @@ from peer.storage.bundle import Bundle
 from protocol.canonical import NOT_DECODABLE
 from protocol.errors import Refused, UsageError
 from protocol.files import lock_directory, write_atomic
-from protocol.recipes.campaign import Campaign, campaign_from_bytes
+from protocol.recipes.campaign import Campaign, campaign_from_bytes, check_engines
 from protocol.tasks.datasets import Shelf
 from protocol.trust.allowance import Allowance
 from protocol.trust.envelope import Envelope, envelope_from_bytes, unseal
@@ -76,6 +76,7 @@ class Home:
         campaign = campaign_from_bytes(data)
         if unseal(manifest, CampaignManifest, signer=organizer).campaign != campaign.digest:
             raise Refused("manifest", "the manifest is for another campaign")
+        check_engines(campaign)
         folder = self.path / "campaigns"
         write_atomic(folder / f"{campaign.digest}.json", data)
         write_atomic(folder / f"{campaign.digest}.manifest", manifest.to_bytes())

@@ -1,4 +1,4 @@
-"""The exact engine `exact-1`: a network is a pure function of its recipe and seed, bit for bit.
+"""The exact engine `exact-2`: a network is a pure function of its recipe and seed, bit for bit.
 
 What every backend shares: `streams` (task data, batch order), `initial` (parameters), `schedule` (step sizes). The
 backends: `reference` (NumPy; it *is* the specification, with docs/exact_arithmetic.md), `native` (C) and `cuda`, whose
@@ -13,10 +13,9 @@ import numpy as np
 
 from protocol.canonical import sha256
 from protocol.errors import Refused
+from protocol.recipes.recipe import ENGINE as ENGINE
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
-
-ENGINE = "exact-1"
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

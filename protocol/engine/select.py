@@ -16,12 +16,12 @@ from protocol.recipes.layers import Dropout, Gru, LayerNorm, LeakyRelu, Linear, 
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import MachineTask
 
-# Small, and it meets every branch: a padded lane block, odd widths, a batch that straddles epochs, every kind of layer.
+# Small, and it meets every branch: a padded lane block, odd and large widths, a batch that straddles epochs.
 SELF_TEST = Recipe(
     name="self-test",
     label="self-test",
     task=MachineTask(machine="SimpleXORMachine", length=5, sequences=29, held_out=19),
-    network=Network(layers=(Gru(width=13), Gru(width=5), Linear(width=7), Relu(), Linear(width=20))),
+    network=Network(layers=(Gru(width=13), Gru(width=5), Linear(width=66), Relu(), Linear(width=20))),
     training=Training(learning_rate=0.03, batch=18, max_steps=100, segment_steps=4),
 )
 SELF_TEST_MORE = Recipe(
@@ -53,7 +53,7 @@ SELF_TEST_MORE = Recipe(
     ),
 )
 SELF_TEST_STEPS = 8
-SELF_TEST_DIGEST = "49bfb803345f07c094e6392cc500be9aebb3ca4fb178533175498ce34e1a8d7d"
+SELF_TEST_DIGEST = "614bd4dad5446633a19aaf07a8b0e9ec7f9aedff91c05b08d7f2b61a1484f672"
 
 
 DEVICE = re.compile(r"auto|cpu|all|cuda(:\d+)?")

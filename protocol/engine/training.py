@@ -12,7 +12,7 @@ import numpy as np
 from protocol.engine import Engine, State
 from protocol.engine.initial import initial_state
 from protocol.engine.streams import task_data
-from protocol.recipes.recipe import Recipe
+from protocol.recipes.recipe import Recipe, check_engine
 from protocol.tasks.data import TaskData
 from protocol.tasks.datasets import NO_SHELF, Shelf
 
@@ -62,12 +62,14 @@ def train_networks(
 
 
 def start(engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int]) -> list[Boundary]:
-    """The networks at step 0."""
+    """The networks at step 0. Raises UsageError: a recipe of another engine."""
+    check_engine(recipe, f"recipe {recipe.name}")
     return look(engine, recipe, data, [initial_state(recipe, seed) for seed in seeds])
 
 
 def advance(engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State]) -> list[Boundary]:
-    """One segment of each network, from its own state to its next boundary."""
+    """One segment of each network, from its own state to its next boundary. Raises UsageError as `start` does."""
+    check_engine(recipe, f"recipe {recipe.name}")
     done: dict[int, tuple[State, np.float32]] = {}
     lengths = [segment_length(recipe, state.step) for state in states]
     for steps in sorted(set(lengths)):  # a last segment may be shorter; the rest go together

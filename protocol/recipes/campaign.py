@@ -13,9 +13,9 @@ import msgspec
 from msgspec import Meta
 
 from protocol.canonical import canonical_json, convert, decode_toml, hexdigest
-from protocol.errors import UsageError
+from protocol.errors import Refused, UsageError
 from protocol.files import read_limited
-from protocol.recipes.recipe import RECIPE_BYTES_MAX, Recipe, check_recipe, from_canonical_bytes, parse_recipe
+from protocol.recipes.recipe import ENGINE, RECIPE_BYTES_MAX, Recipe, check_recipe, from_canonical_bytes, parse_recipe
 from protocol.recipes.sweep import expand
 from protocol.tasks.fields import Name, StrictStruct
 
@@ -208,6 +208,13 @@ def parse_seeds(text: object, place: str) -> tuple[int, int]:
         if colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= SEED_MAX:
             return int(first), int(end) - int(first)
     raise UsageError(f'{place}: expected "first:end" with 0 <= first < end <= {SEED_MAX}, got {str(text)[:40]!r}')
+
+
+def check_engines(campaign: Campaign) -> None:
+    """Raises Refused: networks whose bits this version does not compute; nobody here could train or check them."""
+    for recipe in campaign.recipes.values():
+        if recipe.engine != ENGINE:
+            raise Refused("campaign-engine", f"it is trained with {recipe.engine}; this version has {ENGINE}")
 
 
 def campaign_from_bytes(data: bytes) -> Campaign:

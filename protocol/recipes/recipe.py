@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,6 +27,8 @@ A = TypeVar("A")
 T = TypeVar("T")
 C = TypeVar("C", bound=StrictStruct)
 
+ENGINE = "exact-2"  # the arithmetic that this version computes
+RECORDED_ENGINE = "exact-1"  # that of recorded recipes which name none: version 0.1 had no other
 RECIPE_BYTES_MAX = 64 * 1024  # a recipe is a page of text
 SCALARS_MAX = 4_000_000  # parameters: 16 MB a network; more would not fit a volunteer's memory by the hundred
 STREAMS = ("init", "order", "data")
@@ -80,7 +82,8 @@ class Training(StrictStruct, frozen=True, kw_only=True):
 class Recipe(StrictStruct, frozen=True, kw_only=True, dict=True):
     name: Name
     label: Name = msgspec.field(name="class")
-    engine: Annotated[str, Meta(pattern=r"^exact-1\Z")] = "exact-1"
+    untold: ClassVar[dict[str, str]] = {"engine": RECORDED_ENGINE}  # canonical bytes name every other engine
+    engine: Annotated[str, Meta(pattern=r"^exact-[12]\Z")] = ENGINE
     vary: Annotated[tuple[Stream, ...], Meta(min_length=1, max_length=3)] = ("init", "order")  # what the seed decides
     twin: Annotated[str, Meta(max_length=64, pattern=r"^([a-z0-9][a-z0-9._-]*)?\Z")] = (
         ""  # whose random draws it shares
@@ -255,7 +258,18 @@ def _check_training(recipe: Recipe, source: str) -> None:
 def parse_recipe(value: dict, source: str) -> Recipe:
     """A parsed TOML table -> Recipe. Raises UsageError: one line, with `source` and the field's name."""
     _refuse_batchnorm(value, source)
-    return check_recipe(convert(with_task_kinds(value), Recipe, source), source)
+    recipe = convert(with_task_kinds(value), Recipe, source)
+    check_engine(recipe, source)
+    return check_recipe(recipe, source)
+
+
+def check_engine(recipe: Recipe, source: str) -> None:
+    """Raises UsageError: a recipe of an older version, whose bits this one does not compute."""
+    if recipe.engine != ENGINE:
+        raise UsageError(
+            f"{source}: its networks are those of the engine {recipe.engine}, which this version cannot compute: "
+            f"it has {ENGINE}"
+        )
 
 
 def _refuse_batchnorm(value: dict, source: str) -> None:
@@ -267,9 +281,22 @@ def _refuse_batchnorm(value: dict, source: str) -> None:
 
 
 def decode_recorded(data: bytes, kind: type[T]) -> T:
-    """JSON bytes -> a record that holds recipes, whose machine tasks say no `kind`. Raises msgspec's errors."""
+    """JSON bytes -> a record that holds recipes, whose machine tasks say no `kind`, and whose engine may be untold.
+
+    Raises msgspec's errors.
+    """
     raw: Any = msgspec.json.decode(data)
-    return msgspec.convert(with_task_kinds(raw), kind)
+    return msgspec.convert(_with_engines(with_task_kinds(raw)), kind)
+
+
+def _with_engines(value: Any) -> Any:
+    """Decoded JSON with an engine in every recipe, at any depth."""
+    if isinstance(value, list):
+        return [_with_engines(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    untold = {"engine": RECORDED_ENGINE} if {"task", "network", "training"} <= value.keys() else {}
+    return untold | {key: _with_engines(item) for key, item in value.items()}
 
 
 def from_canonical_bytes(data: bytes, what: str, most: int, kind: type[C], check: Callable[[C, str], C]) -> C:

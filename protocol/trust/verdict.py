@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from protocol.engine import ENGINE
 from protocol.engine.training import is_final
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign
@@ -41,7 +40,7 @@ def make_result(assignment: Assignment, traces: Sequence[Trace], host: str, back
     return Result(
         campaign=assignment.campaign,
         assignment=assignment.index,
-        engine=ENGINE,
+        engine=assignment.recipe.engine,
         backend=backend,
         commitment=commitment(ctx, pairs),
         networks=tuple(
@@ -65,8 +64,8 @@ def open_result(envelope: Envelope, campaign: Campaign) -> tuple[Result, Assignm
     if result.assignment >= campaign.assignment_count:
         raise Refused("result-assignment", f"there is no assignment {result.assignment}")
     assignment = campaign.assignment(result.assignment)
-    if result.engine != ENGINE:
-        raise Refused("result-engine", f"{result.engine[:40]!r}; this campaign is trained with {ENGINE}")
+    if result.engine != assignment.recipe.engine:
+        raise Refused("result-engine", f"{result.engine[:40]!r}; its recipe is of {assignment.recipe.engine}")
     if tuple(network.seed for network in result.networks) != assignment.seeds:
         raise Refused("result-seeds", "the networks are not those of the assignment")
     for network in result.networks:

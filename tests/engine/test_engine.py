@@ -77,11 +77,11 @@ def test_the_reference_passes_the_self_test():
 
 
 GOLDEN = {
-    "ds1-eightbit": "79ca1cba871cee3f3036f72a4e9e9d2b918eaa3737bea413d5ffce6871ffb5bf",
-    "ds1-parity": "6bdb2ad331196545085dafc42f1c62b44104956d3526eab773539577cf59adc7",
-    "ds1-simplexor": "3a4fb9e6db52165b00a28486736c05f86aa0cfe5fd55c140e5f1aee0dde76ff5",
-    "ds1-singledirect": "77d7246c912efc9a6362b8fa903a5b91a7ff6781a0955fea55d518d9e0cb69ce",
-    "ds1-singleinvert": "e961c472d7a341c9ad5ef2512d5708472245a79d21c92805e8481cf26c553bea",
+    "ds1-eightbit": "d9e30a784a8df8bbef36fcc87f45624fa2804b466f3ea61805c6f84512b282bd",
+    "ds1-parity": "9758a974e9fffb48907981d61c0c7287e4999b8e23ae0690e8cda64381be4149",
+    "ds1-simplexor": "cc93cd270364df788b3da51491e9546dc5c83cbbd122cc6884a6769b5434b38d",
+    "ds1-singledirect": "749234b2b3bdd371cc95dbaa078c0236ab0aa8ea155e1b76fdf928cb94afd563",
+    "ds1-singleinvert": "df948ae6f8779339dd4e6fc6d7e685ffb8c400b8a247bfac0bf8e4306d67c803",
 }
 
 

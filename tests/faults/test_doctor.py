@@ -15,6 +15,7 @@ from coordinator.server.doctor.examine import examine, run_doctor
 from coordinator.server.doctor.findings import SAID_MAX, Findings
 from peer.storage.bundle import Bundle
 from peer.storage.home import Home, bundle_path
+from protocol.engine import ENGINE
 from protocol.errors import UsageError
 from protocol.trust.envelope import seal
 from protocol.trust.identity import Identity
@@ -214,7 +215,7 @@ def home(tmp_path) -> Path:
     """A volunteer's directory with a bundle that was trained and signed."""
     path, organizer = tmp_path / "volunteer", Identity.generate()
     opened = Home(path)
-    manifest = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=b"a" * 32, engine="exact-1", issued_at=1.0)
+    manifest = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=b"a" * 32, engine=ENGINE, issued_at=1.0)
     opened.add_campaign(CAMPAIGN.exact, seal(organizer, manifest), organizer.host)
     assignment = CAMPAIGN.assignment(0)
     bundle = Bundle.create(bundle_path(path, CAMPAIGN.digest, 0), assignment)

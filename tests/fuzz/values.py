@@ -14,6 +14,7 @@ TEXTS = (
     "12D3KooW" + "x" * 44,
     "xor",
     "exact-1",
+    "exact-2",
     "zooswarm-zoo/1",
     "127.0.0.1:7750",
     "pytorch",

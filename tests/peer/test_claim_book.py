@@ -14,11 +14,12 @@ from peer.state import actions as act
 from peer.state import events as on
 from peer.storage.home import Home
 from peer.storage.workspace import Workspace
+from protocol.engine import ENGINE
 from protocol.trust.allowance import Allowance
 from protocol.trust.messages import CampaignManifest
 
 CAMPAIGN = campaign_of(assignments=6)
-MANIFEST = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=bytes(32), engine="exact-1", issued_at=0.0)
+MANIFEST = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=bytes(32), engine=ENGINE, issued_at=0.0)
 
 
 class LoopNode:

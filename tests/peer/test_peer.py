@@ -25,7 +25,7 @@ from peer.storage.workspace import Workspace, restored
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
 from protocol.cli.main import zooswarm
-from protocol.engine import state_bytes_length
+from protocol.engine import ENGINE, state_bytes_length
 from protocol.engine.select import select_engine
 from protocol.engine.streams import task_data
 from protocol.engine.training import advance, start
@@ -149,7 +149,7 @@ def workspace(tmp_path) -> Workspace:
     home = Home(tmp_path / "home")
     write_atomic(home.path / "campaigns" / f"{CAMPAIGN.digest}.json", CAMPAIGN.exact)
     workspace = Workspace(home)
-    manifest = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=bytes(32), engine="exact-1", issued_at=0.0)
+    manifest = CampaignManifest(campaign=CAMPAIGN.digest, beacon_anchor=bytes(32), engine=ENGINE, issued_at=0.0)
     assert workspace.follow(CAMPAIGN, manifest) == ()
     return workspace
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from protocol.engine import ENGINE
 from protocol.errors import Refused
 from protocol.swarm.records import (
     BARE,
@@ -78,7 +79,7 @@ def reason(space, record, now=NOW):
 
 def test_every_kind_of_record_is_accepted_from_its_owner(space, organizer, alice, claim):
     entry = CampaignEntry(bytes.fromhex(CAMPAIGN), 100)
-    manifest = SwarmManifest((entry,) * 8, 2**40, "coordinator.example.org:4002", 1, "exact-1")
+    manifest = SwarmManifest((entry,) * 8, 2**40, "coordinator.example.org:4002", 1, ENGINE)
     records = [
         (organizer, manifest_key(), BARE, manifest),
         (organizer, claims_key(CAMPAIGN, 1), DONE, Done(2**36 - 1)),

@@ -14,6 +14,7 @@ from support.swarms.claim_stories import STORIES
 from support.swarms.done_board import DoneBoard
 from support.swarms.fake_swarm import CAMPAIGN
 
+from protocol.engine import ENGINE
 from protocol.errors import UsageError
 from protocol.swarm.addresses import NodeOptions
 from protocol.swarm.claimer import Claims
@@ -126,7 +127,7 @@ def test_story(nodes, number):
 def test_the_manifest_opens_the_keys_of_its_campaigns(nodes):
     organizer, host, *_ = nodes
     entry = CampaignEntry(bytes.fromhex("cd" * 32), 100)
-    manifest = SwarmManifest((entry,), 7, "127.0.0.1:4002", 1, "exact-1")
+    manifest = SwarmManifest((entry,), 7, "127.0.0.1:4002", 1, ENGINE)
     assert organizer.publish_manifest(manifest)
     assert eventually(host.manifest) == manifest and host.coordinator() == "127.0.0.1:4002"
     claim = claim_of(nodes[0], host, 1, 1)

@@ -1,7 +1,8 @@
 """The NumPy backend: slow, readable, and with docs/exact_arithmetic.md the specification of `exact-2`.
 
 Arithmetic is IEEE-754 binary32 by float32 ufuncs, one rounding an operation, only + - * / sqrt, comparisons and `fma`.
-Every sum is written out in its order: no np.sum, no matmul. Reading order: `arithmetic`, `passes`, `passes_image`, `losses`.
+Every sum is written out in its order: no np.sum, no matmul. Reading order: `arithmetic`, `passes`, `passes_image`,
+`losses`.
 """
 
 import math
