@@ -14,7 +14,7 @@ from support.engines.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images
 from protocol.engine.cuda.card_queue import CardError
 from protocol.engine.cuda.driver import NoCard
 from protocol.engine.cuda.engine import CudaEngine, CudaOrElse
-from protocol.engine.cuda.nvrtc import find_compiler, kernels, libraries
+from protocol.engine.cuda.nvrtc import find_compiler, headers, kernels, libraries
 from protocol.engine.initial import initial_state
 from protocol.engine.reference.engine import NumpyEngine
 from protocol.engine.select import SELF_TEST_DIGEST, select_engine, self_test
@@ -171,20 +171,34 @@ def compiler():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
-def test_nvrtc_compiles_the_kernels_and_fuses_nothing(compiler, architecture):
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90", "sm_100"])
+def test_nvrtc_compiles_the_kernels_and_fuses_what_is_written(compiler, architecture):
+    used, text = arithmetic_of(compiler, architecture)
+    assert {"fma.rn.f32", "mul.rn.f32", "add.rn.f32", "div.rn.f32", "sqrt.rn.f32"} <= used
+    assert not any(name.startswith("mad") or ".ftz" in name or ".approx" in name for name in used)
+    for kernel in ("exact_train", "exact_measure", "exact_scratch"):
+        assert f".entry {kernel}" in text
+
+
+@pytest.mark.slow
+def test_nvrtc_fuses_nothing_by_itself(compiler, monkeypatch):
+    apart = [(name, text.replace(b"__fmaf_rn(a, b, c)", b"a * b + c")) for name, text in headers()]
+    monkeypatch.setattr("protocol.engine.cuda.nvrtc.headers", lambda: apart)
+    used, _ = arithmetic_of(compiler, "sm_90")
+    assert "mul.rn.f32" in used and not any(name.startswith(("fma", "mad")) for name in used)
+
+
+def arithmetic_of(compiler, architecture: str) -> tuple[set[str], str]:
+    """The f32 instructions of the kernels' PTX, each of which rounds to nearest where it rounds; and the PTX."""
     text = compiler.compile(architecture, portable=True).decode()
     used = {
         name
         for name in re.findall(r"^\s*(?:@\S+\s+)?([a-z]\w*(?:\.\w+)+)", text, re.MULTILINE)
         if name.endswith(".f32")
     }
-    assert {"mul.rn.f32", "add.rn.f32", "div.rn.f32", "sqrt.rn.f32"} <= used
     arithmetic = re.compile(r"(fma|mad|mul|add|sub|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos|tanh)\.")
     assert all(name.split(".")[1] == "rn" for name in used if arithmetic.match(name)), used
-    assert not any(name.startswith(("fma", "mad")) or ".ftz" in name or ".approx" in name for name in used)
-    for kernel in ("exact_train", "exact_measure", "exact_scratch"):
-        assert f".entry {kernel}" in text
+    return used, text
 
 
 def test_machine_code_is_kept(compiler, monkeypatch, tmp_path):
