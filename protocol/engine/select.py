@@ -56,6 +56,10 @@ SELF_TEST_STEPS = 8
 SELF_TEST_DIGEST = "614bd4dad5446633a19aaf07a8b0e9ec7f9aedff91c05b08d7f2b61a1484f672"
 
 
+NO_FUSING = (
+    "this processor, or the C compiler, has no fused multiply-add: the same bits take about a hundred times "
+    "as long"
+)
 DEVICE = re.compile(r"auto|cpu|all|cuda(:\d+)?")
 
 
@@ -90,7 +94,9 @@ def select_engine(
     if backend in ("auto", "c"):
         from protocol.engine.native.engine import NativeEngine
 
-        engine: Engine = NativeEngine(threads, isa)
+        engine: Engine = (native := NativeEngine(threads, isa))
+        if not native.fuses:
+            say(NO_FUSING)
     elif backend == "numpy":
         from protocol.engine.reference.engine import NumpyEngine
 

@@ -356,14 +356,16 @@ def test_a_missing_compiler_is_one_line_with_the_mend(monkeypatch, tmp_path):
 def test_a_compiler_older_than_the_processor_builds_for_an_older_one(monkeypatch, tmp_path):
     old = tmp_path / "old-cc"
     old.write_text(
-        '#!/bin/sh\ncase "$*" in *x86-64-v*) echo "error: bad value for -march=" >&2; exit 1;; esac\nexec cc "$@"\n'
+        '#!/bin/sh\ncase "$*" in *-mfma*) echo "error: unrecognized option -mfma" >&2; exit 1;; esac\nexec cc "$@"\n'
     )
     old.chmod(0o755)
     monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path))
     monkeypatch.setenv("CC", str(old))
-    assert select_engine("c").name == "c-baseline"
+    said: list[str] = []
+    assert select_engine("c", say=said.append).name == "c-baseline"
+    assert len(said) == ("v3" in supported_isas()) and all("no fused multiply-add" in line for line in said)
     if "v3" in supported_isas():
-        with pytest.raises(UsageError, match="bad value for -march"):
+        with pytest.raises(UsageError, match="unrecognized option"):
             library("v3")
 
 

@@ -22,6 +22,9 @@ void exact_enter(fenv_t *host) {
 
 void exact_leave(const fenv_t *host) { fesetenv(host); }
 
+/* Whether a fused multiply-add is an instruction here, or some twenty. */
+int32_t exact_fuses(void) { return FUSES; }
+
 /* What the host program builds and hands in; it compares its own sizes with these before it does. */
 int32_t exact_struct_bytes(int32_t which) {
   const int32_t bytes[] = {sizeof(Layer), sizeof(Program), sizeof(Samples), sizeof(Optimizer)};

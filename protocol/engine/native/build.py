@@ -14,13 +14,16 @@ from protocol.errors import UsageError
 from protocol.files import cache_directory, make_once
 
 SOURCE = Path(__file__).parents[1] / "kernels" / "exact.c"
-# No fused multiply-add: the one licence that compilers take by default (gcc everywhere, clang on aarch64) and that
-# changes bits. errno and floating-point traps are of no use here and would keep loops from becoming vectors.
+# Only the fused multiply-adds that are written: to make more is the one licence that compilers take by default (gcc
+# everywhere, clang on aarch64) and that changes bits. errno and floating-point traps are of no use here and would keep
+# loops from becoming vectors.
 STRICT = ("-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math")
+V3 = ("-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c", "-mlzcnt", "-mmovbe")  # compilers before 2021 know no x86-64-v3
+V4 = tuple(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))
 ISA_FLAGS = {
     "baseline": (),
-    "v3": ("-march=x86-64-v3",),
-    "v4": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
+    "v3": V3,
+    "v4": (*V3, *V4, "-mprefer-vector-width=512"),
     "native": ("-march=native",),
 }
 V3_FLAGS = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}

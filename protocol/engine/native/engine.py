@@ -37,6 +37,7 @@ class NativeEngine:
         self._c.exact_scratch_floats.restype = ctypes.c_int64
         check_sizes(self._c.exact_struct_bytes)
         self._environment_bytes = self._c.exact_environment_bytes()
+        self.fuses = bool(self._c.exact_fuses())  # False: the same bits, many times slower
         self._c.exact_train.restype = self._c.exact_evaluate.restype = self._c.exact_gradient.restype = None
         self._c.exact_enter.restype = self._c.exact_leave.restype = None
         self._pool = ThreadPoolExecutor(threads, "exact") if threads > 1 else None
