@@ -1,13 +1,14 @@
 /* exact-2 in C: the same bits as reference/, for one network at a time.
 
-   Reading order: lanes.h (vectors and sums), rows.h (loops), functions.h (exp, tanh, ...), program.h (layers, and where
-   values lie), layers_*.h, losses.h, optimizers.h, network.h (a group of samples, a batch, a run of steps), then this
-   file. exact.cu is the same over lanes_cuda.h. docs/exact_arithmetic.md is the specification.
+   Reading order: vectors.h and fused.h (one operation), lanes.h (sums), rows.h (loops), functions.h (exp, tanh, ...), program.h (layers, and where
+   values lie), layers_*.h, losses.h, optimizers.h, network.h (a group of samples, a batch, a run of steps), order.h, then
+   this file. exact.cu is the same over lanes_cuda.h. docs/exact_arithmetic.md is the specification.
 
    Compile with -ffp-contract=off. Vectors are GNU C's, understood by gcc and clang on any processor. */
 #include <fenv.h>
 
 #include "network.h"
+#include "order.h"
 
 /* ---- what Python calls, between exact_enter and exact_leave ----
 
@@ -34,6 +35,10 @@ int32_t exact_struct_bytes(int32_t which) {
 int64_t exact_scratch_floats(const Program *program) {
   Plan plan;
   return make_plan(program, &plan, 0);
+}
+
+void exact_order(const uint32_t *key, int32_t count, int32_t *order, uint64_t *space) {
+  draw_order(key, count, order, space);
 }
 
 void exact_train(const Program *program, const Samples *samples, const int32_t *order, int32_t batch, int32_t step,

@@ -17,6 +17,7 @@ from protocol.engine.streams import batch_order
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
+from protocol.tasks.philox import StreamKey
 
 T = TypeVar("T")
 
@@ -38,10 +39,12 @@ class NativeEngine:
         check_sizes(self._c.exact_struct_bytes)
         self._environment_bytes = self._c.exact_environment_bytes()
         self.fuses = bool(self._c.exact_fuses())  # False: the same bits, many times slower
-        self._c.exact_train.restype = self._c.exact_evaluate.restype = self._c.exact_gradient.restype = None
+        for function in (self._c.exact_train, self._c.exact_evaluate, self._c.exact_gradient, self._c.exact_order):
+            function.restype = None
         self._c.exact_enter.restype = self._c.exact_leave.restype = None
         self._pool = ThreadPoolExecutor(threads, "exact") if threads > 1 else None
         self._local = threading.local()
+        self._permute = self._permutation  # one object, by which epochs are kept
 
     def train(
         self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
@@ -59,7 +62,7 @@ class NativeEngine:
             self._c.exact_train(
                 ctypes.byref(program),
                 ctypes.byref(samples),
-                _pointer(batch_order(recipe, seeds[k], state.step, steps), np.int32, (steps, batch)),
+                _pointer(batch_order(recipe, seeds[k], state.step, steps, self._permute), np.int32, (steps, batch)),
                 ctypes.c_int32(batch),
                 ctypes.c_int32(state.step),
                 ctypes.c_int32(steps),
@@ -129,6 +132,17 @@ class NativeEngine:
         self._each(one, 1)
         del keep
         return loss[0], gradient
+
+    def _permutation(self, key: StreamKey, count: int) -> np.ndarray:
+        """As `philox.permutation`."""
+        order, space = np.empty(count, np.int32), np.empty(2 * count, np.uint64)
+        self._c.exact_order(
+            _pointer(np.array(key, np.uint32), np.uint32, (2,)),
+            ctypes.c_int32(count),
+            _pointer(order, np.int32, (count,)),
+            _pointer(space, np.uint64, (2 * count,)),
+        )
+        return order
 
     def _each(self, job: Callable[[int], T], count: int) -> list[T]:
         def exact_job(k: int) -> T:
