@@ -28,12 +28,22 @@ INLINE void copy_floats(float *to, const float *from, int64_t floats) { memcpy(t
 
 /* ---- choosing ---- */
 
-INLINE vec smaller(vec a, float b) {
+INLINE vec smaller(vec a, float b) { /* x86's instruction is just this choice, NaN and zeros included */
+#if VW == 16
+  return (vec)_mm512_min_ps((__m512)a, (__m512)all_lanes(b));
+#elif VW == 8
+  return (vec)_mm256_min_ps((__m256)a, (__m256)all_lanes(b));
+#endif
   vec r;
   UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] < b ? a[l] : b;
   return r;
 }
 INLINE vec larger(vec a, float b) {
+#if VW == 16
+  return (vec)_mm512_max_ps((__m512)a, (__m512)all_lanes(b));
+#elif VW == 8
+  return (vec)_mm256_max_ps((__m256)a, (__m256)all_lanes(b));
+#endif
   vec r;
   UNROLL for (int l = 0; l < VW; l++) r[l] = a[l] > b ? a[l] : b;
   return r;
@@ -176,24 +186,36 @@ static void outer_over_steps(float *gradient, float *scratch, int lanes, Side de
   }
 }
 
+/* Up to VW values of a sample; the bytes or floats behind them are not touched. */
+INLINE vec read_values(const void *data, int as_bytes, float scale, int64_t at, int64_t some) {
+  vec r = ZEROS;
+  if (as_bytes) {
+    const uint8_t *from = (const uint8_t *)data + at;
+    ivec byte = INTS(0);
+    if (some == VW)
+      byte = widened(from);
+    else
+      for (int k = 0; k < some; k++) byte[k] = from[k];
+    return to_float(byte) * scale;
+  }
+  const float *from = (const float *)data + at;
+  if (some == VW) return *(const loose_vec *)from;
+  for (int k = 0; k < some; k++) r[k] = from[k];
+  return r;
+}
+
 /* Rows of samples -> rows of lanes; lanes past the last sample are zero. rows == NULL: the samples from `first` on. */
 static void load_rows(const void *data, int as_bytes, float scale, int64_t width, const int32_t *rows, int first,
                       int valid, int lanes, float *out) {
   for (int lane = 0; lane < lanes; lane += VW)
     for (int64_t f = 0; f < width; f += VW) {
-      float square[VW][VW] __attribute__((aligned(64))) = {{0}}, turned[VW][VW] __attribute__((aligned(64)));
+      float square[VW][VW] __attribute__((aligned(64))), turned[VW][VW] __attribute__((aligned(64)));
       int64_t some = width - f < VW ? width - f : VW;
-      for (int l = 0; l < VW && lane + l < valid; l++) {
-        int64_t at = (rows ? rows[lane + l] : first + lane + l) * width + f;
-        if (!as_bytes)
-          memcpy(square[l], (const float *)data + at, sizeof(float) * some);
-        else {
-          uint8_t byte[VW] = {0};
-          memcpy(byte, (const uint8_t *)data + at, some);
-          for (int k = 0; k < VW; k++) square[l][k] = (float)byte[k] * scale;
-        }
+      for (int l = 0; l < VW; l++) {
+        int64_t row = lane + l >= valid ? -1 : rows ? rows[lane + l] : first + lane + l;
+        *(vec *)square[l] = row < 0 ? ZEROS : read_values(data, as_bytes, scale, row * width + f, some);
       }
       transpose_square(square[0], VW, turned[0], VW);
-      for (int k = 0; k < some; k++) memcpy(out + (f + k) * lanes + lane, turned[k], sizeof turned[k]);
+      for (int k = 0; k < some; k++) *(vec *)(out + (f + k) * lanes + lane) = *(vec *)turned[k];
     }
 }

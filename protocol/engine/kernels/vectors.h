@@ -64,3 +64,15 @@ INLINE vec fused(vec a, vec b, vec c) {
 #define ZEROS ((vec){0})
 #define INTS(n) ((ivec){0} + (n))
 INLINE vec all_lanes(float x) { return x - ZEROS; } /* x - 0 is x, also for x = -0 */
+
+INLINE ivec widened(const uint8_t *from) {
+#if VW == 16
+  return (ivec)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
+#elif VW == 8 && defined(__AVX2__)
+  return (ivec)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));
+#else
+  ivec r;
+  for (int k = 0; k < VW; k++) r[k] = from[k];
+  return r;
+#endif
+}
