@@ -57,8 +57,7 @@ SELF_TEST_DIGEST = "614bd4dad5446633a19aaf07a8b0e9ec7f9aedff91c05b08d7f2b61a1484
 
 
 NO_FUSING = (
-    "this processor, or the C compiler, has no fused multiply-add: the same bits take about a hundred times "
-    "as long"
+    "this processor, or the C compiler, has no fused multiply-add: the same bits take about a hundred times as long"
 )
 DEVICE = re.compile(r"auto|cpu|all|cuda(:\d+)?")
 

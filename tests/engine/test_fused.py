@@ -1,4 +1,4 @@
-"""One rounding: a * b + c in NumPy and in C, with the processor's instruction and without it, is the exact number rounded."""
+"""One rounding: a * b + c in NumPy and in C, by the instruction and without it, is the exact number rounded."""
 
 import ctypes
 import subprocess

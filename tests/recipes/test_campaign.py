@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from protocol.cli.main import zooswarm
 from protocol.errors import Refused, UsageError
-from protocol.recipes.campaign import Campaign, campaign_from_bytes, load_campaign
+from protocol.recipes.campaign import Campaign, campaign_from_bytes, check_engines, load_campaign
 from protocol.recipes.recipe import Recipe, load_recipe, recipe_from_bytes
 
 RECIPE = """
@@ -159,6 +159,28 @@ def test_overlapping_seeds_are_refused(folder):
     (folder / "campaign.toml").write_text(CAMPAIGN + CAMPAIGN.replace('name = "test"', "").replace("3:12", "11:20"))
     with pytest.raises(UsageError, match="overlap"):
         load_campaign(folder / "campaign.toml")
+
+
+def test_a_recipe_names_its_engine_and_a_recorded_one_that_does_not_is_of_the_first(folder):
+    now: Recipe = load_recipe(folder / "tiny.toml")
+    assert now.engine == "exact-2" and b'"engine":"exact-2"' in now.exact
+    recorded = now.exact.replace(b'"engine":"exact-2",', b"")
+    before = recipe_from_bytes(recorded)
+    assert (before.engine, before.exact) == ("exact-1", recorded) and before.digest != now.digest
+    told = recorded.replace(b"{", b'{"engine":"exact-1",', 1)
+    with pytest.raises(Refused):  # it has one spelling
+        recipe_from_bytes(told)
+    edited(folder, "tiny.toml", 'name = "tiny"', 'name = "tiny"\nengine = "exact-1"')
+    with pytest.raises(UsageError, match=r"tiny.toml: .* engine exact-1, which this version cannot compute"):
+        load_recipe(folder / "tiny.toml")
+
+
+def test_nobody_starts_a_campaign_of_an_older_engine(folder):
+    campaign: Campaign = load_campaign(folder / "campaign.toml")
+    check_engines(campaign)
+    old = campaign_from_bytes(campaign.exact.replace(b'"engine":"exact-2",', b""))
+    with pytest.raises(Refused, match="exact-1; this version has exact-2"):
+        check_engines(old)
 
 
 def test_bytes_from_others_must_be_canonical(folder):
