@@ -45,9 +45,10 @@ static void elementwise_forward(const Layer *layer, const Plan *plan, int index)
   if (layer->kind == SIGMOID) EACH_VEC(k, count) AT(y, k) = sigmoid_exact(READ(x, k));
 }
 
+/* Over what it reads: the derivative stays in its place. */
 static void elementwise_backward(const Layer *layer, const Plan *plan, int index) {
   const float *y = plan->activation[index + 1], *d = plan->delta;
-  float *below = plan->below;
+  float *below = plan->delta;
   int64_t count = values_of(layer, plan);
   if (layer->kind == RELU) EACH_VEC(k, count) AT(below, k) = where_positive(READ(y, k), READ(d, k));
   if (layer->kind == LEAKY)

@@ -66,7 +66,7 @@ static void backward(const Program *program, const float *params, Plan *plan) {
       case NORM: norm_backward(layer, first, plan, i); break;
       default: elementwise_backward(layer, plan, i);
     }
-    ALONE(float *swap = plan->delta; plan->delta = plan->below; plan->below = swap;)
+    if (!elementwise(layer)) ALONE(float *swap = plan->delta; plan->delta = plan->below; plan->below = swap;)
   }
 }
 

@@ -88,6 +88,17 @@ static float *take(float **free_space, int64_t floats) {
   return start;
 }
 
+static int elementwise(const Layer *l) {
+  return l->kind == RELU || l->kind == LEAKY || l->kind == TANH || l->kind == SIGMOID;
+}
+
+/* Whether a layer may write over its inputs: the layer before does without its own outputs. */
+static int in_place(const Layer *l) {
+  int before = (l - 1)->kind;
+  return (l->kind == RELU || l->kind == LEAKY) &&
+         (before == LINEAR || before == CONV || before == MAXPOOL || before == AVGPOOL || before == NORM);
+}
+
 /* Lay out the scratch space; with scratch == NULL, only count it. Returns floats. */
 static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
   int64_t lanes = program->lanes, widest = 0, most = 0, padded = 0, sums = 0;
@@ -96,7 +107,10 @@ static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
   for (int i = 0; i < program->layers; i++) {
     const Layer *l = &program->layer[i];
     int before = i > 0 && recurrent(l - 1); /* a recurrent layer's state before the first step: zero */
-    plan->activation[i] = take(&space, (l->length + before) * (int64_t)l->inputs * lanes) + before * l->inputs * lanes;
+    if (i > 1 && in_place(l - 1))
+      plan->activation[i] = plan->activation[i - 1];
+    else
+      plan->activation[i] = take(&space, (l->length + before) * (int64_t)l->inputs * lanes) + before * l->inputs * lanes;
     plan->saved[i] = take(&space, saved_rows(l) * lanes);
     plan->at[i] = (int32_t *)take(&space, l->kind == CONV ? taps(l) : 0);
     widest = larger_of(widest, larger_of(l->inputs, recurrent(l) ? 4 * l->outputs : l->outputs));

@@ -169,8 +169,10 @@ def _layer(layer: Layer, before: Flow, after: Flow, offset: int) -> CLayer:
 def _lanes(recipe: Recipe, samples: int) -> int:
     """Samples that go through together: as many as fit the cache, or where weights are large, as share their loads."""
     kept = sum(values_kept(layer, flow) for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False))
-    lanes = LANES
-    while lanes < min(samples, LANES_MAX) and (
+    lanes, most = LANES, LANES_MAX
+    if any(isinstance(layer, Conv2d) for layer in recipe.network.layers):
+        most = LANES_MAX // 2  # images are far larger than the weights that read them
+    while lanes < min(samples, most) and (
         4 * kept * 2 * lanes <= CACHE_BYTES or 4 * recipe.parameter_count > WEIGHT_BYTES
     ):
         lanes *= 2
