@@ -17,7 +17,7 @@ from analysis.report.snippet import run
 from analysis.statistics import splits
 from analysis.zoo import Zoo
 from protocol.errors import UsageError
-from protocol.recipes.recipe import Recipe, check_recipe
+from protocol.recipes.recipe import Recipe, check_engine, check_recipe
 
 RATE = r',"rate":[^,}]*'  # of dropout, in the catalogue's JSON
 REPLAYED = 8  # networks a class that are trained again
@@ -135,7 +135,7 @@ def chosen_seeds(selection: Selection) -> dict[str, list[int]]:
     if min(len(some) for some in found.values()) < 2:
         raise UsageError("A class has no recipe with two seeds, so there are no paths to compare.")
     if not all(known(selection.recipes[name]) for name in found):
-        raise UsageError("This version does not know all of these tasks, so it cannot train their networks again.")
+        raise UsageError("This version does not know all of these tasks, or computes another engine: it cannot train them again.")
     if work * selection.recipe.parameter_count > REPLAY_WORK_MAX:
         raise UsageError(
             "Training these networks again takes more than a page should: see analysis.methods.trajectories.replay."
@@ -172,6 +172,7 @@ def known(recipe: Recipe) -> bool:
     """Can this version make the recipe's data?"""
     try:
         check_recipe(recipe, "recipe")
+        check_engine(recipe, "recipe")
     except UsageError:
         return False
     return True
