@@ -54,6 +54,7 @@ class NativeEngine:
         with self._exact_environment():
             program, optimizer = program_of(recipe, data.inputs.dtype, batch), optimizer_of(recipe)
         losses = np.zeros((len(seeds), steps), np.float32)
+        sizes = {step: step_sizes(recipe, step, steps) for step in {state.step for state in states}}
 
         def one(k: int) -> State:
             state = states[k]
@@ -66,7 +67,7 @@ class NativeEngine:
                 ctypes.c_int32(batch),
                 ctypes.c_int32(state.step),
                 ctypes.c_int32(steps),
-                _pointer(step_sizes(recipe, state.step, steps), np.float32, (steps, 3)),
+                _pointer(sizes[state.step], np.float32, (steps, 3)),
                 _pointer(keys, np.uint32, keys.shape),
                 ctypes.byref(optimizer),
                 _pointer(params, np.float32, (count,)),
