@@ -135,7 +135,7 @@ def chosen_seeds(selection: Selection) -> dict[str, list[int]]:
     if min(len(some) for some in found.values()) < 2:
         raise UsageError("A class has no recipe with two seeds, so there are no paths to compare.")
     if not all(known(selection.recipes[name]) for name in found):
-        raise UsageError("This version does not know all of these tasks, or computes another engine: it cannot train them again.")
+        raise UsageError("This version lacks the tasks or the engine of these networks: it cannot train them again.")
     if work * selection.recipe.parameter_count > REPLAY_WORK_MAX:
         raise UsageError(
             "Training these networks again takes more than a page should: see analysis.methods.trajectories.replay."
