@@ -53,8 +53,8 @@ class NativeEngine:
         samples, keep = _samples(recipe, data.inputs, data.targets)
         with self._exact_environment():
             program, optimizer = program_of(recipe, data.inputs.dtype, batch), optimizer_of(recipe)
+            sizes = {step: step_sizes(recipe, step, steps) for step in {state.step for state in states}}
         losses = np.zeros((len(seeds), steps), np.float32)
-        sizes = {step: step_sizes(recipe, step, steps) for step in {state.step for state in states}}
 
         def one(k: int) -> State:
             state = states[k]
