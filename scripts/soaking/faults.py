@@ -31,6 +31,9 @@ OTHERS = {
 MAYBE = {"fill a disk": 1, "cut a link": 1, "jump a clock": 1}
 
 
+FILL, FULL = "fill a disk", "No space left on device"
+
+
 class Faults:
     """`strike()` does one thing and says which. Dead actors stay dead until somebody starts them again."""
 
@@ -107,7 +110,9 @@ class Faults:
             if self.swarm.alive(actor):
                 continue
             code = self.swarm.processes[actor].returncode
-            if actor not in self._killed:
+            if actor not in self._killed and self.hits[FILL] and FULL in self._last_line(actor):
+                self.hits["ended on the full disk"] += 1  # in one line that says so; it goes on when there is room
+            elif actor not in self._killed:
                 self.problems.append(f"{actor} ended of itself, status {code}: {self._last_line(actor)}")
             self._killed.discard(actor)
             if actor == "host":

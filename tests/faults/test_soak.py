@@ -117,6 +117,17 @@ def test_who_dies_of_himself_is_a_problem_and_lives_again(tmp_path):
     assert faults.problems == ["alice ended of itself, status 1: a last word"]
 
 
+def test_who_ends_on_a_disk_that_we_filled_says_so_and_is_no_problem(tmp_path):
+    swarm = StandIn(tmp_path)
+    swarm.log = lambda actor: "zooswarm: the disk: No space left on device; nothing is lost"  # type: ignore[method-assign]
+    faults = Faults(swarm, ["alice"], random.Random(1))  # type: ignore[arg-type]
+    for filled in (0, 1):
+        swarm.processes["alice"] = subprocess.CompletedProcess([], 2)
+        faults.hits["fill a disk"] = filled
+        faults.revive()
+        assert len(faults.problems) == 1 and faults.hits["ended on the full disk"] == filled
+
+
 def test_a_report_says_what_must_not_be(tmp_path):
     outcome = Outcome()
     judge_honest(outcome, {"hosts": [{"name": "bob", "credit": 1, "faults": 3, "banned": "three faults"}]}, ["bob"])
