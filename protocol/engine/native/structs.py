@@ -1,4 +1,4 @@
-"""A recipe as exact.c reads it: structs with the fields of program.h and optimizers.h, in their order."""
+"""A recipe as exact.c reads it: structs with the fields of program.h and network.h, in their order."""
 
 import ctypes
 import math
