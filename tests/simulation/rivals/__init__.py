@@ -4,5 +4,6 @@ No network, no training: a bundle is the set of its false cells, and what happen
 Thousands of bundles a second, so that rare luck shows.
 
 Reading order: `cases` (who takes part), `contest` (one run), `boinc` (a quorum of two, adaptive replication), `ours`
-(the real `coordinator.policy` and `protocol.trust`), `scores` (the table); `test_levels` ties this level to whole swarms.
+(the real `coordinator.policy` and `protocol.trust`), `scores` (the table). `test_levels` ties this level to whole
+swarms.
 """
