@@ -35,8 +35,8 @@ EARN = Prepared(
     .where(HOST)
     .values(
         credit=hosts.c.credit + bindparam("earned"),
-        clean_bundles=hosts.c.clean_bundles + 1,
-        admissions=hosts.c.admissions + 1,
+        clean_bundles=hosts.c.clean_bundles + bindparam("clean"),
+        admissions=hosts.c.admissions + bindparam("counted"),
         escrow=hosts.c.escrow + bindparam("held"),
     )
 )
@@ -119,7 +119,7 @@ def _take_back(connection: Connection, result: StoredResult) -> None:
     vested = connection.execute(select(results.c.vested).where(results.c.digest == result.digest)).scalar()
     lost = {
         "credit": hosts.c.credit - result.segments,
-        "clean_bundles": hosts.c.clean_bundles - 1,
+        "clean_bundles": hosts.c.clean_bundles - int(result.shows_work),
         "escrow": hosts.c.escrow - (0 if vested else result.segments),
     }
     connection.execute(update(hosts).where(hosts.c.host == result.worker).values(lost))
@@ -151,7 +151,8 @@ def vest_if_complete(connection: Connection, campaign: str) -> None:
 
 
 def _store_admit(connection: Connection, admit: Admit, digest: bytes) -> None:
-    EARN.change(connection, key=admit.host, earned=admit.credit, held=admit.credit - admit.released)
+    held, counted = admit.credit - admit.released, int(admit.shows_work)
+    EARN.change(connection, key=admit.host, earned=admit.credit, clean=counted, counted=counted, held=held)
     CHANGE.change(connection, key=digest, vests_at=admit.vests_at)
     for vested in admit.vested:
         CHANGE.change(connection, key=vested, vested=1)

@@ -24,6 +24,12 @@ class StoredResult:
     drawn: bool = False  # its challenge is fixed
 
     @property
+    def shows_work(self) -> bool:
+        """Whether its admission proves anything of its host: networks that met their stop rule before the first step
+        cost nothing, so a key that waits for such assignments would stand for nothing."""
+        return self.segments >= self.networks
+
+    @property
     def holds(self) -> bool:
         """Whether its assignment is taken. A commitment alone takes nothing: it costs nothing to make one."""
         return self.phase in (Phase.CHECKING, Phase.ADMITTED) or (self.phase in UNDER_WAY and self.uploaded)
@@ -36,7 +42,7 @@ class HostRecord:
     host: str
     banned: str = ""  # why, or ""
     convicted: bool = False  # shown to have lied, and all that follows from it has followed
-    admissions: int = 0  # bundles ever admitted; what is retracted later stays counted
+    admissions: int = 0  # bundles ever admitted that show work; what is retracted later stays counted
     settled: tuple[tuple[bytes, bool], ...] = ()  # (digest, whether a fault), the newest first, FAULT_WINDOW at most
     unsettled: tuple[StoredResult, ...] = ()
     unvested: tuple[StoredResult, ...] = ()  # admitted ones whose credit is in escrow, the oldest first

@@ -79,7 +79,8 @@ class Admit:
     """An admission's entries: the worker's credit, what of it leaves escrow, new networks, the campaign's count."""
 
     host: str
-    credit: int  # network-segments; and one more clean bundle
+    credit: int  # network-segments
+    shows_work: bool  # then it is one more clean bundle, and one more admission
     campaign: str
     recipe: str
     seeds: tuple[int, ...]  # not registered before
@@ -240,7 +241,7 @@ def _rejection(outcome: Outcome) -> str:
 
 def _admit(outcome: Outcome, worker: HostRecord, bundle: Bundle, later: int) -> Settlement:
     """Credit waits in escrow for `later` more admissions of the host. One that was never admitted is not a fault."""
-    number = worker.admissions + 1
+    number = worker.admissions + outcome.result.shows_work
     result = replace(outcome.result, phase=Phase.ADMITTED, vests_at=number + later)
     held = (*worker.unvested, result)
     vested = tuple(one for one in held if one.vests_at <= number)
@@ -250,6 +251,7 @@ def _admit(outcome: Outcome, worker: HostRecord, bundle: Bundle, later: int) -> 
     admit = Admit(
         host=result.worker,
         credit=outcome.credit,
+        shows_work=result.shows_work,
         campaign=result.campaign,
         recipe=bundle.recipe,
         seeds=tuple(seed for seed in bundle.seeds if seed not in bundle.registered),

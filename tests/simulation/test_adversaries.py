@@ -28,6 +28,17 @@ def test_an_adversary_breaks_no_promise(name):
     assert not banned(report, HONEST)
 
 
+def test_a_ring_does_not_stand_by_assignments_that_need_no_training():
+    """Seed 127 has four of them, one checker a bundle, and believes a host after one bundle."""
+    world = run("sybil:60", seed=127).world
+    ledger = world.organizer.ledger
+    idle = [row for row in ledger.rows.values() if not sum(row.segments) and world.by_host[row.worker].kind in FAKERS]
+    assert idle and not world.checkers.escaped
+    assert all(
+        ledger.host(row.worker).convicted for row in ledger.rows.values() if row.digest in world.checkers.offered
+    )
+
+
 def test_a_whitewasher_comes_back_with_a_new_key_after_each_ban():
     report = run("whitewasher")
     (washer,) = [host for host in report.world.hosts if host.kind is Kind.WHITEWASHER]

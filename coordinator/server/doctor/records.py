@@ -187,7 +187,7 @@ def _counts(records: Records, campaigns: dict[str, Campaign], findings: Findings
     )
     _compare(
         "clean bundles of host",
-        Counter(row["worker"] for row in admitted),
+        Counter(row["worker"] for row in admitted if row["segments"] >= row["networks"]),
         {row["host"]: row["clean_bundles"] for row in records.hosts},
         records,
         findings,

@@ -46,6 +46,15 @@ def test_an_admission_earns_credit_registers_networks_and_lets_the_states_go():
     assert kinds(settlement) == [NewsKind.ADMITTED]
 
 
+@pytest.mark.parametrize(("segments", "counts"), [(0, False), (1, False), (2, True)])
+def test_a_bundle_that_needed_no_training_is_admitted_and_counts_for_nothing(segments, counts):
+    """Its networks met their stop rule before the first step: a key that waited for such would stand for nothing."""
+    idle = replace(RESULT, segments=segments)
+    settlement = settle(idle, Event.AGREED, "", replace(ALICE, unsettled=(idle,)), POLICY, bundle=BUNDLE)
+    assert settlement.admit is not None and settlement.admit.shows_work is counts
+    assert settlement.admit.seeds == (6, 7) and settlement.worker.admissions == counts
+
+
 def test_networks_that_another_campaign_brought_in_are_not_registered_twice():
     shared = replace(BUNDLE, registered=frozenset({6}))
     settlement = settle(RESULT, Event.AGREED, "", ALICE, POLICY, bundle=shared)

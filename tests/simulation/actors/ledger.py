@@ -241,8 +241,8 @@ class Ledger:
             host.credit += admit.credit
             received = [self.rows[outcome.result.digest].received_at for outcome in settlement.outcomes[:1]]
             host.admitted_at = [*host.admitted_at, *received][-PACE_BUNDLES:]
-            host.clean_bundles += 1
-            host.admissions += 1
+            host.clean_bundles += admit.shows_work
+            host.admissions += admit.shows_work
             self.admitted += 1
             row = self.rows[settlement.outcomes[0].result.digest]
             row.vests_at = admit.vests_at
@@ -269,7 +269,7 @@ class Ledger:
     def _take_back(self, row: Row) -> None:
         host = self.host(row.worker)
         host.credit -= sum(row.segments)
-        host.clean_bundles -= 1
+        host.clean_bundles -= row.stored.shows_work
         host.unvested.pop(row.digest, None)
         self.admitted -= 1
         self.registered -= {(row.assignment.recipe.digest, seed) for seed in row.assignment.seeds}
