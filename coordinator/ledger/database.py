@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from coordinator.ledger.prepared import Prepared, end, say
@@ -227,9 +227,7 @@ class Ledger:
             with self._turn:
                 self._shut = True
                 for connection in filter(None, (self._held, *self._kept)):
-                    with contextlib.suppress(
-                        DBAPIError, ProgrammingError
-                    ):  # made by another thread, of a ledger in memory
+                    with contextlib.suppress(DBAPIError):  # made by another thread, of a ledger in memory
                         connection.close()
             self._readers.dispose()
             self._writer.dispose()

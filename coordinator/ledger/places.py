@@ -19,7 +19,7 @@ from protocol.trust.messages import BlobPart, Receipt
 def add_parts(
     connection: Connection, digest: bytes, parts: Collection[str], campaign: Campaign, sign: Sign, now: float
 ) -> tuple[Action, ...]:
-    """Verified blobs are on disk. No change to a result that was settled meanwhile.
+    """Verified blobs are kept. No change to a result that was settled meanwhile.
 
     With trace and weights it takes its assignment, unless it is kept behind another.
     """

@@ -223,12 +223,9 @@ class Handlers:
                 begun.append(error)
         return [step if isinstance(step, Refused) else _ended(step) for step in begun]
 
-    def submit_answer(self, envelope: Envelope) -> None:
-        """A checker's answer for its slot; after the outcome it says only who vouched for a fake. Raises Refused."""
-        self.begin_answer(envelope)()
-
     def begin_answer(self, envelope: Envelope) -> Callable[[], None]:
-        """Verify and judge it; it is durable when what is returned has been called. Both raise Refused."""
+        """Verify and judge a checker's answer for its slot; after the outcome it says only who vouched for a fake. It
+        is durable when what is returned has been called. Both raise Refused."""
         answer = unseal(envelope, Answer)
         phase, _ = self._state(answer.result, envelope.signer)
         case = self.stores.cases.get(answer.result)

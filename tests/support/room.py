@@ -117,7 +117,7 @@ class Room:
         """Answer for a slot what these leaves say."""
         task = self.core.stores.cases.get(digest).tasks[slot]
         answer = agreeing_answer(digest, slot, task, self.traces(index, lie), "none")
-        self.core.handlers.submit_answer(seal(host.identity, answer))
+        self.core.handlers.begin_answer(seal(host.identity, answer))()
 
     def admit(self, host: ScriptedHost, index: int, *ring: ScriptedHost, lie: Lie | None = None) -> bytes:
         """From the commitment to the admission; whoever of `ring` is asked to check vouches without computing."""

@@ -62,7 +62,7 @@ def test_an_honest_answer_that_comes_after_the_conviction_harms_nobody(room):
     case = room.directory.stores.cases.get(fake)
     states, weights = room.directory.stores.cases.check_inputs(case, slot)
     answer = spot_check(select_engine("c"), case.assignment, fake, slot, case.tasks[slot], states, weights)
-    room.core.handlers.submit_answer(seal(bob.identity, answer))
+    room.core.handlers.begin_answer(seal(bob.identity, answer))()
     room.audit()
     assert row_of(room, fake).audit == Audit.JUDGED and not room.poll(bob).banned
 
