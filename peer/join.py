@@ -260,7 +260,7 @@ def find_coordinator(client: Client, home: Home, address: str, view: View) -> Jo
 
 def start_node(home: Home, cache: JoinCache, options: JoinOptions, view: View) -> "SwarmNode":
     from protocol.swarm.addresses import NodeOptions
-    from protocol.swarm.node import SwarmNode  # takes seconds to import: hivemind brings torch
+    from protocol.swarm.node import SwarmNode
 
     view.say("joining the swarm's DHT ...")
     node = SwarmNode(

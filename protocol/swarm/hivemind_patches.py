@@ -18,19 +18,24 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import hivemind.dht.node as dht_node
-import hivemind.dht.protocol as dht_protocol
-import hivemind.dht.routing as dht_routing
-import hivemind.p2p.p2p_daemon as p2p_daemon
-import hivemind.utils.timed_storage as timed_storage
-from hivemind.dht import DHTID
-from hivemind.dht.storage import DHTLocalStorage, DictionaryDHTValue
-from hivemind.p2p import P2PContext, PeerID
-from hivemind.p2p.p2p_daemon_bindings.control import ControlClient
-from hivemind.proto import dht_pb2, p2pd_pb2
-from hivemind.utils import MSGPackSerializer
-from hivemind.utils.timed_storage import TimedStorage, ValueWithExpiration
-
+from protocol.swarm.hivemind_parts import (
+    DHTID,
+    ControlClient,
+    DHTLocalStorage,
+    DictionaryDHTValue,
+    MSGPackSerializer,
+    P2PContext,
+    PeerID,
+    TimedStorage,
+    ValueWithExpiration,
+    dht_node,
+    dht_pb2,
+    dht_protocol,
+    dht_routing,
+    p2p_daemon,
+    p2pd_pb2,
+    timed_storage,
+)
 from protocol.swarm.records import SUBKEY_BYTES_MAX, earned
 
 SUBKEYS_MAX = 1500  # entries under one key: 1,500 x 700 B stays far under libp2p's 4 MiB

@@ -1,6 +1,7 @@
 """The libp2p daemon and hivemind's node over it: start, stop, dial, greet. One `Link` outlives its daemons.
 
-With `hivemind_patches` this is the only module that knows hivemind, and it imports it only in `Link.up` (2.5 s).
+With `hivemind_parts` and `hivemind_patches` this is the only module that knows hivemind, and it imports it only in
+`Link.up` (0.2 s).
 hivemind's own forked `DHT` process is not used: it dies on messages over 16 KiB.
 """
 
@@ -53,9 +54,8 @@ class Link:
 
     async def up(self) -> None:
         """Start the daemon and a DHT node over it. Raises UsageError in one line."""
-        from hivemind.p2p import P2P
-
         from protocol.swarm import hivemind_patches as patches
+        from protocol.swarm.hivemind_parts import P2P
 
         patches.apply(self.clock)
         public = self.options.listen not in LOOPBACK  # on loopback: no UPnP, no relays, no AutoNAT
@@ -93,9 +93,8 @@ class Link:
 
     async def _node_over(self, p2p: Any) -> Any:
         """hivemind's DHT node over this daemon, with the replicas that we held before."""
-        from hivemind.dht import DHTNode
-
         from protocol.swarm import hivemind_patches as patches
+        from protocol.swarm.hivemind_parts import DHTNode
 
         node = await DHTNode.create(
             p2p=p2p,
@@ -144,8 +143,7 @@ class Link:
 
     async def dial(self, address: str) -> bool:
         """Connect to one address and greet the node behind it."""
-        from hivemind.p2p import PeerID
-        from hivemind.utils.multiaddr import Multiaddr
+        from protocol.swarm.hivemind_parts import Multiaddr, PeerID
 
         where, host = split_address(address)
         peer = PeerID.from_base58(host)
@@ -162,7 +160,7 @@ class Link:
 
     async def greet_strangers(self, hosts: Iterable[str]) -> None:
         """Take into the routing table whom libp2p is connected to and hivemind has forgotten or never met."""
-        from hivemind.p2p import PeerID
+        from protocol.swarm.hivemind_parts import PeerID
 
         table = self.node.protocol.routing_table
         peers = [PeerID.from_base58(host) for host in hosts]
@@ -171,8 +169,7 @@ class Link:
 
     async def _greet(self, peer: Any) -> bool:
         """Greet a node, take it into the routing table, and compare clocks. False when it does not answer."""
-        from hivemind.dht import DHTID
-        from hivemind.proto import dht_pb2
+        from protocol.swarm.hivemind_parts import DHTID, dht_pb2
 
         protocol, before = self.node.protocol, self.clock.own()
         try:

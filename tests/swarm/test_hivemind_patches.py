@@ -10,7 +10,7 @@ import pytest
 from protocol.swarm.records import Claim
 from protocol.trust.allowance import Allowance
 
-pytestmark = pytest.mark.swarm  # imports hivemind: seconds
+pytestmark = pytest.mark.swarm
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +119,14 @@ def test_nothing_is_cached(patches):
 
 def test_a_node_cannot_choose_its_place(patches):
     async def story():
-        from hivemind.dht.routing import RoutingTable
-        from hivemind.p2p import PeerID
+        from protocol.swarm.hivemind_parts import PeerID, dht_routing
 
         peer = PeerID(b"\x00\x24" + b"\x08\x01\x12\x20" + bytes(32))
         true, chosen = patches.node_id_of(peer), patches.DHTID(12345)
         protocol = SimpleNamespace(
-            routing_table=RoutingTable(patches.DHTID(7), 20, 5), storage=patches.DHTLocalStorage(), num_replicas=5
+            routing_table=dht_routing.RoutingTable(patches.DHTID(7), 20, 5),
+            storage=patches.DHTLocalStorage(),
+            num_replicas=5,
         )
         update = patches.dht_protocol.DHTProtocol.update_routing_table
         await update(protocol, chosen, peer, responded=True)

@@ -192,7 +192,7 @@ def test_hostile_records_are_refused_and_counted(nodes):
 
 async def raw_store(sender, target, hashed, value, end, subkey):
     """Send a store request past all of our own checks."""
-    from hivemind.dht import DHTID
+    from protocol.swarm.hivemind_parts import DHTID
 
     to = target.dht.link.p2p.peer_id
     answer = await sender.dht.link.node.protocol.call_store(
@@ -203,8 +203,7 @@ async def raw_store(sender, target, hashed, value, end, subkey):
 
 def test_a_lying_replica_cannot_hide_records(nodes):
     """One node answers every find with an entry that nobody signed, and says that it never ends."""
-    from hivemind.dht.storage import DictionaryDHTValue
-    from hivemind.utils.timed_storage import ValueWithExpiration
+    from protocol.swarm.hivemind_parts import DictionaryDHTValue, ValueWithExpiration
 
     _, alice, liar, reader = nodes
     key, lied = KEY, make_subkey(alice.host, CLAIM)
@@ -212,7 +211,7 @@ def test_a_lying_replica_cannot_hide_records(nodes):
     assert alice.put(KEY, CLAIM, claim, 60)
 
     async def lie():
-        from hivemind.dht import DHTID
+        from protocol.swarm.hivemind_parts import DHTID
 
         false = DictionaryDHTValue()
         false.store(lied, b"\x01" * 100, alice.dht_time() + 80)
@@ -230,7 +229,7 @@ def test_a_lying_replica_cannot_hide_records(nodes):
 
 
 async def forget(node, key):
-    from hivemind.dht import DHTID
+    from protocol.swarm.hivemind_parts import DHTID
 
     del node.dht.link.node.protocol.storage.data[DHTID.from_bytes(hash_key(key))]
 
@@ -307,7 +306,7 @@ def test_what_a_person_got_wrong_is_said_in_one_line(nodes, tmp_path):
 
 
 def test_a_node_in_client_mode_works_but_is_in_nobodys_table(nodes, tmp_path):
-    from hivemind.p2p import PeerID
+    from protocol.swarm.hivemind_parts import PeerID
 
     with SwarmNode(
         tmp_path / "client", NodeOptions(bootstrap=nodes[0].visible_addresses(), client_mode=True)
