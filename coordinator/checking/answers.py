@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import msgspec
 
@@ -31,20 +32,22 @@ class Answers:
     def begin(self, case: ResultCase, answer: Answer, envelope: Envelope, *, replay: bool) -> Callable[[], None]:
         """Judge it; it is stored when what is returned has been called. Both raise like `enter`."""
         verdict = self._judge(case, answer)
-        packed, now, data = msgspec.msgpack.encode(verdict), self._clock(), envelope.to_bytes()
-        host, slot = envelope.signer, answer.slot
-        if replay:
-            storing = self._stores.ledger.submit(
-                lambda c: add_answer(c, case.digest, slot, True, host, data, packed, now)
-            )
-        else:  # the result may be settled, and judged, until it is stored
-            storing = self._stores.ledger.submit(lambda c: hear(c, case.digest, slot, host, data, packed, now))
+        storing = self._store(case, answer, envelope, verdict, replay=replay)
 
         def end() -> None:
             if storing.result() and not verdict.valid:
                 self._say_dispute(case, answer, verdict, envelope.signer, replay=replay)
 
         return end
+
+    def _store(
+        self, case: ResultCase, answer: Answer, envelope: Envelope, verdict: Verdict, *, replay: bool
+    ) -> Future[bool]:
+        said = (envelope.signer, envelope.to_bytes(), msgspec.msgpack.encode(verdict), self._clock())
+        if replay:
+            return self._stores.ledger.submit(lambda c: add_answer(c, case.digest, answer.slot, True, *said))
+        # the result may be settled, and judged, until it is stored
+        return self._stores.ledger.submit(lambda c: hear(c, case.digest, answer.slot, *said))
 
     def _say_dispute(self, case: ResultCase, answer: Answer, verdict: Verdict, host: str, *, replay: bool) -> None:
         places = len(verdict.bad_cells) + len(verdict.bad_networks)
@@ -68,10 +71,8 @@ class Answers:
             verdict = self._judge(case, answer)
         except OSError:  # the leaves are gone: what it agrees with is not known any more
             return
-        packed, now, data = msgspec.msgpack.encode(verdict), self._clock(), envelope.to_bytes()
         if may_vouch(case.tasks[answer.slot], verdict):
-            host = envelope.signer
-            self._stores.ledger.write(lambda c: hear(c, case.digest, answer.slot, host, data, packed, now))
+            self._store(case, answer, envelope, verdict, replay=False).result()
 
     def _judge(self, case: ResultCase, answer: Answer) -> Verdict:
         """Raises Refused, OSError."""

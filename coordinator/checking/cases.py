@@ -23,12 +23,12 @@ from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign, campaign_from_bytes
 from protocol.trust.challenge import SlotTask
-from protocol.trust.commitment import LEAF_BYTES, Trace, context, merkle_levels
+from protocol.trust.commitment import LEAF_BYTES, Trace, bundle_leaves, context, merkle_levels
 from protocol.trust.envelope import Envelope
 from protocol.trust.messages import BlobPart, CampaignState, Cell, CheckRequest, Draw, Result, Seat
 from protocol.trust.openings import check_opened, make_openings, slot_tasks
 from protocol.trust.spot_check import open_states, open_weights
-from protocol.trust.verdict import bundle_leaves, open_traces, segments_of
+from protocol.trust.verdict import open_traces, segments_of
 
 CASES_MAX = 1024  # cases in memory: tens of kilobytes each
 LEAVES_MAX = 200_000  # of traces in memory, some 300 bytes each: thousands of small bundles, or a few large ones
@@ -256,7 +256,9 @@ class ResultCases:
 
     def _tree(self, case: ResultCase) -> list[list[bytes]]:
         """The levels of its bundle tree: each of its slots needs some of them."""
-        return self._cached(self._trees, case.digest, lambda: merkle_levels(bundle_leaves(case.context, case.result)))
+        return self._cached(
+            self._trees, case.digest, lambda: merkle_levels(bundle_leaves(case.context, case.result.networks))
+        )
 
     def _cached(self, cache: MutableMapping[K, T], key: K, make: Callable[[], T]) -> T:
         with self._lock:

@@ -9,6 +9,7 @@ compute: an answer must name the end state's digests themselves.
 """
 
 import struct
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from protocol.canonical import sha256
 from protocol.engine import State, state_digest
 from protocol.errors import Refused
+from protocol.trust.messages import NetworkResult
 
 LEAF_LAYOUT = struct.Struct("<Q32s32sff")  # step, parameters' digest, moments' digest, training loss, held-out loss
 LEAF_BYTES = LEAF_LAYOUT.size  # 80
@@ -124,9 +126,27 @@ def trace_root(ctx: bytes, seed: int, trace: Trace) -> bytes:
     return merkle_root([leaf_hash(ctx, seed, leaf) for leaf in trace])
 
 
-def commitment(ctx: bytes, networks: list[tuple[int, Trace]]) -> bytes:
-    """The bundle's root over (seed, trace) pairs, in the assignment's seed order."""
-    return merkle_root(bundle_hashes(ctx, networks))
+def network_result(ctx: bytes, seed: int, trace: Trace) -> NetworkResult:
+    """What a worker claims of one network."""
+    end = trace[-1]
+    return NetworkResult(
+        seed=seed,
+        steps=end.step,
+        trace_root=trace_root(ctx, seed, trace),
+        weights_digest=end.params_digest,
+        held_out_loss=end.held_out_loss,
+    )
+
+
+def bundle_leaves(ctx: bytes, networks: Iterable[NetworkResult]) -> list[bytes]:
+    """The bundle tree's leaves, in the assignment's seed order. A result states what is in them; `open_traces` shows
+    that it follows from its traces."""
+    return [bundle_leaf_hash(ctx, network.seed, network.steps, network.trace_root) for network in networks]
+
+
+def commitment(ctx: bytes, networks: Iterable[NetworkResult]) -> bytes:
+    """The bundle's root."""
+    return merkle_root(bundle_leaves(ctx, networks))
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,21 +156,8 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bundle_path: tuple[bytes, ...]
 
 
-def bundle_hashes(ctx: bytes, networks: list[tuple[int, Trace]]) -> list[bytes]:
-    """The bundle tree's leaves."""
-    return [bundle_leaf_hash(ctx, seed, trace[-1].step, trace_root(ctx, seed, trace)) for seed, trace in networks]
-
-
-def prove(
-    ctx: bytes,
-    networks: list[tuple[int, Trace]],
-    network: int,
-    boundary: int,
-    bundle: list[list[bytes]] | None = None,
-) -> Proof:
-    """`bundle` is `merkle_levels(bundle_hashes(ctx, networks))`, if the caller has it."""
-    seed, trace = networks[network]
-    bundle = bundle or merkle_levels(bundle_hashes(ctx, networks))
+def prove(ctx: bytes, seed: int, trace: Trace, network: int, boundary: int, bundle: list[list[bytes]]) -> Proof:
+    """Of one boundary of the bundle's network `network`; `bundle` are the levels of the bundle tree."""
     return Proof(
         trace_path=merkle_path(merkle_levels([leaf_hash(ctx, seed, leaf) for leaf in trace]), boundary),
         bundle_path=merkle_path(bundle, network),

@@ -14,11 +14,9 @@ from protocol.trust.challenge import BeaconChains, SlotTask, challenge, check_se
 from protocol.trust.commitment import (
     Proof,
     Trace,
-    bundle_hashes,
     check_proof,
     context,
     leaf_from_bytes,
-    merkle_levels,
     prove,
 )
 from protocol.trust.envelope import Envelope, unseal
@@ -98,19 +96,17 @@ def check_checker(draw: Draw, policy: Policy, worker: str, slot: int, host: str,
 
 
 def make_openings(
-    ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task: SlotTask, bundle: list[list[bytes]] | None = None
+    ctx: bytes, seeds: tuple[int, ...], traces: list[Trace], task: SlotTask, bundle: list[list[bytes]]
 ) -> bytes:
     """The openings of a slot's cells with segment > 0, in order, as the bytes of CheckRequest.openings.
 
-    `bundle` are the levels of the bundle tree, if the caller has them.
+    `bundle` are the levels of the bundle tree.
     """
-    networks = list(zip(seeds, traces, strict=True))
-    bundle = bundle or merkle_levels(bundle_hashes(ctx, networks))
     return msgspec.msgpack.encode(
         tuple(
             Opening(
                 leaf=traces[cell.network][cell.segment].to_bytes(),
-                proof=prove(ctx, networks, cell.network, cell.segment, bundle),
+                proof=prove(ctx, seeds[cell.network], traces[cell.network], cell.network, cell.segment, bundle),
             )
             for cell in task.opened
         )

@@ -14,15 +14,14 @@ from protocol.trust.challenge import SlotTask
 from protocol.trust.commitment import (
     Leaf,
     Trace,
-    bundle_leaf_hash,
     commitment,
     context,
-    merkle_root,
+    network_result,
     trace_root,
     traces_from_bytes,
 )
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import Answer, Cell, CellAnswer, NetworkAnswer, NetworkResult, Result
+from protocol.trust.messages import Answer, Cell, CellAnswer, NetworkAnswer, Result
 
 
 def boundaries_of(recipe: Recipe, steps: int) -> int:
@@ -36,23 +35,14 @@ def boundaries_of(recipe: Recipe, steps: int) -> int:
 def make_result(assignment: Assignment, traces: Sequence[Trace], host: str, backend: str) -> Result:
     """The worker's claim about a finished bundle, for it to sign: what `open_result` and `open_traces` check."""
     ctx = context(assignment.campaign, assignment.index, host)
-    pairs = list(zip(assignment.seeds, traces, strict=True))
+    networks = tuple(network_result(ctx, *pair) for pair in zip(assignment.seeds, traces, strict=True))
     return Result(
         campaign=assignment.campaign,
         assignment=assignment.index,
         engine=assignment.recipe.engine,
         backend=backend,
-        commitment=commitment(ctx, pairs),
-        networks=tuple(
-            NetworkResult(
-                seed=seed,
-                steps=trace[-1].step,
-                trace_root=trace_root(ctx, seed, trace),
-                weights_digest=trace[-1].params_digest,
-                held_out_loss=trace[-1].held_out_loss,
-            )
-            for seed, trace in pairs
-        ),
+        commitment=commitment(ctx, networks),
+        networks=networks,
     )
 
 
@@ -79,11 +69,6 @@ def segments_of(recipe: Recipe, result: Result) -> list[int]:
     return [boundaries_of(recipe, network.steps) - 1 for network in result.networks]
 
 
-def bundle_leaves(ctx: bytes, result: Result) -> list[bytes]:
-    """The bundle tree's leaves as the result states them; `open_traces` shows that they are those of its traces."""
-    return [bundle_leaf_hash(ctx, n.seed, n.steps, n.trace_root) for n in result.networks]
-
-
 def open_traces(data: bytes, result: Result, assignment: Assignment, worker: str) -> list[Trace]:
     """The uploaded traces, proved to be the committed ones and to follow the stop rule. Raises Refused."""
     recipe = assignment.recipe
@@ -104,7 +89,7 @@ def open_traces(data: bytes, result: Result, assignment: Assignment, worker: str
             raise Refused("trace-weights", f"{where}: the final weights are not those of the trace")
         if trace[-1].held_out_loss != network.held_out_loss:
             raise Refused("trace-loss", f"{where}: the held-out loss is not that of the trace")
-    if merkle_root(bundle_leaves(ctx, result)) != result.commitment:
+    if commitment(ctx, result.networks) != result.commitment:
         raise Refused("commitment", "the traces are not under the committed root")
     return traces
 

@@ -12,7 +12,7 @@ from coordinator.policy.inbox import CHECKS_MAX
 from peer.state import AssignmentId, PeerSettings
 from protocol.recipes.campaign import Assignment
 from protocol.trust.challenge import BeaconChains
-from protocol.trust.commitment import commitment, context
+from protocol.trust.commitment import commitment, context, network_result
 from protocol.trust.messages import Result
 from simulation import aftermath
 from simulation.actors.crowds import CROWDS, Puppet
@@ -144,8 +144,9 @@ class World:
         key = worker, assignment.index
         if key not in self._commitments:
             ctx = context(assignment.campaign, assignment.index, worker)
-            pairs = [(seed, self.truth.trace(path)) for seed, path in self.truth.boundaries(assignment).items()]
-            self._commitments[key] = commitment(ctx, pairs)
+            paths = self.truth.boundaries(assignment).items()
+            networks = [network_result(ctx, seed, self.truth.trace(path)) for seed, path in paths]
+            self._commitments[key] = commitment(ctx, networks)
         return self._commitments[key]
 
     # -- running --------------------------------------------------------------------------------------------------

@@ -28,13 +28,14 @@ from protocol.trust.challenge import (
 )
 from protocol.trust.commitment import (
     LEAF_BYTES,
+    bundle_leaves,
     check_proof,
-    commitment,
     context,
     leaf_of,
     merkle_levels,
     merkle_path,
     merkle_root,
+    network_result,
     prove,
     root_from_path,
     traces_from_bytes,
@@ -163,11 +164,17 @@ def test_every_leaf_of_a_merkle_tree_opens_and_nothing_else_does(count):
                 root_from_path(hashes[i], i, count, path[:-1])
 
 
+def levels_of(scene, ctx: bytes) -> list[list[bytes]]:
+    """The bundle tree of what the worker trained."""
+    pairs = zip(scene.assignment.seeds, scene.traces, strict=True)
+    return merkle_levels(bundle_leaves(ctx, [network_result(ctx, *pair) for pair in pairs]))
+
+
 def test_a_proof_shows_one_leaf_of_one_network_of_one_worker(scene):
-    pairs = list(zip(scene.assignment.seeds, scene.traces, strict=True))
     ctx = context(CAMPAIGN.digest, 0, scene.worker.host)
-    root = commitment(ctx, pairs)
-    proof, leaf = prove(ctx, pairs, 2, 3), scene.traces[2][3]
+    levels = levels_of(scene, ctx)
+    (root,) = levels[-1]
+    proof, leaf = prove(ctx, scene.assignment.seeds[2], scene.traces[2], 2, 3, levels), scene.traces[2][3]
     check_proof(root, ctx, scene.assignment.seeds, 90, 6, (2, 3), leaf, proof)
     other = context(CAMPAIGN.digest, 0, scene.checkers[0].host)
     for ctx_, at, leaf_ in (
@@ -182,8 +189,8 @@ def test_a_proof_shows_one_leaf_of_one_network_of_one_worker(scene):
 
 def test_a_start_states_path_does_not_tell_the_end_states_digests(scene):
     """The sibling of an even leaf *is* the next leaf's hash; an answer has to name the digests inside it."""
-    pairs = list(zip(scene.assignment.seeds, scene.traces, strict=True))
-    proof = prove(context(CAMPAIGN.digest, 0, scene.worker.host), pairs, 0, 2)
+    ctx = context(CAMPAIGN.digest, 0, scene.worker.host)
+    proof = prove(ctx, scene.assignment.seeds[0], scene.traces[0], 0, 2, levels_of(scene, ctx))
     end = scene.traces[0][3]
     assert all(end.params_digest not in node and end.moments_digest not in node for node in proof.trace_path)
 
@@ -456,15 +463,17 @@ def test_a_checker_refuses_a_request_that_does_not_prove_itself(scene):
         POLICY, False, challenge(unseal(evidence.draw, Draw).link, evidence.result.digest), segments_of(RECIPE, result)
     )
     ctx = context(CAMPAIGN.digest, 0, scene.worker.host)
+    levels = levels_of(scene, ctx)
     request = CheckRequest(
         result=evidence.result,
         receipt=evidence.receipt,
         draw=evidence.draw,
         slot=1,
         states=0,
-        openings=make_openings(ctx, assignment.seeds, scene.traces, tasks[1]),
+        openings=make_openings(ctx, assignment.seeds, scene.traces, tasks[1], levels),
         seat=evidence.seats[1],
     )
+    of_the_house = make_openings(ctx, assignment.seeds, scene.traces, tasks[0], levels)
     chains, me = BeaconChains(), evidence.seats[1].host
     task = open_check_request(request, CAMPAIGN, manifest, scene.organizer.host, me, chains)
     assert task.task == tasks[1]
@@ -472,8 +481,8 @@ def test_a_checker_refuses_a_request_that_does_not_prove_itself(scene):
         {"slot": 99},
         {"openings": b"\x90"},
         {"openings": b"\xc1"},
-        {"openings": make_openings(ctx, assignment.seeds, scene.traces, tasks[0])},
-        {"slot": 0, "openings": make_openings(ctx, assignment.seeds, scene.traces, tasks[0])},  # the organizer's
+        {"openings": of_the_house},
+        {"slot": 0, "openings": of_the_house},
         {"seat": None},
         {"seat": evidence.seats[2]},  # another's
         {"seat": msgspec.structs.replace(evidence.seats[1], weight=evidence.seats[1].weight + 1)},

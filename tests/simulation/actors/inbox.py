@@ -9,7 +9,7 @@ from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import ask_again_seconds
 from protocol.engine import state_bytes_length
 from protocol.trust.allowance import Allowance
-from protocol.trust.commitment import context
+from protocol.trust.commitment import bundle_leaves, context, merkle_levels
 from protocol.trust.envelope import unseal
 from protocol.trust.messages import Admission, CampaignState, CheckRequest, OpeningRequest
 from protocol.trust.openings import make_openings
@@ -112,13 +112,14 @@ def _check_request(organizer: "Organizer", row: Row, slot: int, host: str) -> Ch
         assert row.receipt is not None and row.draw_envelope is not None and row.phase is Phase.CHECKING
         task, assignment = row.tasks[slot], row.assignment
         ctx = context(assignment.campaign, assignment.index, row.worker)
+        levels = merkle_levels(bundle_leaves(ctx, row.result.networks))
         organizer.requests[key] = CheckRequest(
             result=row.envelope,
             receipt=row.receipt,
             draw=row.draw_envelope,
             slot=slot,
             states=state_bytes_length(assignment.recipe) * len(task.opened),
-            openings=make_openings(ctx, assignment.seeds, row.traces, task),
+            openings=make_openings(ctx, assignment.seeds, row.traces, task, levels),
             seat=row.seat(host),
         )
     return organizer.requests[key]
