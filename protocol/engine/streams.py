@@ -6,7 +6,6 @@ has a `twin` on (twin, seed), so that other recipes share them. Its `vary` may s
 there is the same for all seeds, and with "data" each seed has its own.
 """
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 
 import msgspec
@@ -36,27 +35,29 @@ def _varied(task: Task, shelf: Shelf) -> TaskData:
     return msgspec.structs.replace(kept_data(task, shelf, None), for_seed=partial(kept_data, task, shelf))
 
 
-Permute = Callable[[StreamKey, int], np.ndarray]
-
-
-def batch_order(recipe: Recipe, seed: int, step: int, steps: int, permute: Permute = permutation) -> np.ndarray:
+def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:
     """Training samples of steps `step` to `step + steps`, (steps, B) int32.
 
     Epochs without replacement: the batches cut up one endless row of permutations, one an epoch, so a batch may
-    straddle two. `permute` is `permutation`, or what gives the same sooner.
+    straddle two.
     """
     n, batch = recipe.task_shape.samples, recipe.training.batch
-    first, last = step * batch, (step + steps) * batch
-    epochs = range(first // n, -(-last // n))
+    epochs = epochs_of(recipe, step, steps)
     seed = recipe.stream_seed("order", seed)
-    row = np.concatenate([_epoch(recipe.stream_root, seed, epoch, n, permute) for epoch in epochs])
-    return row[first - epochs.start * n :][: steps * batch].reshape(steps, batch)
+    row = np.concatenate([_epoch(recipe.stream_root, seed, epoch, n) for epoch in epochs])
+    return row[step * batch - epochs.start * n :][: steps * batch].reshape(steps, batch)
+
+
+def epochs_of(recipe: Recipe, step: int, steps: int) -> range:
+    """The epochs that these steps touch."""
+    n, batch = recipe.task_shape.samples, recipe.training.batch
+    return range(step * batch // n, -(-(step + steps) * batch // n))
 
 
 @lru_cache(maxsize=512)
-def _epoch(root: bytes, seed: int, epoch: int, n: int, permute: Permute) -> np.ndarray:
+def _epoch(root: bytes, seed: int, epoch: int, n: int) -> np.ndarray:
     """An epoch's permutation; kept because the next segment starts in the epoch where this one ends."""
-    return permute(stream_key("order", root, seed, epoch), n)
+    return permutation(stream_key("order", root, seed, epoch), n)
 
 
 def dropout_key(recipe: Recipe, seed: int, layer: int) -> StreamKey:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from protocol.engine import Engine, State
-from protocol.engine.initial import initial_state
+from protocol.engine.initial import initial_states
 from protocol.engine.streams import task_data
 from protocol.recipes.recipe import Recipe, check_engine
 from protocol.tasks.data import TaskData
@@ -64,7 +64,7 @@ def train_networks(
 def start(engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int]) -> list[Boundary]:
     """The networks at step 0. Raises UsageError: a recipe of another engine."""
     check_engine(recipe, f"recipe {recipe.name}")
-    return look(engine, recipe, data, [initial_state(recipe, seed) for seed in seeds])
+    return look(engine, recipe, data, initial_states(recipe, seeds))
 
 
 def advance(engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State]) -> list[Boundary]:
@@ -75,7 +75,7 @@ def advance(engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int], st
     for steps in sorted(set(lengths)):  # a last segment may be shorter; the rest go together
         rows = [k for k, length in enumerate(lengths) if length == steps]
         after, losses = train(engine, recipe, data, [seeds[k] for k in rows], [states[k] for k in rows], steps)
-        done |= {k: (state, mean(row)) for k, state, row in zip(rows, after, losses, strict=True)}
+        done |= {k: (state, mean) for k, state, mean in zip(rows, after, means(losses), strict=True)}
     return look(
         engine, recipe, data, [done[k][0] for k in range(len(states))], [done[k][1] for k in range(len(states))]
     )
@@ -127,9 +127,7 @@ def segment_length(recipe: Recipe, step: int) -> int:
     return min(t.segment_steps - step % t.segment_steps, t.max_steps - step)
 
 
-def mean(losses: np.ndarray) -> np.float32:
-    """(N,) float32 losses -> their mean: a float32 sum in step order, divided by N."""
-    total = np.float32(0)
-    for loss in losses:
-        total = total + loss
-    return total / np.float32(len(losses))
+def means(losses: np.ndarray) -> np.ndarray:
+    """(K, N) float32 losses -> (K,) means: a float32 sum in step order from 0, divided by N."""
+    totals = np.add.accumulate(losses, axis=1, dtype=np.float32)[:, -1] + np.float32(0)
+    return totals / np.float32(losses.shape[1])

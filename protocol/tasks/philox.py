@@ -5,6 +5,8 @@ stream is computed without the parts before it, and two streams never share stat
 """
 
 import hashlib
+import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +17,7 @@ WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 MASK = 0xFFFFFFFF
 DOMAIN = b"zooswarm/philox/1\0"
+EIGHT = (8).to_bytes(8, "little")
 
 
 def stream_key(*parts: bytes | str | int) -> StreamKey:
@@ -22,40 +25,68 @@ def stream_key(*parts: bytes | str | int) -> StreamKey:
 
     Text is UTF-8, a non-negative integer is 8 bytes little-endian.
     """
-    h = hashlib.sha256(DOMAIN)
-    for part in parts:
-        if isinstance(part, int):
-            part = part.to_bytes(8, "little")
-        data = part.encode() if isinstance(part, str) else part
-        h.update(len(data).to_bytes(8, "little") + data)
-    digest = h.digest()
+    digest = hashlib.sha256(DOMAIN + b"".join(map(_with_length, parts))).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+
+
+def stream_keys(*parts: bytes | str | int, numbers: range) -> bytes:
+    """The keys of streams that differ in their last part, a number: 8 bytes each, two words in this machine's order."""
+    begun = hashlib.sha256(DOMAIN + b"".join(map(_with_length, parts)))
+    keys = []
+    for number in numbers:
+        whole = begun.copy()
+        whole.update(EIGHT + number.to_bytes(8, "little"))
+        keys.append(whole.digest()[:8])
+    joined = b"".join(keys)
+    return joined if sys.byteorder == "little" else np.frombuffer(joined, "<u4").astype(np.uint32).tobytes()
+
+
+def _with_length(part: bytes | str | int) -> bytes:
+    if isinstance(part, int):
+        part = part.to_bytes(8, "little")
+    data = part.encode() if isinstance(part, str) else part
+    return len(data).to_bytes(8, "little") + data
 
 
 def philox(counter: np.ndarray, key: StreamKey) -> np.ndarray:
     """Ten rounds of the bijection: counters (N, 4) of 32-bit words in uint64 -> (N, 4) uint32."""
-    low, high = np.uint64(MASK), np.uint64(32)
-    c0, c1, c2, c3 = (counter[:, i].astype(np.uint64) for i in range(4))
-    k0, k1 = key
+    return _rounds(counter, [key])[0]
+
+
+def _rounds(counter: np.ndarray, keys: Sequence[StreamKey]) -> np.ndarray:
+    """The same under each of K keys: (K, N, 4) uint32. Words 0 and 2 go together, and so do 1 and 3."""
+    low, high, multipliers = np.uint64(MASK), np.uint64(32), np.array(MULTIPLIERS, np.uint64)[:, None, None]
+    even, odd = (np.ascontiguousarray(counter.T[first::2], np.uint64)[:, None] for first in (0, 1))  # (2, 1, N)
+    words, weyl = np.array(keys, np.uint64).T[:, :, None], np.array(WEYL, np.uint64)[:, None, None]
     for _ in range(ROUNDS):
-        p0, p1 = c0 * np.uint64(MULTIPLIERS[0]), c2 * np.uint64(MULTIPLIERS[1])
-        c0, c1, c2, c3 = (p1 >> high) ^ c1 ^ np.uint64(k0), p1 & low, (p0 >> high) ^ c3 ^ np.uint64(k1), p0 & low
-        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
-    return np.stack((c0, c1, c2, c3), axis=1).astype(np.uint32)
+        product = (even * multipliers)[::-1]
+        even, odd = (product >> high) ^ odd ^ words, product & low
+        words = (words + weyl) & low
+    return np.stack((even[0], odd[0], even[1], odd[1]), axis=-1).astype(np.uint32)
 
 
 def random_words(key: StreamKey, count: int, start: int = 0) -> np.ndarray:
     """Words `start` to `start + count` of a stream, (count,) uint32; word w is word w % 4 of block w // 4."""
+    return words_of_each([key], count, start)[0]
+
+
+def words_of_each(keys: Sequence[StreamKey], count: int, start: int = 0) -> np.ndarray:
+    """`random_words` of K streams at once, (K, count) uint32."""
     first, last = start // 4, -(-(start + count) // 4)
     blocks = np.arange(first, last, dtype=np.uint64)
     counter = np.zeros((len(blocks), 4), np.uint64)
     counter[:, 0], counter[:, 1] = blocks & np.uint64(MASK), blocks >> np.uint64(32)
-    return philox(counter, key).reshape(-1)[start - 4 * first :][:count]
+    return _rounds(counter, keys).reshape(len(keys), -1)[:, start - 4 * first :][:, :count]
 
 
 def uniform(key: StreamKey, count: int, start: int = 0) -> np.ndarray:
     """Uniform in [0, 1), (count,) float32: the top 24 bits of each word times 2^-24, exactly."""
-    return (random_words(key, count, start) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    return uniform_of_each([key], count, start)[0]
+
+
+def uniform_of_each(keys: Sequence[StreamKey], count: int, start: int = 0) -> np.ndarray:
+    """`uniform` of K streams at once, (K, count) float32."""
+    return (words_of_each(keys, count, start) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
 def permutation(key: StreamKey, count: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from protocol.engine import Engine, State, params_from_bytes, state_bytes_length, state_from_bytes
-from protocol.engine.initial import initial_state
+from protocol.engine.initial import initial_state, initial_states
 from protocol.engine.streams import task_data
 from protocol.engine.training import advance
 from protocol.errors import Refused
@@ -64,12 +64,13 @@ def spot_check(
         for cell, end in zip(task.cells, ends, strict=True)
     )
     losses = engine.held_out_loss(recipe, data, [weights[n] for n in task.networks]) if task.networks else []
+    begun = initial_states(recipe, [assignment.seeds[n] for n in task.networks])
     networks = tuple(
         NetworkAnswer(
             network=n,
-            initial_params_digest=initial_state(recipe, assignment.seeds[n]).params_digest,
+            initial_params_digest=initial.params_digest,
             held_out_loss=float(loss),
         )
-        for n, loss in zip(task.networks, losses, strict=True)
+        for n, initial, loss in zip(task.networks, begun, losses, strict=True)
     )
     return Answer(result=result_digest, slot=slot, backend=engine.name, cells=cells, networks=networks)

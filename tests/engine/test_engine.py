@@ -27,7 +27,6 @@ from protocol.recipes.layers import Gru, Linear, Relu
 from protocol.recipes.recipe import Network, Recipe, Training, load_recipe
 from protocol.tasks.kinds import MachineTask
 from protocol.tasks.machines import MACHINES
-from protocol.tasks.philox import permutation
 
 RECIPES = sorted(Path(__file__).parents[2].glob("recipes/ds1-*.toml"))
 BUILDS = [(isa, "-O3") for isa in supported_isas()] + [("native", "-O0")]
@@ -271,12 +270,6 @@ def test_an_epoch_visits_every_sequence_once_from_any_step():
     for step in (0, 1, 2, 30):
         assert np.array_equal(batch_order(recipe, 5, step, 3), whole[step : step + 3])
     assert not np.array_equal(batch_order(recipe, 6, 0, 1), whole[:1])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 63, 64, 65, 1437, 70_001])
-def test_c_draws_the_same_order(engine, count):
-    for key in ((0, 0), (0xFFFFFFFF, 1), (123456789, 0x9ABCDEF0)):
-        assert np.array_equal(engine._permutation(key, count), permutation(key, count))
 
 
 def test_step_sizes_follow_adams_recurrence_from_any_step():

@@ -52,14 +52,14 @@ def test_orthogonal_rows_or_columns_have_length_one():
         flat = found[name].reshape(len(found[name]), -1).astype(np.float64) / 3
         gram = flat @ flat.T if flat.shape[0] <= flat.shape[1] else flat.T @ flat
         assert np.abs(gram - np.eye(len(gram))).max() < 1e-5
-    assert np.abs(np.tril(orthonormal(np.eye(4) + 1), -1)[1, 0]) > 0
+    assert np.abs(np.tril(orthonormal((np.eye(4) + 1)[None])[0], -1)[1, 0]) > 0
 
 
 def test_normal_draws_are_nearly_normal_and_addressed_by_their_place():
-    draws = normals((1, 2), 200_000, 0)
+    (draws,) = normals([(1, 2)], 200_000, 0)
     assert abs(draws.mean()) < 0.01 and draws.std() == pytest.approx(1, abs=0.01)
     assert np.mean(draws**4) == pytest.approx(2.85, abs=0.06)  # excess kurtosis -0.15
-    assert np.array_equal(normals((1, 2), 10, 1000), draws[1000:1010])
+    assert np.array_equal(normals([(3, 4), (1, 2)], 10, 1000)[1], draws[1000:1010])
 
 
 def training(**fields) -> Training:

@@ -204,6 +204,11 @@ INLINE vec read_values(const void *data, int as_bytes, float scale, int64_t at, 
   return r;
 }
 
+/* One value of a sample. */
+INLINE float read_value(const void *data, int as_bytes, float scale, int64_t at) {
+  return as_bytes ? (float)((const uint8_t *)data)[at] * scale : ((const float *)data)[at];
+}
+
 /* Rows of samples -> rows of lanes; lanes past the last sample are zero. rows == NULL: the samples from `first` on. */
 static void load_rows(const void *data, int as_bytes, float scale, int64_t width, const int32_t *rows, int first,
                       int valid, int lanes, float *out) {
@@ -211,6 +216,13 @@ static void load_rows(const void *data, int as_bytes, float scale, int64_t width
     for (int64_t f = 0; f < width; f += VW) {
       float square[VW][VW] __attribute__((aligned(64))), turned[VW][VW] __attribute__((aligned(64)));
       int64_t some = width - f < VW ? width - f : VW;
+      if (some <= VW / 4) { /* not worth a square */
+        for (int64_t k = f; k < f + some; k++)
+          for (int l = lane; l < lane + VW; l++)
+            out[k * lanes + l] =
+                l < valid ? read_value(data, as_bytes, scale, (rows ? rows[l] : first + l) * width + k) : 0.0f;
+        continue;
+      }
       for (int l = 0; l < VW; l++) {
         int64_t row = lane + l >= valid ? -1 : rows ? rows[lane + l] : first + lane + l;
         *(vec *)square[l] = row < 0 ? ZEROS : read_values(data, as_bytes, scale, row * width + f, some);

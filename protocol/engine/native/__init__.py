@@ -1,3 +1,3 @@
-"""The same bits in C, compiled on this machine: `build` (which compiler and flags), `structs` (a recipe as the kernels
-read it), `engine` (calls it on threads).
+"""The same bits in C, compiled on this machine: `build` (which compiler and flags), `orders` (of the epochs, kept from
+call to call), `structs` (recipes and networks as the kernels read them), `engine` (calls it on threads).
 """

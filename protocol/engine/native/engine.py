@@ -1,25 +1,34 @@
-"""The C engine: exact.c behind ctypes, threads over networks. Bit for bit what `reference` computes."""
+"""The C engine: exact.c behind ctypes, threads over networks. Bit for bit what `reference` computes.
+
+A call takes many networks by many steps: every thread makes one call into C and there takes network after network, so
+that small networks cost no more Python than large ones, and threads meet at no lock.
+"""
 
 import contextlib
 import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 
 from protocol.engine import Evaluation, State
 from protocol.engine.native.build import library
-from protocol.engine.native.structs import CProgram, CSamples, check_sizes, dropout_keys, optimizer_of, program_of
+from protocol.engine.native.orders import KeptOrders
+from protocol.engine.native.structs import (
+    CProgram,
+    CSamples,
+    address,
+    check_sizes,
+    dropout_keys,
+    networks_of,
+    optimizer_of,
+    program_of,
+)
 from protocol.engine.schedule import step_sizes
-from protocol.engine.streams import batch_order
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
-from protocol.tasks.philox import StreamKey
-
-T = TypeVar("T")
 
 
 class NativeEngine:
@@ -39,47 +48,50 @@ class NativeEngine:
         check_sizes(self._c.exact_struct_bytes)
         self._environment_bytes = self._c.exact_environment_bytes()
         self.fuses = bool(self._c.exact_fuses())  # False: the same bits, many times slower
-        for function in (self._c.exact_train, self._c.exact_evaluate, self._c.exact_gradient, self._c.exact_order):
+        for function in (self._c.exact_train, self._c.exact_evaluate, self._c.exact_gradient):
             function.restype = None
         self._c.exact_enter.restype = self._c.exact_leave.restype = None
-        self._pool = ThreadPoolExecutor(threads, "exact") if threads > 1 else None
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1, "exact") if threads > 1 else None
         self._local = threading.local()
-        self._permute = self._permutation  # one object, by which epochs are kept
+        self._orders = KeptOrders()
 
     def train(
         self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
     ) -> tuple[list[State], np.ndarray]:
-        batch, count = recipe.training.batch, recipe.parameter_count
+        batch, count, each = recipe.training.batch, recipe.task_shape.samples, range(len(seeds))
         samples, keep = _samples(recipe, data.inputs, data.targets)
+        if len(data.inputs) < count:
+            raise ValueError(f"{len(data.inputs)} samples, and batches are drawn from {count}")
         with self._exact_environment():
             program, optimizer = program_of(recipe, data.inputs.dtype, batch), optimizer_of(recipe)
             sizes = {step: step_sizes(recipe, step, steps) for step in {state.step for state in states}}
         losses = np.zeros((len(seeds), steps), np.float32)
+        after = [State(step=s.step + steps, params=s.params.copy(), moments=s.moments.copy()) for s in states]
+        epochs = [self._orders.take(recipe, seeds[k], states[k].step, steps) for k in each]
+        networks, alive = networks_of(recipe, seeds, states, after, sizes, epochs, losses)
 
-        def one(k: int) -> State:
-            state = states[k]
-            params, moments = state.params.copy(), state.moments.copy()
-            keys = dropout_keys(recipe, seeds[k])
+        def some(begun: ctypes.c_int32) -> None:
             self._c.exact_train(
                 ctypes.byref(program),
                 ctypes.byref(samples),
-                _pointer(batch_order(recipe, seeds[k], state.step, steps, self._permute), np.int32, (steps, batch)),
+                ctypes.c_int32(count),
                 ctypes.c_int32(batch),
-                ctypes.c_int32(state.step),
                 ctypes.c_int32(steps),
-                _pointer(sizes[state.step], np.float32, (steps, 3)),
-                _pointer(keys, np.uint32, keys.shape),
                 ctypes.byref(optimizer),
-                _pointer(params, np.float32, (count,)),
-                _pointer(moments, np.float32, (2, count)),
-                _pointer(losses[k], np.float32, (steps,)),
+                networks,
+                ctypes.c_int32(len(seeds)),
+                ctypes.byref(begun),
+                self._space("order", steps * batch, np.int32),
+                self._space("draws", 2 * count, np.uint64),
                 self._scratch(program),
             )
-            return State(step=state.step + steps, params=params, moments=moments)
 
-        trained = self._each(one, len(seeds))
-        del keep
-        return trained, losses
+        self._share(some, len(seeds))
+        for k in each:
+            self._orders.keep(recipe, seeds[k], epochs[k])
+        del keep, alive
+        return after, losses
 
     def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
         return self.evaluate(recipe, data, params).loss
@@ -90,20 +102,26 @@ class NativeEngine:
             program = program_of(recipe, data.held_out_inputs.dtype, count)
         samples, keep = _samples(recipe, data.held_out_inputs, data.held_out_targets)
         losses, correct = np.zeros(len(params), np.float32), np.zeros(len(params), np.int64)
+        arrays = [np.ascontiguousarray(array) for array in params]
+        places = (ctypes.c_void_p * len(params))(
+            *(address(array, np.float32, (recipe.parameter_count,)) for array in arrays)
+        )
 
-        def one(k: int) -> None:
+        def some(begun: ctypes.c_int32) -> None:
             self._c.exact_evaluate(
                 ctypes.byref(program),
                 ctypes.byref(samples),
                 ctypes.c_int32(count),
-                _pointer(np.ascontiguousarray(params[k]), np.float32, (recipe.parameter_count,)),
-                _pointer(losses[k : k + 1], np.float32, (1,)),
-                _pointer(correct[k : k + 1], np.int64, (1,)),
+                places,
+                ctypes.c_int32(len(params)),
+                ctypes.byref(begun),
+                _pointer(losses, np.float32, (len(params),)),
+                _pointer(correct, np.int64, (len(params),)),
                 self._scratch(program),
             )
 
-        self._each(one, len(params))
-        del keep
+        self._share(some, len(params))
+        del keep, arrays
         return Evaluation.of(recipe, losses, correct)
 
     def loss_and_gradient(
@@ -115,8 +133,7 @@ class NativeEngine:
         samples, keep = _samples(recipe, data.inputs, data.targets)
         loss, gradient = np.zeros(1, np.float32), np.zeros(recipe.parameter_count, np.float32)
         keys = dropout_keys(recipe, seed)
-
-        def one(_: int) -> None:
+        with self._exact_environment():
             self._c.exact_gradient(
                 ctypes.byref(program),
                 ctypes.byref(samples),
@@ -129,28 +146,19 @@ class NativeEngine:
                 _pointer(gradient, np.float32, gradient.shape),
                 self._scratch(program),
             )
-
-        self._each(one, 1)
         del keep
         return loss[0], gradient
 
-    def _permutation(self, key: StreamKey, count: int) -> np.ndarray:
-        """As `philox.permutation`."""
-        order, space = np.empty(count, np.int32), np.empty(2 * count, np.uint64)
-        self._c.exact_order(
-            _pointer(np.array(key, np.uint32), np.uint32, (2,)),
-            ctypes.c_int32(count),
-            _pointer(order, np.int32, (count,)),
-            _pointer(space, np.uint64, (2 * count,)),
-        )
-        return order
-
-    def _each(self, job: Callable[[int], T], count: int) -> list[T]:
-        def exact_job(k: int) -> T:
-            with self._exact_environment():
-                return job(k)
-
-        return list(self._pool.map(exact_job, range(count)) if self._pool else map(exact_job, range(count)))
+    def _share(self, some: Callable[[ctypes.c_int32], None], networks: int) -> None:
+        """Let each thread do some of the networks: they take the next from one number, so none waits for another."""
+        begun = ctypes.c_int32(0)
+        helpers = min(self._threads, networks) - 1
+        helping = [self._pool.submit(some, begun) for _ in range(helpers)] if self._pool else []
+        try:
+            some(begun)
+        finally:
+            for other in helping:
+                other.result()  # before the arrays go, whatever happened here
 
     @contextlib.contextmanager
     def _exact_environment(self) -> Iterator[None]:
@@ -163,12 +171,15 @@ class NativeEngine:
             self._c.exact_leave(host)
 
     def _scratch(self, program: CProgram) -> ctypes.c_void_p:
+        return self._space("scratch", self._c.exact_scratch_floats(ctypes.byref(program)), np.float32)
+
+    def _space(self, name: str, length: int, dtype: type) -> ctypes.c_void_p:
         """This thread's working space, kept: fresh pages at every call would cost a few percent."""
-        floats = self._c.exact_scratch_floats(ctypes.byref(program))
-        space = getattr(self._local, "space", None)
-        if space is None or len(space) < floats:
-            space = self._local.space = np.empty(floats, np.float32)
-        return _pointer(space, np.float32, space.shape)
+        space = getattr(self._local, name, None)
+        if space is None or len(space) < length:
+            space = np.empty(length, dtype)
+            setattr(self._local, name, space)
+        return _pointer(space, dtype, space.shape)
 
 
 def _samples(recipe: Recipe, inputs: np.ndarray, targets: np.ndarray) -> tuple[CSamples, tuple[np.ndarray, np.ndarray]]:
@@ -188,7 +199,6 @@ def _samples(recipe: Recipe, inputs: np.ndarray, targets: np.ndarray) -> tuple[C
 
 
 def _pointer(array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> ctypes.c_void_p:
-    """The array's address, once it is certain that C will read what Python meant."""
-    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-        raise ValueError(f"expected contiguous {dtype.__name__} {shape}, got {array.dtype} {array.shape}")
-    return array.ctypes.data_as(ctypes.c_void_p)  # which keeps the array alive for as long as the pointer
+    """As `address`; keeps the array alive for as long as the pointer."""
+    address(array, dtype, shape)
+    return array.ctypes.data_as(ctypes.c_void_p)
