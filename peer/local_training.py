@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import time
@@ -80,7 +79,7 @@ def TRAIN(
     Prints one line a network as it finishes: seed, steps, held-out loss, digest of the final state. Ctrl-C saves;
     the same command goes on.
     """
-    from protocol.engine.select import select_engine
+    from protocol.engine.select import select_engine, usable_cores
     from protocol.engine.streams import task_data
     from protocol.recipes.recipe import load_recipe
     from protocol.tasks.datasets import Shelf, own_folder
@@ -113,10 +112,6 @@ def seed_range(text: str) -> range:
     if len(seeds) > SEEDS_MAX:
         raise UsageError(f"--seeds {text}: at most {SEEDS_MAX:,} networks at once")
     return seeds
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LocalTrainer:

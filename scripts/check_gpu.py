@@ -17,13 +17,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts" / "bench")]
 
 from networks import NETWORKS, recipe_of  # noqa: E402
 
-from peer.local_training import usable_cores  # noqa: E402
 from protocol.engine import Engine  # noqa: E402
 from protocol.engine.cuda.card_queue import CardError  # noqa: E402
 from protocol.engine.cuda.driver import open_cards  # noqa: E402
 from protocol.engine.cuda.engine import CudaEngine  # noqa: E402
 from protocol.engine.initial import initial_state  # noqa: E402
-from protocol.engine.select import SELF_TEST_DIGEST, select_engine, self_test  # noqa: E402
+from protocol.engine.select import SELF_TEST_DIGEST, select_engine, self_test, usable_cores  # noqa: E402
 from protocol.engine.streams import task_data  # noqa: E402
 from protocol.errors import UsageError  # noqa: E402
 from protocol.recipes.recipe import Recipe, load_recipe  # noqa: E402

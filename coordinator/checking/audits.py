@@ -1,6 +1,6 @@
 """The organizer trains networks of admitted bundles again, from recipe and seed, and judges who vouched for a fake.
 
-One at a time, in a thread of low priority. What is owed stands in the ledger (`policy.auditing`), so a restart forgets
+Some at a time, in threads of low priority. What is owed stands in the ledger (`policy.auditing`), so a restart forgets
 nothing; whatever is found is confirmed by the NumPy reference before anybody falls for it.
 """
 
@@ -34,7 +34,6 @@ from coordinator.ledger.facts import read_convicted
 from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.ledger.tables import results
 from coordinator.policy.auditing import (
-    AUDITS_AT_ONCE,
     SUSPECT_NETWORKS_MAX,
     Audit,
     OwedAudit,
@@ -72,10 +71,11 @@ class Audits:
         clock: Callable[[], float],
         executor: Executor,
         engines: Engines,
+        at_once: int = 1,
     ):
         self._stores, self._effects, self._secret, self._zoo = stores, effects, secret, zoo
         self._organizer, self._sign, self._clock = organizer, sign, clock
-        self._executor, self._engines = executor, engines
+        self._executor, self._engines, self._at_once = executor, engines, at_once
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self.woken = threading.Event()  # a job has ended: the next may begin
         self._busy: set[bytes] = set()
@@ -89,7 +89,7 @@ class Audits:
             owed = read_owed(connection)
         with self._lock:
             failed = {result for result, at in self._failed_at.items() if 0 <= now - at < RETRY_SECONDS}
-            begun = next_audits(owed, self._busy | failed, AUDITS_AT_ONCE - len(self._busy))
+            begun = next_audits(owed, self._busy | failed, self._at_once - len(self._busy))
             self._busy |= {one.result for one in begun}
         for one in begun:
             self._executor.submit(self._run, one)
@@ -114,17 +114,21 @@ class Audits:
         except Stopped:
             pass
         except LedgerUnavailable:
-            self._failed_at[one.result] = self._clock()  # it has been said; we try again
+            self._failed(one)  # it has been said; we try again
         except (DataMissing, NotExact, OSError, Refused) as error:
             log.error("[result %s] cannot be audited now: %s", one.result.hex()[:8], error)
-            self._failed_at[one.result] = self._clock()
+            self._failed(one)
         except Exception:
             log.exception("[result %s] the audit failed; this is a bug, please report it", one.result.hex()[:8])
-            self._failed_at[one.result] = self._clock()
+            self._failed(one)
         finally:
             with self._lock:
                 self._busy.discard(one.result)
             self.woken.set()
+
+    def _failed(self, one: OwedAudit) -> None:
+        with self._lock:
+            self._failed_at[one.result] = self._clock()
 
     # -- training again ------------------------------------------------------------------------------------------
 

@@ -118,8 +118,13 @@ class OrganizersEngines:
 
     def __init__(self) -> None:
         self._engines: dict[bool, Engine] = {}
+        self._making = threading.Lock()
 
     def __call__(self, replay: bool) -> Engine:
+        with self._making:
+            return self._engine(replay)
+
+    def _engine(self, replay: bool) -> Engine:
         if replay not in self._engines:
             try:
                 self._engines[replay] = select_engine("numpy" if replay else "auto")

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,17 +20,19 @@ from coordinator.ledger.facts import holds
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.places import take_up
 from coordinator.ledger.prepared import Prepared
-from coordinator.ledger.results import add_draw, begin_checks, reassign, reveal
+from coordinator.ledger.results import add_draw, begin_checks, give_slot, reassign, reveal
 from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.ledger.tables import answers, checkers, hosts, results
 from coordinator.policy.actions import Action, NewsKind
 from coordinator.policy.auditing import chance_wants
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.referee import (
+    NOBODY,
     BeginChecks,
     CaseState,
     Checker,
     CheckSlot,
+    GiveSlot,
     MakeDraw,
     Reassign,
     ReplaySlot,
@@ -38,9 +40,9 @@ from coordinator.policy.referee import (
     Settle,
     Situation,
     TakeUp,
-    in_order,
     reveal_due,
-    rule,
+    rule_all,
+    unanswered,
 )
 from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Standing, stands
 from protocol.trust.verdict import Verdict
@@ -111,12 +113,12 @@ class RefereeLoop:
             return
         self._seen_version, self._looked_at = version, now
         with self.stores.ledger.read() as connection:
-            situation = self._situation(connection, now)
             cases = self._cases(connection)
+            situation = self._situation(connection, now, unanswered(cases))
         if reveal_due(cases, situation) and self._links_left(situation.epoch):
             self.stores.ledger.write(lambda c: reveal(c, now))  # durable before anybody sees the link
             return
-        begun = [self._act(ruling, case, now) for case in in_order(cases) for ruling in rule(case, situation)]
+        begun = [self._act(ruling, case, now) for case, ruling in rule_all(cases, situation)]
         finish([change for change in begun if change is not None])
 
     def _links_left(self, epoch: int) -> bool:
@@ -129,7 +131,7 @@ class RefereeLoop:
 
     # -- gathering -----------------------------------------------------------------------------------------------
 
-    def _situation(self, connection: Connection, now: float) -> Situation:
+    def _situation(self, connection: Connection, now: float, in_hand: Mapping[str, int]) -> Situation:
         return Situation(
             now=now,
             organizer=self.organizer,
@@ -139,6 +141,7 @@ class RefereeLoop:
             banned=frozenset(BANNED.scalars(connection)),
             false_accusers=frozenset(FALSE_ACCUSERS.scalars(connection)),
             presence_seconds=self.presence_seconds,
+            unanswered=in_hand,
         )
 
     def _cases(self, connection: Connection) -> list[CaseState]:
@@ -204,6 +207,8 @@ class RefereeLoop:
                 return submit(lambda c: take_up(c, digest, campaign, sign, now)), self.effects.perform
             case BeginChecks(_, assigned):
                 return submit(lambda c: begin_checks(c, digest, assigned, now)), _nothing
+            case GiveSlot(_, slot, host):
+                return submit(lambda c: give_slot(c, digest, slot, host, now)), _nothing
             case Reassign(_, slot, silent_host, host):
                 change = submit(lambda c: reassign(c, digest, slot, silent_host, host, now))
                 return change, lambda done: self._say_silent(ruling) if done else None
@@ -231,7 +236,7 @@ class RefereeLoop:
 
     def _say_silent(self, ruling: Reassign) -> None:
         case = self.stores.cases.get(ruling.result)
-        who = "the organizer" if ruling.host == self.organizer else ruling.host
+        who = {self.organizer: "the organizer", NOBODY: "who has room next"}.get(ruling.host, ruling.host)
         self.effects.report(
             NewsKind.SILENT,
             f"slot {ruling.slot} was not answered; {who} takes it",

@@ -24,6 +24,7 @@ from coordinator.policy.campaigns import control
 from coordinator.policy.facts import StoredResult
 from coordinator.policy.phases import HELD, Event, Phase, next_phase
 from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, receive
+from coordinator.policy.referee import NOBODY
 from coordinator.policy.standing import stands
 from protocol.errors import Refused
 from protocol.recipes.campaign import Policy
@@ -218,23 +219,34 @@ def add_draw(connection: Connection, digest: bytes, draw: bytes, ranked: bytes, 
 
 
 def begin_checks(connection: Connection, digest: bytes, assigned: tuple[str, ...], now: float) -> bool:
-    """Slot i is `assigned[i]`'s. False when it comes too late."""
+    """Slot i is `assigned[i]`'s, or waits. False when it comes too late."""
     if not move(connection, digest, Event.UPLOADED, now):
         return False
-    rows = [{"result": digest, "slot": slot, "host": host, "since": now} for slot, host in enumerate(assigned)]
+    seats = [(slot, host) for slot, host in enumerate(assigned) if host != NOBODY]
+    rows = [{"result": digest, "slot": slot, "host": host, "since": now} for slot, host in seats]
     NEW_CHECKER.change_all(connection, rows)
     return True
 
 
+def give_slot(connection: Connection, digest: bytes, slot: int, host: str, now: float) -> bool:
+    """Of a slot that waited. False when it is not there to be given any more."""
+    row = STATE.first(connection, key=digest)
+    if row is None or row.phase != Phase.CHECKING or SEATED.first(connection, result=digest, slot=slot):
+        return False
+    NEW_CHECKER.change(connection, result=digest, slot=slot, host=host, since=now)
+    return True
+
+
 def reassign(connection: Connection, digest: bytes, slot: int, silent: str, host: str, now: float) -> bool:
-    """Give a slot to another host, unless its answer came meanwhile."""
+    """Give a slot to another host, or leave it open, unless its answer came meanwhile."""
     if ANSWER.first(connection, result=digest, slot=slot, replay=0):
         return False
     place = and_(checkers.c.result == digest, checkers.c.slot == slot, checkers.c.silent == 0)
     gone = connection.execute(update(checkers).where(place, checkers.c.host == silent).values(silent=1))
     if not gone.rowcount:
         return False
-    NEW_CHECKER.change(connection, result=digest, slot=slot, host=host, since=now)
+    if host != NOBODY:
+        NEW_CHECKER.change(connection, result=digest, slot=slot, host=host, since=now)
     return True
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 
-AUDITS_AT_ONCE = 1  # each keeps a core busy for as long as a network trains
+AUDITS_AT_ONCE_MAX = 8  # each keeps a core busy for as long as a network trains, and its recipe's data in memory
 SUSPECT_NETWORKS_MAX = 4  # of one bundle of a liar, or that one vouched for: docs/trust.md says why so many
 
 
@@ -36,6 +36,11 @@ class OwedAudit:
     result: bytes
     audit: Audit
     since: float  # seconds since 1970: when it was settled
+
+
+def audits_at_once(cores: int) -> int:
+    """How many run side by side on a machine with so many cores: the coordinator has the other half."""
+    return max(1, min(AUDITS_AT_ONCE_MAX, cores // 2))
 
 
 def chance_wants(secret: bytes, result: bytes, share: float) -> bool:

@@ -4,8 +4,9 @@
 `phases.next_phase`, inside the ledger's writer, so two rulings can never both settle a result.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from coordinator.policy.phases import Event, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS, is_present
@@ -16,6 +17,7 @@ from protocol.trust.messages import BlobPart, Seat
 from protocol.trust.verdict import Verdict
 
 OWN_SLOTS_AT_ONCE = 2  # of one result: a fake shows in the first slots, and costs the organizer no more than these
+NOBODY = ""  # has a slot that waits until a host that may check has room
 SILENT_PER_SLOT_MAX = 3  # then the organizer takes the slot: a crowd of silent hosts must not hold a result for ever
 EVENT_OF = {
     Outcome.ADMITTED: Event.AGREED,
@@ -65,6 +67,11 @@ class Situation:
     banned: frozenset[str] = frozenset()
     false_accusers: frozenset[str] = frozenset()  # hosts with FALSE_ACCUSATIONS_MAX or more
     presence_seconds: float = PRESENCE_SECONDS
+    unanswered: Mapping[str, int] = field(default_factory=dict)  # by host: slots that it has in hand
+
+    def has_room(self, host: str, policy: Policy) -> bool:
+        """For one more check."""
+        return self.unanswered.get(host, 0) < policy.checks_at_once
 
     def may_check(self, host: str) -> bool:
         """Present, not banned, and not known for false accusations."""
@@ -92,15 +99,24 @@ class TakeUp:
 
 @dataclass(frozen=True, slots=True)
 class BeginChecks:
-    """All blobs are here: slot i goes to `checkers[i]`."""
+    """All blobs are here: slot i goes to `checkers[i]`, or waits."""
 
     result: bytes
     checkers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class GiveSlot:
+    """A slot that waited: `host` has room now."""
+
+    result: bytes
+    slot: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reassign:
-    """`silent` let the slot's time pass; `host` takes it."""
+    """`silent` let the slot's time pass; `host` takes it, or it waits."""
 
     result: bytes
     slot: int
@@ -132,7 +148,7 @@ class Settle:
     false_accusers: tuple[int, ...] = ()  # slots
 
 
-Ruling = MakeDraw | TakeUp | BeginChecks | Reassign | CheckSlot | ReplaySlot | Settle
+Ruling = MakeDraw | TakeUp | BeginChecks | GiveSlot | Reassign | CheckSlot | ReplaySlot | Settle
 
 
 def reveal_due(cases: Iterable[CaseState], situation: Situation) -> bool:
@@ -147,6 +163,34 @@ def reveal_due(cases: Iterable[CaseState], situation: Situation) -> bool:
 def in_order(cases: Iterable[CaseState]) -> list[CaseState]:
     """Those of hosts with standing first, then as they came: a crowd of strangers waits for itself."""
     return sorted(cases, key=lambda case: not case.standing)
+
+
+def unanswered(cases: Iterable[CaseState]) -> Counter[str]:
+    """By host: slots that it has and has not answered."""
+    return Counter(
+        checker.host
+        for case in cases
+        if case.phase is Phase.CHECKING
+        for slot, checker in case.checkers.items()
+        if slot not in case.answers
+    )
+
+
+def rule_all(cases: Iterable[CaseState], situation: Situation) -> list[tuple[CaseState, Ruling]]:
+    """What is to be done about all of them: who is given a check has less room for those that come after."""
+    taken = Counter(situation.unanswered)
+    situation, found = replace(situation, unanswered=taken), list[tuple[CaseState, Ruling]]()
+    for case in in_order(cases):
+        rulings = rule(case, situation)
+        taken.update(host for ruling in rulings for host in _given_to(ruling))
+        found += ((case, ruling) for ruling in rulings)
+    return found
+
+
+def _given_to(ruling: Ruling) -> tuple[str, ...]:
+    if isinstance(ruling, BeginChecks):
+        return ruling.checkers
+    return (ruling.host,) if isinstance(ruling, GiveSlot | Reassign) else ()
 
 
 def rule(case: CaseState, situation: Situation) -> list[Ruling]:
@@ -192,24 +236,31 @@ def _rule_checking(case: CaseState, situation: Situation) -> list[Ruling]:
         return [Settle(case.digest, EVENT_OF[decision.outcome], decision.reason, decision.false_accusers)]
     rulings: list[Ruling] = [ReplaySlot(case.digest, slot) for slot in decision.disputed]
     busy, own = {checker.host for checker in case.checkers.values()}, list[Ruling]()
-    for slot, checker in sorted(case.checkers.items()):
+    for slot in range(case.slots):
         if slot in case.answers:
             continue
-        if checker.host == situation.organizer:
+        checker = case.checkers.get(slot)
+        if checker is None:
+            if (host := seat(case, situation, slot, busy)) != NOBODY:
+                rulings.append(GiveSlot(case.digest, slot, host))
+        elif checker.host == situation.organizer:
             own.append(CheckSlot(case.digest, slot))
         elif is_silent(checker, case.policy, situation):
-            host = next_checker(case, situation, slot, busy)
-            busy.add(host)
-            rulings.append(Reassign(case.digest, slot, checker.host, host))
+            rulings.append(Reassign(case.digest, slot, checker.host, seat(case, situation, slot, busy)))
     return rulings if decision.disputed else rulings + own[:OWN_SLOTS_AT_ONCE]
 
 
 def first_checkers(case: CaseState, situation: Situation) -> tuple[str, ...]:
     """One host a slot in the draw's order, without those who left or were banned while the worker opened."""
-    seated: list[str] = []
-    for slot in range(case.slots):
-        seated.append(next_checker(case, situation, slot, set(seated)))
-    return tuple(seated)
+    busy = set[str]()
+    return tuple(seat(case, situation, slot, busy) for slot in range(case.slots))
+
+
+def seat(case: CaseState, situation: Situation, slot: int, busy: set[str]) -> str:
+    """Who gets the slot now, NOBODY while its host has no room. `busy` has who holds or awaits another, and grows."""
+    host = next_checker(case, situation, slot, busy)
+    busy.add(host)
+    return host if host == situation.organizer or situation.has_room(host, case.policy) else NOBODY
 
 
 def is_silent(checker: Checker, policy: Policy, situation: Situation) -> bool:
@@ -222,14 +273,35 @@ def next_checker(case: CaseState, situation: Situation, slot: int, busy: set[str
 
     Never two of one network's prefix. Where they run out, and in the first slot of a host without standing, the
     organizer checks, or one whom the campaign names; and the evidence shows it.
+
+    A host without room is waited for, as long as for an answer: passed over at once, honest hosts that compute would
+    lose their slots to liars that do not. After that it is the next one with room; much later the organizer too.
     """
     if sum(silent == slot for silent, _ in case.silent) + 1 >= SILENT_PER_SLOT_MAX:
         return situation.organizer
+    hosts = _drawn(case, situation, slot, busy) or _named(case, situation, busy)
+    if not hosts:
+        return situation.organizer
+    waited = situation.now - case.since if case.phase is Phase.CHECKING else 0.0
+    if waited <= case.policy.answer_seconds:
+        return hosts[0]
+    if waited > SILENT_PER_SLOT_MAX * case.policy.answer_seconds:
+        hosts.append(situation.organizer)
+    return next((host for host in hosts if situation.has_room(host, case.policy)), hosts[0])
+
+
+def _drawn(case: CaseState, situation: Situation, slot: int, busy: set[str]) -> list[str]:
+    """Hosts of the draw that may have the slot, in its order; none for the first of a host without standing."""
+    if not case.standing and slot == 0:
+        return []
     out = busy | {host for _, host in case.silent} | {case.worker}
-    if case.standing or slot > 0:
-        tags = {seat.tag for seat in case.ranked if seat.host in busy and seat.tag}
-        for seat in case.ranked:
-            if seat.host not in out and seat.tag not in tags and situation.may_check(seat.host):
-                return seat.host
-    named = named_order(case.policy, case.digest)
-    return next((host for host in named if host not in out and situation.may_check(host)), situation.organizer)
+    tags = {seat.tag for seat in case.ranked if seat.host in busy and seat.tag}
+    fit = (seat.host for seat in case.ranked if seat.host not in out and seat.tag not in tags)
+    return [host for host in fit if situation.may_check(host)]
+
+
+def _named(case: CaseState, situation: Situation, busy: set[str]) -> list[str]:
+    """Hosts that the campaign names, those with room first: any of them may have it."""
+    out = busy | {host for _, host in case.silent} | {case.worker}
+    named = [h for h in named_order(case.policy, case.digest) if h not in out and situation.may_check(h)]
+    return sorted(named, key=lambda host: not situation.has_room(host, case.policy))

@@ -23,7 +23,7 @@ from coordinator.ledger.done import DoneBits
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import results
 from coordinator.policy.actions import News
-from coordinator.policy.auditing import AUDITS_AT_ONCE
+from coordinator.policy.auditing import audits_at_once
 from coordinator.policy.campaigns import is_over
 from coordinator.policy.presence import PRESENCE_SECONDS
 from coordinator.server.directory import Directory
@@ -33,6 +33,7 @@ from coordinator.server.status import Status, status
 from coordinator.server.zoo_files import ZooFiles
 from coordinator.zoo.curator import Curator
 from coordinator.zoo.press import Printer
+from protocol.engine.select import usable_cores
 from protocol.swarm.claim_rules import by_shard
 from protocol.trust.envelope import Message, seal
 
@@ -78,8 +79,9 @@ class Coordinator:
         self._disputes = executor or ThreadPoolExecutor(
             1, thread_name_prefix="organizer-dispute", initializer=low_priority
         )
+        auditors = 1 if executor else audits_at_once(usable_cores())
         self._auditor = executor or ThreadPoolExecutor(
-            AUDITS_AT_ONCE, thread_name_prefix="organizer-audit", initializer=low_priority
+            auditors, thread_name_prefix="organizer-audit", initializer=low_priority
         )
         secret = self.identity.secret("audit")
         self.audits = Audits(
@@ -92,6 +94,7 @@ class Coordinator:
             clock,
             self._auditor,
             engines or OrganizersEngines(),
+            auditors,
         )
         self.referee_loop = RefereeLoop(
             self.stores,

@@ -1,5 +1,6 @@
 """Choose a backend, and let no machine train that does not compute what all others compute."""
 
+import os
 import re
 import struct
 import sys
@@ -152,3 +153,8 @@ def _computed(engine: Engine, recipe: Recipe) -> list[bytes]:
     parts += [state.to_bytes() for state in states]
     found = engine.evaluate(recipe, data, [state.params for state in states])
     return [*parts, np.asarray(found.loss, "<f4").tobytes(), np.asarray(found.correct, "<i8").tobytes()]
+
+
+def usable_cores() -> int:
+    """Of this machine, those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

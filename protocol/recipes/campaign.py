@@ -43,6 +43,7 @@ class Policy(StrictStruct, frozen=True, kw_only=True):
     epoch_seconds: Seconds = 5.0  # the beacon reveals at most one link in this time
     opening_seconds: Seconds = 600.0  # a worker that opens nothing for so long voids its bundle
     answer_seconds: Seconds = 300.0  # then the next checker in the draw's order takes the place
+    checks_at_once: Annotated[int, Meta(ge=1, le=1024)] = 8  # unanswered ones of a host; its others wait in order
     lease_seconds: Annotated[float, Meta(ge=5, le=300)] = 90.0
     settle_seconds: Annotated[float, Meta(ge=0.1, le=30)] = 1.0
     faults_before_ban: Annotated[int, Meta(ge=1, le=1000)] = 3

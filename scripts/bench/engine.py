@@ -40,11 +40,10 @@ from networks import BATCH, NETWORKS, check_comparable, operations, recipe_of, s
 from peak import peak_flops
 from rivals_torch import PlainLoop, VmapLoop
 
-from peer.local_training import usable_cores
 from protocol.engine import Engine
 from protocol.engine.initial import initial_state
 from protocol.engine.native.structs import program_of
-from protocol.engine.select import select_engine
+from protocol.engine.select import select_engine, usable_cores
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData

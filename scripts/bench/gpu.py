@@ -19,13 +19,12 @@ import torch
 from networks import bytes_moved, operations, recipe_of  # beside this file
 from rivals_torch import PlainLoop, VmapLoop
 
-from peer.local_training import usable_cores
 from protocol.engine import Engine
 from protocol.engine.cuda.card_queue import CardError
 from protocol.engine.cuda.driver import CAPABILITY_MAJOR, CLOCK_KHZ, MULTIPROCESSORS, NvidiaCard, open_cards
 from protocol.engine.cuda.engine import CudaEngine
 from protocol.engine.initial import initial_state
-from protocol.engine.select import select_engine
+from protocol.engine.select import select_engine, usable_cores
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 

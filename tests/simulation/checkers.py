@@ -4,7 +4,7 @@ Safety is checked whenever something happens: `Violation` says what was broken. 
 the faults have stopped.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from coordinator.policy.phases import HELD, Phase
@@ -212,6 +212,20 @@ class Checkers:
         self._nothing_lost()
         self._credit_conserved()
         self._claims_end()
+        self._checks_spread()
+
+    def _checks_spread(self) -> None:
+        """No host has more in hand than the policy lets it have; the organizer has what nobody else may do."""
+        in_hand = Counter(
+            checker.host
+            for row in self.world.organizer.ledger.live.values()
+            if row.phase is Phase.CHECKING
+            for slot, checker in row.checkers.items()
+            if slot not in row.answers
+        )
+        for name, checks in in_hand.items():
+            if name != self.world.organizer.host and checks > self.world.campaign.policy.checks_at_once:
+                raise Violation("checks pile up", f"{self._name(name)} has {checks} in hand")
 
     def _nothing_lost(self) -> None:
         rows = self.world.organizer.ledger.rows

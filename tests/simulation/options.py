@@ -60,7 +60,9 @@ def draw(seed: int, hosts: int | None = None, day: bool = False, per_host: int |
     harm = 0.0 if calm else rng.choice((0.3, 1.0, 3.0)) * (0.1 if day else 1.0)
     segment_seconds = 100.0 if day else rng.choice((5.0, 10.0, 20.0))
     own = 9 if day else rng.randint(1, 4)
-    campaign = _campaign(rng, max(1, count * (per_host or own)), exhaustive, segment_seconds, count >= CROWD)
+    in_hand = Policy().checks_at_once if count >= CROWD else branch(seed, "in hand").choice((1, 2, 8))
+    assignments = max(1, count * (per_host or own))
+    campaign = _campaign(rng, assignments, exhaustive, segment_seconds, count >= CROWD, in_hand)
     return Options(
         seed=seed,
         hosts=count,
@@ -108,7 +110,9 @@ def recipe(name: str, stop: float, segments: int) -> Recipe:
     )
 
 
-def _campaign(rng: Random, assignments: int, exhaustive: bool, segment_seconds: float, crowd: bool) -> Campaign:
+def _campaign(
+    rng: Random, assignments: int, exhaustive: bool, segment_seconds: float, crowd: bool, in_hand: int
+) -> Campaign:
     day = segment_seconds >= 100
     bundle = 4 if day else rng.randint(1, 4)
     segments = rng.randint(4, 6)
@@ -125,6 +129,7 @@ def _campaign(rng: Random, assignments: int, exhaustive: bool, segment_seconds: 
         lease_seconds=max(300.0 if day or crowd else 0.0, 0.0 if day else rng.choice((60.0, 120.0))),
         settle_seconds=rng.choice((0.5, 2.0)),
         faults_before_ban=rng.choice((2, 3)),
+        checks_at_once=in_hand,
     )
     half = assignments // 2
     populations = [

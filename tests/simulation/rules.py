@@ -36,6 +36,7 @@ class Rules:
     next_checker: Callable[..., str] = referee.next_checker
     roster_of: Callable[..., Roster] = standing.roster_of
     convict: Callable[..., Settlement] = settle.convict
+    has_room: Callable[..., bool] = Situation.has_room
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
@@ -45,6 +46,7 @@ class Rules:
             (referee, "next_checker"),
             (refereeing, "roster_of"),
             (settle, "convict"),
+            (Situation, "has_room"),
         )
         with contextlib.ExitStack() as stack:
             for module, name in places:
@@ -84,6 +86,11 @@ def only_banned(worker: HostRecord, why: str) -> Settlement:
     return settlement.then(Settlement(worker=known, convicted="" if worker.convicted else worker.host))
 
 
+def always_room(situation: Situation, host: str, policy: Policy) -> bool:
+    """Whoever has standing gets all checks at once, however many come."""
+    return True
+
+
 BROKEN = {
     "challenge known before commitment": Rules(receipt_epoch=dated_back),
     "leases never end": Rules(lease=without_end),
@@ -91,4 +98,5 @@ BROKEN = {
     "no house slot": Rules(next_checker=anybody_first),
     "unweighted draws": Rules(roster_of=one_key_one_vote),
     "nothing is retracted": Rules(convict=only_banned),
+    "checks pile up": Rules(has_room=always_room),
 }

@@ -31,6 +31,7 @@ NOTICED_AS = {
     "no house slot": {"no house slot"},
     "unweighted draws": {"roster"},
     "nothing is retracted": {"escrow stands"},
+    "checks pile up": {"checks pile up"},
 }
 AGAINST = {  # who tries it
     "no house slot": "colluder:40",

@@ -1,5 +1,7 @@
 """The organizer trains again what was admitted: a ring's fake is found, and all that stands on its word falls."""
 
+from types import SimpleNamespace
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from support.scripted_host import ScriptedHost, skip_training
 
 from coordinator.ledger.tables import proofs
 from coordinator.policy.actions import NewsKind
-from coordinator.policy.auditing import Audit
+from coordinator.policy.auditing import Audit, OwedAudit, audits_at_once
 from coordinator.policy.phases import Phase
 from protocol.errors import Refused
 from protocol.zoo.manifests import latest_manifest
@@ -176,3 +178,22 @@ def test_credit_is_shown_with_what_is_in_escrow(room):
     assert (inbox.credit, inbox.escrow) == (36, 24)
     (status,) = [host for host in room.core.status().hosts if host.host == alice.host]
     assert (status.credit, status.escrow) == (36, 24)
+
+
+def test_some_audits_run_side_by_side_and_no_more(room, monkeypatch):
+    ring = ring_of(room)
+    for index in range(3, 8):
+        room.admit(ring[0], index, *ring)
+    begun, auditing = list[OwedAudit](), room.core.audits
+    monkeypatch.setattr(auditing, "_at_once", 3)
+    monkeypatch.setattr(auditing, "_executor", SimpleNamespace(submit=lambda run, one: begun.append(one)))
+    assert auditing.tick() == 3 and auditing.tick() == 0
+    auditing._run(begun[0])
+    assert auditing.tick() == 1 and len({one.result for one in begun}) == 4
+    for one in begun[1:]:
+        auditing._run(one)
+    assert audits(room) == {Audit.PASSED: 7, Audit.DUE: 1}
+
+
+def test_the_coordinator_keeps_half_of_its_machine():
+    assert [audits_at_once(cores) for cores in (1, 2, 4, 16, 128)] == [1, 1, 2, 8, 8]

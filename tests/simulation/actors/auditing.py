@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from coordinator.policy.auditing import (
-    AUDITS_AT_ONCE,
     SUSPECT_NETWORKS_MAX,
     Audit,
     OwedAudit,
+    audits_at_once,
     chance_wants,
     draw_networks,
     next_audits,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from simulation.actors.organizer import Organizer
 
 AUDIT_SECONDS = 2.0  # a network, or a bundle's judgement
+CORES = 8  # of the organizer's machine
 
 
 def secret(organizer: "Organizer") -> bytes:
@@ -41,7 +42,7 @@ def at_admission(organizer: "Organizer", row: Row) -> Audit:
 
 
 class Auditing:
-    """One job after another; a crash forgets nothing, since what is owed is the ledger's."""
+    """Some jobs side by side; a crash forgets nothing, since what is owed is the ledger's."""
 
     def __init__(self, organizer: "Organizer"):
         self.organizer, self.world, self.ledger = organizer, organizer.world, organizer.ledger
@@ -58,7 +59,7 @@ class Auditing:
         if not self.organizer.up:
             return
         owed = [OwedAudit(result=row.digest, audit=row.audit, since=row.since) for row in self.ledger.owed.values()]
-        for one in next_audits(owed, (), AUDITS_AT_ONCE):
+        for one in next_audits(owed, (), audits_at_once(CORES)):
             row = self.ledger.rows[one.result]
             if one.audit is Audit.JUDGING:
                 self._judge(row)

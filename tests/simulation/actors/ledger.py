@@ -4,6 +4,7 @@ The real ledger stores the same decisions in SQL (`coordinator/ledger/`). A cras
 nothing of what is here, and all of what is in `organizer`.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from coordinator.policy.auditing import OWED, Audit
@@ -123,6 +124,8 @@ class Ledger:
     false_accusers: frozenset[str] = frozenset()
     banned: frozenset[str] = frozenset()
     banned_hosts: tuple[str, ...] = ()  # the same, sorted
+    unanswered: Counter[str] = field(default_factory=Counter)  # by host: slots that it has in hand; none at 0
+    waiting: dict[str, dict[bytes, None]] = field(default_factory=dict)  # by host: results with a slot that awaits it
     _said: dict[str, dict[bytes, None]] = field(default_factory=dict)  # by host: results that it answered about
     _duties: dict[str, dict[tuple[bytes, int], None]] = field(default_factory=dict)  # by checker
 
@@ -191,7 +194,27 @@ class Ledger:
 
     def assign(self, row: Row, slot: int, checker: Checker) -> None:
         row.checkers[slot] = checker
+        self.unanswered[checker.host] += 1
         self._duties.setdefault(checker.host, {})[row.digest, slot] = None
+
+    def unassign(self, row: Row, slot: int) -> None:
+        """Its checker is silent: the slot is nobody's."""
+        self._has_room(row.checkers.pop(slot).host)
+
+    def answered(self, row: Row, slot: int) -> None:
+        """Its checker has one less in hand."""
+        if row.phase is Phase.CHECKING:
+            self._has_room(row.checkers[slot].host)
+
+    def _has_room(self, host: str) -> None:
+        """One check less: whoever awaits it the longest is looked at."""
+        self.unanswered[host] -= 1
+        if not self.unanswered[host]:
+            del self.unanswered[host]
+        if waiting := self.waiting.get(host):
+            first = next(iter(waiting))
+            del waiting[first]
+            self.changed[first] = None
 
     def said(self, host: str, row: Row) -> None:
         """It answered: its word stands behind this result."""
@@ -205,7 +228,8 @@ class Ledger:
         found = []
         for digest, slot in list(mine):
             row = self.rows[digest]
-            if row.phase is Phase.CHECKING and slot not in row.answers and row.checkers[slot].host == host:
+            checker = row.checkers.get(slot)
+            if row.phase is Phase.CHECKING and slot not in row.answers and checker and checker.host == host:
                 found.append((row, slot))
             else:
                 del mine[digest, slot]
@@ -219,6 +243,8 @@ class Ledger:
         """Write a settlement; `signed` are its admissions by result."""
         for outcome in settlement.outcomes:
             row = self.rows[outcome.result.digest]
+            for slot in row.checkers.keys() - row.answers.keys():
+                self.answered(row, slot)
             row.phase, row.event, row.since = outcome.phase, outcome.event, now
             row.reason, row.fault, row.admission = outcome.reason, outcome.fault, signed[row.digest]
             self.live.pop(row.digest, None)

@@ -232,6 +232,8 @@ class Organizer:
     def enter(self, row: Row, envelope: Envelope, answer: Answer, into: dict) -> None:
         judged = judge(answer, row.tasks[answer.slot], row.traces)
         into[answer.slot] = judged, envelope
+        if into is row.answers:
+            self.ledger.answered(row, answer.slot)
         self.ledger.said(envelope.signer, row)
         self.ledger.changed[row.digest] = None
         self.refereeing.wake()

@@ -58,17 +58,30 @@ class Refereeing:
 
     def _look(self, rows: list[Row]) -> None:
         situation = self.situation()
-        cases = [(row, self._case(row)) for row in rows if row.phase in LIVE]
-        if referee.reveal_due((case for _, case in cases), situation):
+        cases = [self._case(row) for row in rows if row.phase in LIVE]
+        if referee.reveal_due(cases, situation):
             self.ledger.epoch, self.ledger.revealed_at = situation.epoch + 1, situation.now
             self.world.checkers.revealed(self.organizer.beacon.link(self.ledger.epoch))
             waiting = (row for row in self.ledger.live.values() if row.phase is Phase.COMMITTED)
-            self.ledger.changed.update((row.digest, None) for row in (*waiting, *(row for row, _ in cases)))
+            self.ledger.changed.update(
+                (row.digest, None) for row in (*waiting, *(self.ledger.rows[case.digest] for case in cases))
+            )
             self.wake()
             return
-        for row, case in cases:
-            for action in referee.rule(case, situation):
-                self._act(action, row, situation)
+        for case, action in referee.rule_all(cases, situation):
+            self._act(action, self.ledger.rows[case.digest], situation)
+        for case in cases:
+            self._await(case, situation)
+
+    def _await(self, case: CaseState, situation: Situation) -> None:
+        """Note whom open slots wait for, so that not all results need be looked at when somebody has answered."""
+        row = self.ledger.rows[case.digest]
+        if row.phase is Phase.CHECKING and len(row.checkers) < len(row.tasks):
+            busy = {checker.host for checker in row.checkers.values()}
+            for slot in range(len(row.tasks)):
+                if slot not in row.checkers:
+                    busy.add(host := referee.next_checker(case, situation, slot, busy))
+                    self.ledger.waiting.setdefault(host, {})[row.digest] = None
 
     def situation(self) -> Situation:
         ledger = self.ledger
@@ -81,6 +94,7 @@ class Refereeing:
             banned=ledger.banned,
             false_accusers=ledger.false_accusers,
             presence_seconds=self.world.presence_seconds,
+            unanswered=ledger.unanswered,
         )
 
     def _case(self, row: Row) -> CaseState:
@@ -116,11 +130,19 @@ class Refereeing:
         elif isinstance(action, referee.BeginChecks):
             if self.ledger.move(row, Event.UPLOADED, now):
                 for slot, host in enumerate(action.checkers):
-                    self.ledger.assign(row, slot, Checker(host, now))
-        elif isinstance(action, referee.Reassign):
-            if action.slot not in row.answers and row.checkers[action.slot].host == action.silent:
-                row.silent.add((action.slot, action.silent))
+                    if host != referee.NOBODY:
+                        self.ledger.assign(row, slot, Checker(host, now))
+        elif isinstance(action, referee.GiveSlot):
+            if row.phase is Phase.CHECKING and action.slot not in row.checkers:
                 self.ledger.assign(row, action.slot, Checker(action.host, now))
+                self.world.counts["slots that waited for room"] += 1
+        elif isinstance(action, referee.Reassign):
+            checker = row.checkers.get(action.slot)
+            if row.phase is Phase.CHECKING and action.slot not in row.answers and checker.host == action.silent:
+                row.silent.add((action.slot, action.silent))
+                self.ledger.unassign(row, action.slot)
+                if action.host != referee.NOBODY:
+                    self.ledger.assign(row, action.slot, Checker(action.host, now))
                 self.world.counts["slots reassigned"] += 1
         elif isinstance(action, referee.Settle):
             accusers = [FalseAccusation(row.answers[slot][1].signer, slot) for slot in action.false_accusers]

@@ -254,7 +254,7 @@ class Ours:
         if not self.owed:
             return
         owed = [OwedAudit(result=digest, audit=self.rows[digest].audit, since=0.0) for digest in self.owed]
-        for one in auditing.next_audits(owed, (), auditing.AUDITS_AT_ONCE):
+        for one in auditing.next_audits(owed, (), 1):
             row = self.rows[one.result]
             if one.audit is Audit.JUDGING:
                 self._judge_vouchers(row)
