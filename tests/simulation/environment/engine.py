@@ -6,13 +6,13 @@ state would have become can be computed from it, so a liar is a function on boun
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from unittest import mock
 
 import numpy as np
 
 from protocol.engine import Evaluation, State, TaskData, initial, training
-from protocol.engine.training import Boundary, is_final, mean, segment_length, train_networks
+from protocol.engine.training import Boundary, is_final, means, segment_length, train_networks
 from protocol.recipes.campaign import Assignment
 from protocol.recipes.recipe import Recipe
 from protocol.trust import spot_check
@@ -53,7 +53,14 @@ def known_initial_states() -> Iterator[None]:
             states[key] = initial.initial_state(recipe, seed)
         return states[key]
 
-    with mock.patch.object(spot_check, "initial_state", known), mock.patch.object(training, "initial_state", known):
+    def all_known(recipe: Recipe, seeds: Iterable[int]) -> list[State]:
+        return [known(recipe, seed) for seed in seeds]
+
+    with (
+        mock.patch.object(spot_check, "initial_state", known),
+        mock.patch.object(spot_check, "initial_states", all_known),
+        mock.patch.object(training, "initial_states", all_known),
+    ):
         yield
 
 
@@ -105,7 +112,7 @@ class Truth:
         return Boundary(
             step=after.step,
             state=after,
-            loss=float(mean(np.repeat(after.params[:1], after.step - state.step))),
+            loss=float(means(np.repeat(after.params[None, :1], after.step - state.step, axis=1))[0]),
             held_out_loss=held_out,
             final=is_final(recipe, after.step, held_out),
         )
