@@ -6,12 +6,13 @@ half-written record is cut off on the next start, a damaged file is set aside an
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 
-from protocol.engine import State, state_bytes_length, state_from_bytes
+from protocol.engine import State, digest_of_bytes, state_bytes_length, state_from_bytes
 from protocol.engine.training import Boundary, is_final
 from protocol.errors import Refused
 from protocol.files import write_atomic
@@ -39,10 +40,8 @@ class Bundle:
     def append(self, seed: int, boundary: Boundary) -> None:
         """State first, leaf second: a leaf on disk vouches for a whole state."""
         leaf = leaf_of(boundary.state, boundary.loss, boundary.held_out_loss)
-        with (self.path / f"{seed}.states").open("ab") as f:
-            f.write(boundary.state.to_bytes())
-        with (self.path / f"{seed}.leaves").open("ab") as f:
-            f.write(leaf.to_bytes())
+        append_to(self.path / f"{seed}.states", boundary.state.to_bytes())
+        append_to(self.path / f"{seed}.leaves", leaf.to_bytes())
 
     def resume(self, seed: int) -> State | None:
         """The last whole state of a network, its files cut back to it; None when it has not begun."""
@@ -66,9 +65,10 @@ class Bundle:
         One that is not would be found by a checker, after we have signed it: a fault of ours.
         """
         try:
-            trace = self.trace(seed)
-            if all(self._state(seed, i).digest == leaf.state_digest for i, leaf in enumerate(trace)):
-                return True
+            length = state_bytes_length(self.assignment.recipe)
+            with (self.path / f"{seed}.states").open("rb", buffering=0) as f:
+                if all(digest_of_bytes(f.read(length)) == leaf.state_digest for leaf in self.trace(seed)):
+                    return True
         except (Refused, FileNotFoundError):
             pass
         for name in ("states", "leaves"):  # the disk did not keep what was written: keep the evidence, start it over
@@ -151,3 +151,16 @@ class Bundle:
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def append_to(path: Path, data: bytes) -> None:
+    """Add to a file, made where there is none. Raises OSError, also when not all of it fits on the disk."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # which file: a person has to make room
+    finally:
+        os.close(file)

@@ -70,6 +70,7 @@ class Worker:
         self.active: list[tuple[Bundle, int, State]] = []
         self.ended = False  # nobody has anything to say to us any more
         self._campaigns: dict[str, Campaign] = {}
+        self._left: Counter[Path] = Counter()  # of each bundle: networks that are not final yet
         self._damages: Counter[Path] = Counter()  # of each bundle: how often the disk had not kept it
 
     def run(self) -> None:
@@ -122,6 +123,7 @@ class Worker:
             return
         left = [seed for seed in assignment.seeds if not bundle.is_trained(seed)]
         self.waiting += [(bundle, seed) for seed in left]
+        self._left[bundle.path] = len(left)
         if not left:
             self._finish(bundle)
 
@@ -196,21 +198,24 @@ class Worker:
 
     def _leave(self, bundle: Bundle, seed: int) -> None:
         self.emit(NetworkTrained(id_of(bundle), seed))
-        if bundle.all_trained:
+        self._left[bundle.path] -= 1
+        if not self._left[bundle.path]:
             self._finish(bundle)
 
     def _finish(self, bundle: Bundle) -> None:
         """All its networks are final: once the disk proves to have kept every state, the result can be signed."""
-        damaged = [seed for seed in bundle.assignment.seeds if not bundle.is_sound(seed)]
+        damaged = [seed for seed in bundle.assignment.seeds if not (bundle.is_sound(seed) and bundle.is_trained(seed))]
         if not bundle.path.exists():
             return  # the daemon has dropped it meanwhile
         self.waiting += [(bundle, seed) for seed in damaged]
+        self._left[bundle.path] = len(damaged)
         if damaged:
             self._damages[bundle.path] += 1
             if self._damages[bundle.path] > DAMAGES_MAX:
                 raise UsageError(f"{bundle.path}: the disk does not keep what is written to it; check it, or use --dir")
             self.emit(TrainerNote(f"{bundle.path}: the disk did not keep {len(damaged)} networks; training them again"))
         else:
+            del self._left[bundle.path]
             self.emit(AssignmentTrained(id_of(bundle), self.engine.name))
 
     def _check(self, command: CheckFile) -> None:

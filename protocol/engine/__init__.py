@@ -52,6 +52,12 @@ def state_digest(step: int, params_digest: bytes, moments_digest: bytes) -> byte
     return sha256(b"zooswarm/state/1\0", step.to_bytes(8, "little"), params_digest, moments_digest)
 
 
+def digest_of_bytes(data: bytes) -> bytes:
+    """The digest of the state whose bytes these are, whatever its values."""
+    moments = 8 + (len(data) - 8) // 3
+    return state_digest(int.from_bytes(data[:8], "little"), sha256(data[8:moments]), sha256(data[moments:]))
+
+
 def state_bytes_length(recipe: Recipe) -> int:
     return 8 + 12 * recipe.parameter_count
 

@@ -13,6 +13,7 @@ from peer.trainer.worker import Worker
 from protocol.engine.select import select_engine
 from protocol.errors import UsageError
 from protocol.files import write_atomic
+from protocol.trust.commitment import LEAF_BYTES
 
 
 @pytest.fixture
@@ -106,3 +107,22 @@ def test_a_check_without_its_file_is_said(home):
     write_atomic(home / "checks" / "torn.job", b"torn")
     run(worker, CheckFile(check, str(home / "checks" / "torn.job")))
     assert isinstance(said[-1], on.CheckFailed)
+
+
+def test_what_the_disk_lost_at_the_end_is_trained_to_its_end_again(home, monkeypatch):
+    (worker, said), bundle = worker_in(home), bundle_in(home)
+    keep, seeds = Bundle.append, bundle.assignment.seeds
+
+    def append(self, seed, boundary):
+        keep(self, seed, boundary)
+        if boundary.final and seed == seeds[0] and not lost:
+            path = self.path / f"{seed}.leaves"
+            path.write_bytes(path.read_bytes()[:-LEAF_BYTES])
+            lost.append(seed)
+
+    lost = []
+    monkeypatch.setattr(Bundle, "append", append)
+    run(worker, TrainBundle(id_of(0), str(bundle.path)))
+    assert lost == [seeds[0]] and bundle.all_trained
+    assert [type(event) for event in said].count(on.AssignmentTrained) == 1
+    assert [leaf.step for leaf in bundle.trace(seeds[0])] == [leaf.step for leaf in bundle.trace(seeds[1])]

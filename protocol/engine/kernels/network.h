@@ -166,7 +166,7 @@ static void train_network(const Program *program, Plan *plan, const Samples *sam
   }
 }
 
-/* The loss over all samples, in order and as one batch, and how many targets are met. */
+/* The loss over all samples, in order and as one batch, and how many targets are met; NULL: not counted. */
 static void measure_network(const Program *program, Plan *plan, const Samples *samples, int count, const float *params,
                             float *loss, int64_t *correct) {
   float total = 0.0f, compared = values_compared(program, count);
@@ -177,7 +177,7 @@ static void measure_network(const Program *program, Plan *plan, const Samples *s
     load(program, plan, samples, 0);
     forward(program, params, plan);
     total = add_loss(program, plan, total, compared);
-    met += count_correct(program, plan);
+    if (correct) met += count_correct(program, plan);
   }
-  ALONE(*loss = total / compared; *correct = met;)
+  ALONE(*loss = total / compared; if (correct) *correct = met;)
 }

@@ -94,14 +94,21 @@ class NativeEngine:
         return after, losses
 
     def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
-        return self.evaluate(recipe, data, params).loss
+        return self._measure(recipe, data, params, None)
 
     def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
+        correct = np.zeros(len(params), np.int64)
+        return Evaluation.of(recipe, self._measure(recipe, data, params, correct), correct)
+
+    def _measure(
+        self, recipe: Recipe, data: TaskData, params: list[np.ndarray], correct: np.ndarray | None
+    ) -> np.ndarray:
+        """The losses; targets that are met are counted where somebody asks: they cost an eighth of it."""
         count = len(data.held_out_inputs)
         with self._exact_environment():
             program = program_of(recipe, data.held_out_inputs.dtype, count)
         samples, keep = _samples(recipe, data.held_out_inputs, data.held_out_targets)
-        losses, correct = np.zeros(len(params), np.float32), np.zeros(len(params), np.int64)
+        losses = np.zeros(len(params), np.float32)
         arrays = [np.ascontiguousarray(array) for array in params]
         places = (ctypes.c_void_p * len(params))(
             *(address(array, np.float32, (recipe.parameter_count,)) for array in arrays)
@@ -116,13 +123,13 @@ class NativeEngine:
                 ctypes.c_int32(len(params)),
                 ctypes.byref(begun),
                 _pointer(losses, np.float32, (len(params),)),
-                _pointer(correct, np.int64, (len(params),)),
+                None if correct is None else _pointer(correct, np.int64, (len(params),)),
                 self._scratch(program),
             )
 
         self._share(some, len(params))
         del keep, arrays
-        return Evaluation.of(recipe, losses, correct)
+        return losses
 
     def loss_and_gradient(
         self, recipe: Recipe, params: np.ndarray, data: TaskData, rows: np.ndarray, seed: int = 0, step: int = 0
