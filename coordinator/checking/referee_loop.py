@@ -44,7 +44,7 @@ from coordinator.policy.referee import (
     rule_all,
     unanswered,
 )
-from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Standing, stands
+from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Standing, bar_of, stands
 from protocol.trust.verdict import Verdict
 
 CHECKING = select(results.c.digest).where(results.c.phase == Phase.CHECKING)
@@ -52,6 +52,7 @@ CASES = Prepared(
     select(
         *(results.c[name] for name in ("digest", "campaign", "worker", "phase", "since", "epoch", "parts")),
         hosts.c.clean_bundles,
+        hosts.c.credit,
         hosts.c.false_accusations,
     )
     .outerjoin(hosts, hosts.c.host == results.c.worker)
@@ -170,15 +171,15 @@ class RefereeLoop:
 
     def _case_state(self, row: Row, **checks) -> CaseState:
         case = self.stores.cases.get(row.digest) if row.phase != Phase.COMMITTED else None
-        policy = self.stores.campaigns.get(row.campaign)[0].policy
+        campaign, _ = self.stores.campaigns.get(row.campaign)
         return CaseState(
             digest=row.digest,
             worker=row.worker,
             phase=Phase(row.phase),
             since=row.since,
             epoch=row.epoch,
-            policy=policy,
-            standing=case.draw.standing if case and case.draw else stands(_standing(row), policy),
+            policy=campaign.policy,
+            standing=case.draw.standing if case and case.draw else stands(_standing(row), bar_of(campaign)),
             missing=case.parts() - set(row.parts.split(",")) if case else frozenset(),
             slots=len(case.tasks) if case else 0,
             ranked=case.ranked if case else (),
@@ -197,7 +198,8 @@ class RefereeLoop:
                 self.own_checks.ask(digest, slot, replay=True)
             case MakeDraw(_, standing):
                 with self.stores.ledger.read() as connection:
-                    roster = self._rosters.get(connection, case.policy, case.epoch, now)
+                    bar = bar_of(self.stores.cases.get(digest).campaign)
+                    roster = self._rosters.get(connection, bar, case.epoch, now)
                 link = self.beacon.link(case.epoch + 1)
                 draw, ranked = self._rosters.draw(roster, digest, case.worker, link, case.policy, standing)
                 signed = self.sign(draw)
@@ -266,4 +268,9 @@ def _nothing(_value: object) -> None:
 
 def _standing(row: Row) -> Standing:
     """Of a result's worker, who may not be in the ledger yet. A banned one's results are void in any case."""
-    return Standing(host=row.worker, clean_bundles=row.clean_bundles or 0, false_accusations=row.false_accusations or 0)
+    return Standing(
+        host=row.worker,
+        clean_bundles=row.clean_bundles or 0,
+        credit=row.credit or 0,
+        false_accusations=row.false_accusations or 0,
+    )

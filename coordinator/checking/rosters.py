@@ -1,18 +1,20 @@
-"""The rosters of draws: who is present and stands, read from the ledger at most once an epoch and policy."""
+"""The rosters of draws: who is present and stands, read from the ledger at most once an epoch for all campaigns that
+believe the same.
+"""
 
 import msgspec
 from sqlalchemy import Connection, or_, select
 
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import hosts
-from coordinator.policy.standing import Standing, rank, roster_of, slots_of
+from coordinator.policy.standing import Bar, Standing, rank, roster_of, slots_of
 from protocol.recipes.campaign import Policy
 from protocol.trust.challenge import challenge
 from protocol.trust.messages import Draw
 from protocol.trust.roster import Roster
 
 ROSTER_SECONDS = 5.0  # draws of one epoch share a roster for so long
-ROSTERS_MAX = 16  # policies that differ in whom they believe
+ROSTERS_MAX = 16  # campaigns that differ in whom they believe
 KNOWN = select(hosts.c.host, hosts.c.banned, hosts.c.clean_bundles, hosts.c.credit, hosts.c.false_accusations).where(
     or_(hosts.c.banned != "", hosts.c.clean_bundles > 0, hosts.c.false_accusations > 0)
 )
@@ -23,17 +25,17 @@ class Rosters:
 
     def __init__(self, presence: Heartbeats, presence_seconds: float):
         self._presence, self._presence_seconds = presence, presence_seconds
-        self._rosters: dict[int, tuple[int, float, Roster]] = {}  # by probation_bundles: epoch, when, roster
+        self._rosters: dict[Bar, tuple[int, float, Roster]] = {}  # by whom a campaign believes: epoch, when, roster
 
-    def get(self, connection: Connection, policy: Policy, epoch: int, now: float) -> Roster:
+    def get(self, connection: Connection, bar: Bar, epoch: int, now: float) -> Roster:
         """The present hosts with standing; the same for all draws of an epoch that are made within seconds."""
-        at, made_at, roster = self._rosters.get(policy.probation_bundles, (-1, 0.0, None))
+        at, made_at, roster = self._rosters.get(bar, (-1, 0.0, None))
         if roster is None or at != epoch or not 0 <= now - made_at < ROSTER_SECONDS:
             tags = self._presence.tags(now, self._presence_seconds)
-            roster = roster_of(read_standings(connection), policy, tags)
+            roster = roster_of(read_standings(connection), bar, tags)
             if len(self._rosters) >= ROSTERS_MAX:
                 self._rosters.clear()
-            self._rosters[policy.probation_bundles] = epoch, now, roster
+            self._rosters[bar] = epoch, now, roster
         return roster
 
     def draw(

@@ -37,6 +37,7 @@ META = Prepared(select(meta.c.value).where(meta.c.key == bindparam("key")))
 META_CHANGE, META_NEW = Prepared(update(meta).where(meta.c.key == bindparam("name"))), Prepared(insert(meta))
 
 SAID_CHARS_MAX = 200  # SQLite quotes whole tables
+NOT_TEXT = "Could not decode to UTF-8"  # Python's driver, of a text that SQLite itself does not look into
 DAMAGE_MEND = "put back a copy of this very state, or start a new directory; `zooswarm doctor` says what else is sound"
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,8 @@ class Ledger:
                 end(connection, "ROLLBACK")
         except DBAPIError as error:
             self._reading.kept = None  # another one next time: this one may be what is broken
-            raise LedgerUnavailable(f"{self.place}: {explained(error)}") from error
+            kind = LedgerDamaged if is_damage(error) else LedgerUnavailable
+            raise kind(f"{self.place}: {explained(error)}") from error
 
     def _reader(self) -> Connection:
         """This thread's connection, open until the ledger is closed: taking one from the pool costs as much as to read
@@ -325,13 +327,15 @@ def _answer(work: Sequence[Gathered], outcomes: Sequence[Outcome]) -> None:
 
 def is_damage(error: Exception) -> bool:
     """Whether SQLite says that the file is not what it wrote, not that a disk or a lock is in the way."""
-    name = getattr(getattr(error, "orig", None), "sqlite_errorname", "") or ""
-    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    said = getattr(error, "orig", None)
+    name = getattr(said, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or NOT_TEXT in str(said)
 
 
 def explained(error: DBAPIError) -> str:
     """What the database says, in one line, and the mend where it is damaged."""
-    return " ".join(str(error.orig).split())[:SAID_CHARS_MAX] + (f"; {DAMAGE_MEND}" if is_damage(error) else "")
+    said = " ".join(str(error.orig).split())[:SAID_CHARS_MAX]
+    return f"the ledger is damaged ({said}); {DAMAGE_MEND}" if is_damage(error) else said
 
 
 def get_meta(connection: Connection, key: str, default: str) -> str:

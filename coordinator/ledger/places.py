@@ -11,7 +11,7 @@ from coordinator.ledger.settlement import Sign, settle_result
 from coordinator.policy.actions import Action, WakeReferee
 from coordinator.policy.phases import LIVE, Event
 from coordinator.policy.receive import overtaken
-from coordinator.policy.standing import stands
+from coordinator.policy.standing import bar_of, stands
 from protocol.recipes.campaign import Campaign
 from protocol.trust.messages import BlobPart, Receipt
 
@@ -56,7 +56,7 @@ def _take_place(
     result = read_result(connection, digest)
     assert result is not None
     rivals = read_rivals(connection, result.campaign, result.assignment)
-    stand = {r.worker for r in rivals if stands(read_standing(connection, r.worker), campaign.policy)}
+    stand = {r.worker for r in rivals if stands(read_standing(connection, r.worker), bar_of(campaign))}
     late = overtaken(result, rivals, stand)
     for rival in late.kept:
         move(connection, rival.digest, Event.SET_ASIDE, now)

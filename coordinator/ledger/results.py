@@ -25,9 +25,9 @@ from coordinator.policy.facts import StoredResult
 from coordinator.policy.phases import HELD, Event, Phase, next_phase
 from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, receive
 from coordinator.policy.referee import NOBODY
-from coordinator.policy.standing import stands
+from coordinator.policy.standing import bar_of, stands
 from protocol.errors import Refused
-from protocol.recipes.campaign import Policy
+from protocol.recipes.campaign import Campaign
 from protocol.trust.envelope import Envelope
 from protocol.trust.messages import CampaignAction, CampaignState, Receipt, Result
 
@@ -96,14 +96,14 @@ def hand_in(
     envelope: Envelope,
     result: Result,
     segments: int,
-    policy: Policy,
+    campaign: Campaign,
     sign: Sign,
     now: float,
     *,
     ticketed: bool = False,
 ) -> Reply:
     """Receive a verified result: decide, store, and say what to answer and to do."""
-    facts = _receive_facts(connection, envelope, result, segments, policy, now, ticketed)
+    facts = _receive_facts(connection, envelope, result, segments, campaign, now, ticketed)
     reception = receive(facts)
     reply = reception.reply
     receipt = sign(reply) if isinstance(reply, Receipt) else b""  # a new one, signed once; none for an equivocation
@@ -130,7 +130,7 @@ def _receive_facts(
     envelope: Envelope,
     result: Result,
     segments: int,
-    policy: Policy,
+    campaign: Campaign,
     now: float,
     ticketed: bool,
 ) -> ReceiveFacts:
@@ -149,10 +149,10 @@ def _receive_facts(
         worker=read_host(connection, envelope.signer),
         others=rivals,
         same_work=read_same_work(connection, held, result),
-        policy=policy,
+        policy=campaign.policy,
         epoch=int(get_meta(connection, "epoch", "0")),
         now=now,
-        standing=stands(read_standing(connection, envelope.signer), policy),
+        standing=stands(read_standing(connection, envelope.signer), bar_of(campaign)),
         left_open=read_left_open(connection, envelope.signer),
         ticketed=ticketed,
     )

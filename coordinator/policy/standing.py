@@ -10,8 +10,9 @@ import hmac
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from protocol.recipes.campaign import Policy
+from protocol.recipes.campaign import Campaign, Policy
 from protocol.trust.challenge import rank_checkers
 from protocol.trust.messages import Seat
 from protocol.trust.roster import WEIGHT_MAX, Entry, Roster
@@ -32,18 +33,30 @@ class Standing:
     false_accusations: int = 0
 
 
-def stands(host: Standing, policy: Policy) -> bool:
-    """Whether its work was verified often enough for this campaign. `probation_bundles = 0` believes everybody."""
+class Bar(NamedTuple):
+    """What a host must have shown until a campaign believes it."""
+
+    bundles: int
+    credit: int  # network-segments: many bundles of next to no work are not much work
+
+
+def bar_of(campaign: Campaign) -> Bar:
+    """`probation_bundles = 0` believes everybody."""
+    return Bar(campaign.policy.probation_bundles, campaign.probation_credit)
+
+
+def stands(host: Standing, bar: Bar) -> bool:
+    """Whether enough of its work was verified, often enough."""
     accuser = host.false_accusations >= FALSE_ACCUSATIONS_MAX
-    return not host.banned and not accuser and host.clean_bundles >= policy.probation_bundles
+    return not host.banned and not accuser and host.clean_bundles >= bar.bundles and host.credit >= bar.credit
 
 
-def roster_of(known: Mapping[str, Standing], policy: Policy, tags: Mapping[str, bytes]) -> Roster:
+def roster_of(known: Mapping[str, Standing], bar: Bar, tags: Mapping[str, bytes]) -> Roster:
     """The present hosts with standing. `tags` are those of all present hosts, by host."""
     return Roster(
         Entry(host=host, weight=max(1, min(standing.credit, WEIGHT_MAX)), tag=tag)
         for host, tag in tags.items()
-        if stands(standing := known.get(host, Standing(host=host)), policy)
+        if stands(standing := known.get(host, Standing(host=host)), bar)
     )
 
 

@@ -18,7 +18,7 @@ from coordinator.checking.audits import Audits, low_priority
 from coordinator.checking.effects import Effects
 from coordinator.checking.own_checks import Engines, OrganizersEngines, OwnChecks
 from coordinator.checking.referee_loop import RefereeLoop
-from coordinator.ledger.database import get_meta
+from coordinator.ledger.database import LedgerUnavailable, get_meta
 from coordinator.ledger.done import DoneBits
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.tables import results
@@ -34,6 +34,7 @@ from coordinator.server.zoo_files import ZooFiles
 from coordinator.zoo.curator import Curator
 from coordinator.zoo.press import Printer
 from protocol.engine.select import usable_cores
+from protocol.errors import UsageError
 from protocol.swarm.claim_rules import by_shard
 from protocol.trust.envelope import Message, seal
 
@@ -123,7 +124,11 @@ class Coordinator:
         self._status, self._status_at, self._status_seconds = b"", 0.0, status_seconds
         self._status_lock = threading.Lock()
         self._done, self._done_lock = dict[str, DoneBits](), threading.Lock()
-        self.curator.reconcile()
+        try:
+            self.curator.reconcile()
+        except LedgerUnavailable as error:
+            self.close()
+            raise UsageError(str(error)) from None
 
     def _sign(self, message: Message) -> bytes:
         return seal(self.identity, message).to_bytes()

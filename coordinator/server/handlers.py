@@ -102,9 +102,9 @@ class Handlers:
         campaign, _ = self.stores.campaigns.get(digest)
         result, assignment = open_result(envelope, campaign)
         segments = sum(segments_of(assignment.recipe, result))
-        policy, now = campaign.policy, self.clock()
+        now = self.clock()
         reply = self.stores.ledger.write(
-            lambda c: hand_in(c, envelope, result, segments, policy, self.sign, now, ticketed=ticketed)
+            lambda c: hand_in(c, envelope, result, segments, campaign, self.sign, now, ticketed=ticketed)
         )
         self.effects.perform(reply.actions)
         if reply.what is Received.BANNED:

@@ -21,6 +21,7 @@ from protocol.tasks.fields import Name, StrictStruct
 
 CAMPAIGN_BYTES_MAX = 1024 * 1024  # a thousand recipes; anything larger is a mistake
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024  # final weights of one bundle, as one upload
+PROVING_SEGMENTS = 10  # of a network: how much of its training proves something of its host, once
 DATA_SETS_MAX = 32  # a volunteer fetches them all
 SEED_MAX = 2**31
 ASSIGNMENTS_MAX = 1_000_000  # 16,000 keys in the DHT
@@ -127,6 +128,14 @@ class Campaign(StrictStruct, frozen=True, kw_only=True, dict=True):
     def data_sets(self) -> tuple[str, ...]:
         """Digests of the data sets that its recipes name; every host needs them before it trains or checks."""
         return tuple(sorted({recipe.data_set for recipe in self.recipes.values() if recipe.data_set}))
+
+    @cached_property
+    def probation_credit(self) -> int:
+        """Network-segments to a host's credit until it stands: those of `probation_bundles` bundles of middling size,
+        of each network the first PROVING_SEGMENTS, or all of a short recipe.
+        """
+        proving = (p.count * min(PROVING_SEGMENTS, p.recipe.segments_max) for p in self.populations)
+        return self.policy.probation_bundles * sum(proving) // self.assignment_count
 
     @property
     def network_count(self) -> int:

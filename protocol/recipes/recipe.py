@@ -116,6 +116,11 @@ class Recipe(StrictStruct, frozen=True, kw_only=True, dict=True):
         """The seed that keys this stream: the network's own, or the same for all when the recipe keeps it fixed."""
         return seed if stream in self.vary else FIXED_SEED
 
+    @property
+    def segments_max(self) -> int:
+        """Of a network that never meets its stop rule."""
+        return -(-self.training.max_steps // self.training.segment_steps)
+
     @cached_property
     def task_shape(self) -> TaskShape:
         return task_shape(self.task)

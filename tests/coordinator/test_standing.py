@@ -1,14 +1,26 @@
 """Who may vouch: the rules as values, then strangers and their friends before a real coordinator."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from support import scripted_host
-from support.scripted_host import POLICY, Stage, skip_training
+from support.scripted_host import POLICY, RECIPE, Stage, skip_training
 
 from coordinator.policy.actions import NewsKind
-from coordinator.policy.standing import Standing, named_order, prefix_tag, rank, roster_of, slots_of, stands
+from coordinator.policy.standing import (
+    Bar,
+    Standing,
+    bar_of,
+    named_order,
+    prefix_tag,
+    rank,
+    roster_of,
+    slots_of,
+    stands,
+)
 from protocol.errors import Refused
-from protocol.recipes.campaign import Campaign, Policy
+from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.rpc.wire import refusal
 from protocol.trust.challenge import BeaconChains
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
@@ -21,12 +33,26 @@ KEY = b"k" * 32
 
 # -- values -----------------------------------------------------------------------------------------------------------
 def test_standing_is_earned_and_lost():
-    policy = Policy(probation_bundles=3)
-    assert not stands(Standing(host="a"), policy) and not stands(Standing(host="a", clean_bundles=2), policy)
-    assert stands(Standing(host="a", clean_bundles=3), policy)
-    assert not stands(Standing(host="a", clean_bundles=9, banned=True), policy)
-    assert not stands(Standing(host="a", clean_bundles=9, false_accusations=3), policy)
-    assert stands(Standing(host="a"), Policy(probation_bundles=0))
+    bar, host = Bar(bundles=3, credit=120), Standing(host="a", clean_bundles=3, credit=120)
+    assert stands(host, bar) and not stands(Standing(host="a"), bar)
+    assert not stands(replace(host, clean_bundles=2), bar) and not stands(replace(host, credit=119), bar)
+    assert not stands(replace(host, banned=True), bar) and not stands(replace(host, false_accusations=3), bar)
+    assert stands(Standing(host="a"), Bar(0, 0))
+
+
+def test_standing_costs_so_many_bundles_of_middling_size():
+    """Of each network ten segments count, or all of a short recipe; a bundle of next to no work is a part of one."""
+    long, short = (
+        msgspec.structs.replace(RECIPE, name=name, training=msgspec.structs.replace(RECIPE.training, **steps))
+        for name, steps in (("long", {"max_steps": 5000}), ("short", {"max_steps": 150}))
+    )
+    populations = (Population(recipe=long, count=64, bundle=16), Population(recipe=short, count=32, bundle=16))
+    campaign = Campaign(name="both", populations=populations, policy=Policy(probation_bundles=3))
+    segments = [recipe.segments_max for recipe in (long, short)]
+    assert segments == [500, 15] and bar_of(campaign) == Bar(3, 3 * (64 * 10 + 32 * 10) // 6)
+    shorter = msgspec.structs.replace(short, training=msgspec.structs.replace(short.training, max_steps=35))
+    one = msgspec.structs.replace(campaign, populations=(Population(recipe=shorter, count=32, bundle=16),))
+    assert bar_of(one) == Bar(3, 3 * 16 * 4), "three segments and a half"
 
 
 def test_a_roster_is_of_those_who_stand_and_are_here_with_their_credit_as_weight():
@@ -34,13 +60,13 @@ def test_a_roster_is_of_those_who_stand_and_are_here_with_their_credit_as_weight
         name: Standing(host=name, clean_bundles=bundles, credit=credit)
         for name, bundles, credit in (("a", 3, 300), ("b", 2, 200), ("c", 3, 0), ("gone", 9, 900))
     }
-    roster = roster_of(known, Policy(probation_bundles=3), {"a": b"1", "b": b"2", "c": b"", "new": b"4"})
+    roster = roster_of(known, Bar(3, 0), {"a": b"1", "b": b"2", "c": b"", "new": b"4"})
     assert [(e.host, e.weight, e.tag) for e in roster.entries] == [("a", 300, b"1"), ("c", 1, b"")]
 
 
 def test_fresh_keys_are_on_no_roster_however_many_they_are():
     policy, crowd = Policy(), {f"{i:052d}": b"" for i in range(1000)}
-    roster = roster_of({}, policy, crowd)
+    roster = roster_of({}, Bar(policy.probation_bundles, 0), crowd)
     assert roster.total == 0 and rank(bytes(32), roster, "w", b"", slots_of(policy, standing=False)) == ()
 
 

@@ -103,3 +103,17 @@ def test_a_row_that_means_nothing_is_damage_at_the_start(worked, tmp_path, what)
     ledger.close()
     with pytest.raises(UsageError, match=r"ledger\.sqlite: .*damaged.*zooswarm doctor"):
         reopen(place)
+
+
+def test_a_text_that_is_none_is_damage_too(worked, tmp_path):
+    """SQLite does not look into texts; Python's driver cannot read this one when the coordinator looks at its zoo."""
+    path, now = worked
+    place = tmp_path / "host"
+    shutil.copytree(path, place)
+    with sqlite3.connect(place / "ledger.sqlite") as ledger:
+        ledger.execute("update results set published = 1")
+        assert ledger.execute("update networks set recipe = cast(x'b8ff' as text)").rowcount
+    ledger.close()
+    with pytest.raises(UsageError, match=r"ledger\.sqlite: the ledger is damaged \(.*UTF-8.*zooswarm doctor"):
+        Coordinator(open_directory(place, chain_length=256), clock=lambda: now)
+    open_directory(place, chain_length=256).close()  # and it is let go

@@ -40,6 +40,9 @@ class Checkers:
         self.received_at: dict[bytes, float] = {}
         self.shown_at: dict[bytes, float] = {}  # beacon link -> when it was first shown
         self.credit: dict[str, int] = defaultdict(int)
+        self.proofs: dict[str, dict[bytes, int]] = defaultdict(dict)  # host -> bundles that speak for it: segments
+        self.work_to_stand = work_to_stand(world.campaign)
+        self.believed: dict[bytes, frozenset[str]] = {}  # roster's root -> hosts on it
         self._bad: dict[int, set[tuple[int, int]]] = {}  # by the identity of what was handed in
         self._idle_claims: dict[tuple[str, int], float] = {}
 
@@ -84,6 +87,7 @@ class Checkers:
 
     def listed(self, roster: Roster) -> None:
         """Only hosts with standing are drawn, each with the weight that it earned."""
+        self.believed[roster.root] = frozenset(entry.host for entry in roster.entries)
         for entry in roster.entries:
             if not self._stands(entry.host):
                 raise Violation("roster", f"{self._name(entry.host)} has no standing")
@@ -91,8 +95,22 @@ class Checkers:
                 raise Violation("roster", f"{self._name(entry.host)}: {entry.weight} for {self.credit[entry.host]}")
 
     def _stands(self, name: str) -> bool:
-        host = self.world.organizer.ledger.host(name)
-        return not host.banned and host.clean_bundles >= self.world.campaign.policy.probation_bundles
+        """By our own account: bundles that needed training, and that somebody verified who was believed then."""
+        proofs, needed = self.proofs[name], self.world.campaign.policy.probation_bundles
+        banned = self.world.organizer.ledger.host(name).banned
+        return not banned and len(proofs) >= needed and sum(proofs.values()) >= self.work_to_stand
+
+    def _speaks_for_its_host(self, row: Row) -> bool:
+        """It took training, and each of its slots was answered by the organizer, or a host that was believed."""
+        assert row.draw is not None
+        believed = self._house | self.believed[row.draw.roster_root]
+        return sum(row.segments) >= len(row.segments) and believed.issuperset(
+            envelope.signer for _, envelope in row.answers.values()
+        )
+
+    @property
+    def _house(self) -> set[str]:
+        return {self.world.organizer.host, *self.world.campaign.policy.named_checkers}
 
     def settled(self, settlement: Settlement) -> None:
         for outcome in settlement.outcomes:
@@ -116,6 +134,8 @@ class Checkers:
             raise Violation("admitted twice", f"assignment {index}", index)
         self.admitted[index] = row.digest
         self.credit[row.worker] += sum(row.segments)
+        if self._speaks_for_its_host(row):
+            self.proofs[row.worker][row.digest] = sum(row.segments)
         self.world.counts["kept results that were admitted"] += row.digest in self.taken
         self._house_checked(row)
         if row.digest in self.offered or not self._is_true(row):
@@ -126,8 +146,7 @@ class Checkers:
     def _house_checked(self, row: Row) -> None:
         """Of a stranger's bundle the organizer, or somebody whom he named, replayed a part himself."""
         assert row.draw is not None
-        house = {self.world.organizer.host, *self.world.campaign.policy.named_checkers}
-        if not row.draw.standing and row.answers[0][1].signer not in house:
+        if not row.draw.standing and row.answers[0][1].signer not in self._house:
             raise Violation(
                 "no house slot", f"only strangers' friends checked {self._name(row.worker)}", self._index(row)
             )
@@ -137,6 +156,7 @@ class Checkers:
         if self.admitted.pop(self._index(row), None) != row.digest:
             raise Violation("retracted what was not admitted", f"assignment {self._index(row)}", self._index(row))
         self.credit[row.worker] -= sum(row.segments)
+        self.proofs[row.worker].pop(row.digest, None)
         if row.digest in self.offered:
             self.world.counts["fakes retracted"] += 1
 
@@ -276,6 +296,13 @@ class Checkers:
 
     def _index(self, row: Row) -> int:
         return row.result.assignment
+
+
+def work_to_stand(campaign: Campaign) -> int:
+    """Network-segments of so many usual bundles, of which no more than the first ten of a network count."""
+    bundles = [campaign.assignment(index) for index in range(campaign.assignment_count)]
+    counted = sum(len(one.seeds) * min(10, one.recipe.segments_max) for one in bundles)
+    return campaign.policy.probation_bundles * counted // len(bundles)
 
 
 def claims_in(records: list, campaign: Campaign) -> list[tuple[int, str, int]]:

@@ -10,10 +10,10 @@ from typing import Any
 from unittest import mock
 
 from coordinator.policy import referee, settle, standing
-from coordinator.policy.facts import HostRecord
+from coordinator.policy.facts import HostRecord, StoredResult
 from coordinator.policy.referee import CaseState, Situation
 from coordinator.policy.settle import Settlement
-from coordinator.policy.standing import Standing
+from coordinator.policy.standing import Bar, Standing
 from protocol.recipes.campaign import Policy
 from protocol.trust import admission
 from protocol.trust.admission import Decision
@@ -24,6 +24,10 @@ from simulation.actors import refereeing
 
 def unchanged(value):
     return value
+
+
+def shows_work(result: StoredResult, _right=StoredResult.shows_work) -> bool:
+    return _right.__get__(result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class Rules:
     roster_of: Callable[..., Roster] = standing.roster_of
     convict: Callable[..., Settlement] = settle.convict
     has_room: Callable[..., bool] = Situation.has_room
+    stands: Callable[..., bool] = standing.stands
+    shows_work: Callable[..., bool] = shows_work
 
     @contextlib.contextmanager
     def in_force(self) -> Iterator[None]:
@@ -47,10 +53,13 @@ class Rules:
             (refereeing, "roster_of"),
             (settle, "convict"),
             (Situation, "has_room"),
+            (standing, "stands"),
+            (refereeing, "stands"),
         )
         with contextlib.ExitStack() as stack:
             for module, name in places:
                 stack.enter_context(mock.patch.object(module, name, getattr(self, name)))
+            stack.enter_context(mock.patch.object(StoredResult, "shows_work", property(self.shows_work)))
             yield
 
 
@@ -74,9 +83,10 @@ def anybody_first(case: CaseState, situation: Situation, slot: int, busy: set[st
     return _right(replace(case, standing=True), situation, slot, busy)
 
 
-def one_key_one_vote(known: Mapping[str, Standing], policy: Policy, tags: Mapping[str, bytes]) -> Roster:
+def one_key_one_vote(known: Mapping[str, Standing], bar: Bar, tags: Mapping[str, bytes]) -> Roster:
     """Every key weighs the same: a host that splits itself into many has most of the draw."""
-    return standing.roster_of({name: replace(one, credit=1) for name, one in known.items()}, policy, tags)
+    equal = {name: replace(one, credit=1) for name, one in known.items() if standing.stands(one, bar)}
+    return standing.roster_of(equal, Bar(bar.bundles, 0), tags)
 
 
 def only_banned(worker: HostRecord, why: str) -> Settlement:
@@ -91,6 +101,16 @@ def always_room(situation: Situation, host: str, policy: Policy) -> bool:
     return True
 
 
+def bundles_alone(host: Standing, bar: Bar, _right=standing.stands) -> bool:
+    """However little was trained for them."""
+    return _right(host, Bar(bar.bundles, 0))
+
+
+def all_count(_result: StoredResult) -> bool:
+    """A bundle of networks that met their stop rule before the first step, too."""
+    return True
+
+
 BROKEN = {
     "challenge known before commitment": Rules(receipt_epoch=dated_back),
     "leases never end": Rules(lease=without_end),
@@ -99,4 +119,6 @@ BROKEN = {
     "unweighted draws": Rules(roster_of=one_key_one_vote),
     "nothing is retracted": Rules(convict=only_banned),
     "checks pile up": Rules(has_room=always_room),
+    "standing without much work": Rules(stands=bundles_alone),
+    "standing without any work": Rules(stands=bundles_alone, shows_work=all_count),
 }

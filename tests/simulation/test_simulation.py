@@ -32,6 +32,8 @@ NOTICED_AS = {
     "unweighted draws": {"roster"},
     "nothing is retracted": {"escrow stands"},
     "checks pile up": {"checks pile up"},
+    "standing without much work": {"standing unearned", "roster"},
+    "standing without any work": {"standing unearned", "roster"},
 }
 AGAINST = {  # who tries it
     "no house slot": "colluder:40",

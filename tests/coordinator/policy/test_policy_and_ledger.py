@@ -77,9 +77,7 @@ class Organizer(RuleBasedStateMachine):
         assignment %= self.campaign.assignment_count
         envelope, result = result_of(worker, assignment, variant, self.campaign)
         before = self.record(worker.host)
-        reply = self.ledger.write(
-            lambda c: hand_in(c, envelope, result, SEGMENTS, self.campaign.policy, sign, self.now)
-        )
+        reply = self.ledger.write(lambda c: hand_in(c, envelope, result, SEGMENTS, self.campaign, sign, self.now))
         assert (reply.what is Received.BANNED) == (not reply.envelope)
         if reply.what in (Received.KNOWN, Received.DUPLICATE):
             assert self.record(worker.host) == before and not any(

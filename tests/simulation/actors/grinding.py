@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from coordinator.policy.standing import bar_of, stands
 from protocol.trust.challenge import challenge, draw_cells
 from protocol.trust.envelope import seal
 from protocol.trust.messages import Result
@@ -23,7 +24,7 @@ def grind(host: "Host", result: Result, bad: set[tuple[int, int]]) -> Result:
     organizer = host.world.organizer
     link = organizer.beacon.link(organizer.ledger.epoch)
     policy, assignment = organizer.campaign.policy, organizer.campaign.assignment(result.assignment)
-    standing = organizer.ledger.host(host.host).clean_bundles >= policy.probation_bundles
+    standing = stands(organizer.refereeing.standing(host.host), bar_of(organizer.campaign))
     segments = segments_of(assignment.recipe, result)
     for throw in range(TRIES):
         tried = msgspec.structs.replace(result, backend=f"{result.backend} {throw}")

@@ -98,7 +98,7 @@ def one_cell(truth: Truth, recipe: Recipe, networks: Networks, rng: random.Rando
     if not trained:
         return fakes
     seed = rng.choice(trained)
-    segments = -(-recipe.training.max_steps // recipe.training.segment_steps)
+    segments = recipe.segments_max
     at = rng.randrange(1, min(len(networks[seed]), segments))
     fake = invented(recipe, networks[seed][at].step, networks[seed][0], rng)
     fakes[seed] = grow(truth, recipe, seed, [*networks[seed][:at], fake])

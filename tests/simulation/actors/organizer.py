@@ -13,7 +13,7 @@ from coordinator.policy.phases import JUDGED, Event, Phase
 from coordinator.policy.presence import resumed, told_before
 from coordinator.policy.receive import Received, ReceiveFacts, Reception, StoredReply, overtaken, receive
 from coordinator.policy.settle import Bundle, FalseAccusation, Settlement, settle
-from coordinator.policy.standing import stands
+from coordinator.policy.standing import bar_of, stands
 from protocol.engine import ENGINE
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign
@@ -141,7 +141,7 @@ class Organizer:
                 policy=self.campaign.policy,
                 epoch=row.epoch,
                 now=now,
-                standing=stands(self.refereeing.standing(row.worker), self.campaign.policy),
+                standing=stands(self.refereeing.standing(row.worker), bar_of(self.campaign)),
                 left_open=self.ledger.left_open(row.worker),
             )
         )
@@ -187,9 +187,9 @@ class Organizer:
     def take_place(self, row: Row) -> None:
         """As `coordinator.ledger.places` has it."""
         rivals = [other.stored for other in self.ledger.by_assignment[row.assignment.index]]
-        policy = self.campaign.policy
+        bar = bar_of(self.campaign)
         late = overtaken(
-            row.stored, rivals, {r.worker for r in rivals if stands(self.refereeing.standing(r.worker), policy)}
+            row.stored, rivals, {r.worker for r in rivals if stands(self.refereeing.standing(r.worker), bar)}
         )
         for rival in late.kept:
             self.ledger.move(self.ledger.rows[rival.digest], Event.SET_ASIDE, self.now())

@@ -6,7 +6,7 @@ from coordinator.policy import referee
 from coordinator.policy.phases import LIVE, Event, Phase
 from coordinator.policy.referee import CaseState, Checker, Situation
 from coordinator.policy.settle import FalseAccusation
-from coordinator.policy.standing import Standing, rank, roster_of, slots_of, stands
+from coordinator.policy.standing import Standing, bar_of, rank, roster_of, slots_of, stands
 from protocol.trust.challenge import challenge
 from protocol.trust.messages import Draw
 from protocol.trust.openings import slot_tasks
@@ -105,7 +105,7 @@ class Refereeing:
             since=row.since,
             epoch=row.epoch,
             policy=self.campaign.policy,
-            standing=row.draw.standing if row.draw else stands(self.standing(row.worker), self.campaign.policy),
+            standing=row.draw.standing if row.draw else stands(self.standing(row.worker), bar_of(self.campaign)),
             missing=row.parts - row.blobs.keys(),
             holder=self._holder(row) if row.phase is Phase.KEPT else None,
             slots=len(row.tasks),
@@ -184,7 +184,7 @@ class Refereeing:
                 if now - seen <= self.world.presence_seconds
             }
             known = {name: self.standing(name) for name in present}
-            roster = roster_of(known, self.campaign.policy, present)
+            roster = roster_of(known, bar_of(self.campaign), present)
             self._roster = now, self.ledger.epoch, roster
             self.world.checkers.listed(roster)
             self.world.loads.drew(roster.count)

@@ -13,8 +13,8 @@ from coordinator.policy.auditing import Audit, OwedAudit
 from coordinator.policy.convict import Places, SaidAnswer
 from coordinator.policy.facts import HostRecord, StoredResult
 from coordinator.policy.phases import Event, Phase
-from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Standing, rank, roster_of, slots_of, stands
-from protocol.recipes.campaign import Policy
+from coordinator.policy.standing import FALSE_ACCUSATIONS_MAX, Bar, Standing, rank, roster_of, slots_of, stands
+from protocol.recipes.campaign import PROVING_SEGMENTS, Policy
 from protocol.trust.admission import Outcome, decide
 from protocol.trust.challenge import SlotTask, challenge, draw_cells
 from protocol.trust.messages import CampaignState, Cell
@@ -69,6 +69,8 @@ class Ours:
     def __init__(self, bundles: int, rng: Random, policy: Policy | None = None):
         self.rng, self.score, self.policy = rng, Score(), policy or Policy()
         self.bundles = bundles
+        needed = self.policy.probation_bundles
+        self.bar = Bar(needed, needed * NETWORKS * min(PROVING_SEGMENTS, SEGMENTS))
         self.free = dict.fromkeys(range(bundles))
         self.secret = rng.randbytes(32)
         self.keys: dict[str, Key] = {}
@@ -91,7 +93,7 @@ class Ours:
         return False
 
     def trusted(self, player: Player) -> bool:
-        return stands(self.key(player).standing, self.policy)
+        return stands(self.key(player).standing, self.bar)
 
     def banned(self, player: Player) -> bool:
         return bool(self.key(player).record.banned)
@@ -122,7 +124,7 @@ class Ours:
             segments=BUNDLE,
         )
         row = self.rows[digest] = Row(stored, player, fake or NOTHING)
-        standing = stands(self.key(player).standing, self.policy)
+        standing = stands(self.key(player).standing, self.bar)
         drawn = challenge(self.rng.randbytes(32), digest)
         row.tasks = draw_cells(self.policy, standing, drawn, SEGMENTS_OF)
         seats = rank(drawn, self._roster(), player.name, b"", slots_of(self.policy, standing))
@@ -143,7 +145,7 @@ class Ours:
         if self.score.turns - self._roster_at >= EPOCH_TURNS:
             self._roster_at = self.score.turns
             known = {name: key.standing for name, key in self.keys.items()}
-            self.roster = roster_of(known, self.policy, dict.fromkeys(known, b""))
+            self.roster = roster_of(known, self.bar, dict.fromkeys(known, b""))
         return self.roster
 
     def _judge(self, row: Row, checkers: dict[int, str]) -> None:

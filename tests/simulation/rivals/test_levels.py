@@ -19,7 +19,7 @@ SAME = {  # adversary of a swarm of four honest hosts -> case of bundles
     "lazy": "lazy",
     "sleeper:30": "sleeper:30",
 }
-SEEDS = (1, 2)
+SEEDS = (1, 3)
 JUDGED = (Phase.INVALID, Phase.RETRACTED, Phase.ADMITTED)  # of a fake: what it was was found out, or it got through
 FACTOR = 4  # between what was computed beside the work, in shares of what the draws ask for
 
