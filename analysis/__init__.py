@@ -5,7 +5,7 @@
     weights_NP = zoo.weights(where="class = 'parity'")
 
 - `pull`: copying a zoo; `audit`: is its evidence sound?
-- `zoo`: tables and matrices; `modules`: PyTorch modules
+- `zoo`: tables and matrices; `catalogue`: which rows; `modules`: PyTorch modules
 - `weights`: numbers about weights
 - `statistics`: honest comparisons
 - `methods`: one question a file (docs/analyses.md)

@@ -8,16 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 
+from analysis.catalogue import Catalogue
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 from protocol.trust.identity import verify_signature
-from protocol.zoo.catalogue import all_columns, catalogue_schema, read_part, with_names
 from protocol.zoo.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -55,36 +53,31 @@ class Zoo:
         return self.store.campaigns
 
     def table(self, where: str | None = None, columns: list[str] | None = None) -> pa.Table:
-        """Catalogue rows, ordered by class, recipe, seed. Raises UsageError for a `where` that is not SQL."""
-        names = columns or self._catalogue.schema.names
-        if unknown := [name for name in names if name not in self._catalogue.schema.names]:
-            raise UsageError(f"no such column: {', '.join(unknown)}; columns: {self._column_names()}")
-        picked = ", ".join(quoted(name) for name in names)
-        groups = ", ".join(self._groups())
-        query = f"select {picked} from (select *, {groups} from catalogue) where ({where or 'true'}\n)"
-        with duckdb.connect() as connection:
-            connection.register("catalogue", self._catalogue)
-            connection.execute("set enable_external_access = false")  # `where` reads this zoo, no other file
-            try:
-                found = connection.sql(f'{query} order by "class", recipe, seed').to_arrow_table()
-            except duckdb.Error as error:
-                for path in self.store.part_paths():
-                    read_part(path)  # a damaged file is named before the expression is blamed
-                reason = str(error).splitlines()[0]
-                raise UsageError(f"where {where!r}: {reason}; columns: {self._column_names()}") from None
-        return with_names(found, self.store.path)
+        """Catalogue rows, ordered by class, recipe, seed. Raises UsageError for a `where` that is not SQL.
 
-    def weights(self, where: str | None = None) -> np.ndarray:
-        """(N, P) float32, row i being row i of `table(where)`. Raises UsageError: networks of different shapes."""
-        return self.weights_of(self.table(where, ["shard", "row"]))
+        Texts that networks share (class, recipe, layers, host, ...) are Arrow dictionaries; the others are strings.
+        """
+        return self._catalogue.rows(where, columns)
+
+    def weights(self, where: str | None = None, *, into: Path | str | None = None, verify: bool = False) -> np.ndarray:
+        """(N, P) float32, row i being row i of `table(where)`. Raises UsageError: networks of different shapes.
+
+        `into`: a `.npy` file to write, of which a read-only mapping is returned: for more networks than fit in memory,
+        and to be opened again by `np.load(into, mmap_mode="r")`. `verify`: every file must hash to its name first.
+        """
+        return self.weights_of(self.table(where, ["shard", "row"]), into=into, verify=verify)
 
     def initial_weights(self, where: str | None = None) -> np.ndarray:
         """(N, P) float32 at step 0, recomputed from recipe and seed: the control for every claim about weights."""
         return self.initial_weights_of(self.table(where, ["recipe", "seed"]))
 
-    def weights_of(self, rows: pa.Table) -> np.ndarray:
+    def weights_of(self, rows: pa.Table, *, into: Path | str | None = None, verify: bool = False) -> np.ndarray:
         """`weights` for rows in hand (columns shard, row)."""
-        return self.store.gather(rows["shard"].to_pylist(), rows["row"].to_numpy())
+        shards = rows["shard"].cast(pa.string()).to_numpy()
+        try:
+            return self.store.gather(shards, rows["row"].to_numpy(), into=Path(into) if into else None, verify=verify)
+        except OSError as error:
+            raise UsageError(f"{into or self.store.path}: {error.strerror or error}") from None
 
     def initial_weights_of(self, rows: pa.Table) -> np.ndarray:
         """`initial_weights` for rows in hand (columns recipe, seed)."""
@@ -154,32 +147,5 @@ class Zoo:
         return pa.Table.from_pylist(ordered, schema=pa.schema([("id", pa.string()), *numbers]))
 
     @cached_property
-    def _catalogue(self) -> ds.Dataset | pa.Table:
-        # Arrow's own scanner, not DuckDB's read_parquet: that would take a bracket in a path for a pattern.
-        paths = self.store.part_paths()
-        try:
-            schemas = [ds.dataset(path, format="parquet").schema for path in paths]
-            schema = pa.unify_schemas([catalogue_schema(), *schemas])
-            if not (schema.names and paths):  # a name that is not UTF-8 shows itself here
-                return schema.empty_table()
-            return ds.dataset([str(path) for path in paths], format="parquet", schema=schema)
-        except (pa.ArrowException, OSError, UnicodeDecodeError):
-            for path in paths:
-                read_part(path)  # names the damaged one
-            raise UsageError(f"{self.store.path}: the catalogue's files do not fit together; fetch it again") from None
-
-    def _groups(self) -> list[str]:
-        """`task.machine` without quotes: SQL reads it as a field of a struct `task`, so there is one."""
-        fields: dict[str, list[str]] = {}
-        for name in self._catalogue.schema.names:
-            group, dot, field = name.partition(".")
-            if dot:
-                fields.setdefault(group, []).append(f"{quoted(field)} := {quoted(name)}")
-        return [f"struct_pack({', '.join(members)}) as {quoted(group)}" for group, members in fields.items()]
-
-    def _column_names(self) -> str:
-        return ", ".join(name for name, _, _ in all_columns())
-
-
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(self.store)

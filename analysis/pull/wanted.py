@@ -10,11 +10,11 @@ from protocol.trust.identity import verify_signature
 from protocol.zoo.catalogue import read_part
 from protocol.zoo.manifests import Part, ZooManifest, manifest_from_bytes
 from protocol.zoo.parquet import check_part
+from protocol.zoo.shards import check_shard_size
 from protocol.zoo.store import (
     STORED_CAMPAIGN_BYTES_MAX,
     Store,
     campaign_path,
-    check_shard_size,
     data_path,
     evidence_path,
     part_path,

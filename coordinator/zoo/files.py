@@ -13,7 +13,8 @@ from protocol.files import sync_folder, whole_or_absent, write_atomic
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.datasets import check_file
 from protocol.zoo.manifests import Part, ShardRef
-from protocol.zoo.store import part_path, shard_arrays, shard_path
+from protocol.zoo.shards import shard_arrays
+from protocol.zoo.store import part_path, shard_path
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -118,20 +118,25 @@ KEYS = (*DIGESTS, "id", "class", "seed", "steps", "host", "row", "weights_digest
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}")  # as `tasks.fields` has it
 
 
-def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
-    """One catalogue file. Raises UsageError: damaged, made to fill the memory, a column missing or of another type."""
+def read_part(path: Path, columns: list[str] | None = None, shared: Collection[str] = ()) -> "pa.Table":
+    """One catalogue file; `shared` are text columns to be read as dictionaries, each text once.
+
+    Raises UsageError: damaged, made to fill the memory, a column missing or of another type.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     check_part(path)
     try:
-        schema = pq.read_schema(path)
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
         for name, kind, _ in COLUMNS:
             if name not in schema.names:
                 raise UsageError(f"{path}: not a catalogue file: there is no column {name}")
             if schema.field(name).type != catalogue_schema().field(name).type:
                 raise UsageError(f"{path}: not a catalogue file: column {name} is not {kind}")
-        return with_keys(with_names(pq.ParquetFile(path).read(columns=columns), path), path)
+        with pq.ParquetFile(path, read_dictionary=list(shared)) as file:
+            return with_keys(with_names(file.read(columns=columns), path), path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None
 
@@ -150,19 +155,29 @@ def with_names(table: "pa.Table", path: Path) -> "pa.Table":
     """The table, when its texts are what recipes and campaigns allow: classes are names, no text holds a line end or
     anything that a terminal obeys. Raises UsageError: somebody else wrote it.
     """
-    import pyarrow as pa
-
     for name in table.column_names:
-        texts, kind = table[name], table[name].type
-        if pa.types.is_list(kind):
-            texts, kind = texts.combine_chunks().flatten(), kind.value_type
-        if not pa.types.is_string(kind):
-            continue
         legal: Callable[[str], object] = NAME.fullmatch if name in NAME_COLUMNS else str.isprintable
         try:
-            known = all(legal(text) for text in texts.unique().to_pylist() if text is not None)
+            known = all(legal(text) for text in unusual_texts(table[name], name) if text is not None)
         except UnicodeDecodeError:
             known = False
         if not known:
             raise UsageError(f"{path}: column {shown(name, 64)} holds text that nobody could have put there")
     return table
+
+
+def unusual_texts(column: "pa.ChunkedArray", name: str) -> list[str | None]:
+    """The different texts in a column, or none if all are printable ASCII and that is all that is asked of them."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    pc: Any = compute  # its functions are made when it loads, so no type checker knows them
+    texts: Any = column
+    if pa.types.is_list(texts.type):
+        texts = texts.combine_chunks().flatten()
+    if pa.types.is_dictionary(texts.type):
+        texts = pa.chunked_array([chunk.dictionary for chunk in texts.chunks], texts.type.value_type)
+    if not pa.types.is_string(texts.type):
+        return []
+    plain = name not in NAME_COLUMNS and pc.all(pc.ascii_is_printable(texts)).as_py() is not False
+    return [] if plain else texts.unique().to_pylist()

@@ -28,6 +28,7 @@ MEMORY_MAX = 2 * 1024 * 1024 * 1024  # half a million networks
 RATIO_MAX = 512  # memory to length: real ones have 8; a thousand rows that repeat 64 kB of layers have 400
 WORDY = (b"task.", b"network.", b"training.")  # fields of a recipe: lists and records are there as JSON
 # Numbers of the format: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+LENGTH = struct.Struct("<I")  # before each text of a dictionary
 TEXTS = (6, 7)  # byte arrays, of any or of one length
 UNCOMPRESSED, ZSTD = 0, 6
 DATA_PAGE, DICTIONARY_PAGE = 0, 2
@@ -146,13 +147,24 @@ def _longest(packed: bytes, unpacked: int, count: int, codec: int, limit: int) -
 
     try:
         page = packed if codec == UNCOMPRESSED else pa.Codec("zstd").decompress(packed, unpacked, asbytes=True)
-        place, longest = 0, 0
-        for _ in range(count):
-            (length,) = struct.unpack_from("<I", page, place)
+        longest = _equally_long(page, count)
+        place, left = 0, count if longest is None else 0
+        longest = longest or 0
+        for _ in range(left):
+            (length,) = LENGTH.unpack_from(page, place)
             place += 4 + length
-            longest = max(longest, length)
+            if length > longest:
+                longest = length
     except (pa.ArrowException, OSError, ValueError, struct.error):
         raise Illegal("a dictionary that cannot be read") from None
     if longest > limit:
         raise Illegal(f"a text of {longest:,} bytes")
     return longest
+
+
+def _equally_long(page: bytes, count: int) -> int | None:
+    """The length of all texts of a dictionary page if it is the same, as digests' is; else None."""
+    length = int.from_bytes(page[:4], "little")
+    step = 4 + length
+    same = count > 0 and len(page) == count * step
+    return length if same and all(page[i::step] == page[i : i + 1] * count for i in range(4)) else None

@@ -12,7 +12,7 @@ never replaced: the zoo *is* what the newest sound manifest names. Axes: N netwo
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,17 +22,17 @@ import numpy as np
 
 from protocol.canonical import NOT_DECODABLE, hexdigest, readable
 from protocol.errors import UsageError
-from protocol.files import read_limited
+from protocol.files import read_limited, whole_or_absent
 from protocol.recipes.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decode_recorded
 from protocol.tasks.datasets import Shelf
 from protocol.zoo.catalogue import catalogue_schema, read_part
 from protocol.zoo.manifests import Digest, ShardRef, Verify, ZooManifest, find_manifest
 from protocol.zoo.parquet import check_part
+from protocol.zoo.shards import Piece, checked_size, copy_pieces, damaged, map_shard, split_by
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SHARD_HEADER_BYTES_MAX = 1024 * 1024  # names, shapes and a thousand seeds
 STORED_CAMPAIGN_BYTES_MAX = 16 * 1024 * 1024  # a zoo is read also when later versions allow longer campaigns
 STORED_EVIDENCE_BYTES_MAX = 256 * 1024 * 1024  # likewise; what this version verifies is shorter
 
@@ -162,37 +162,46 @@ class Store:
 
     def shard(self, digest: str) -> dict[str, np.ndarray]:
         """A shard's arrays, mapped, not read: name -> (rows, *shape) float32. Raises UsageError naming the file."""
+        ref, recipe = self.listed(digest)
+        return map_shard(shard_path(self.path, ref.recipe, digest), ref, recipe)
+
+    def gather(
+        self, shards: Sequence[str], rows: np.ndarray, *, into: Path | None = None, verify: bool = False
+    ) -> np.ndarray:
+        """(N, P) float32: network i is row rows[i] of the file shards[i]. All of one shape, else UsageError.
+
+        Lengths and headers are always checked; with `verify` every file that is read must hash to its name, too.
+        `into`: a `.npy` file to be written, of which a read-only mapping is returned. Raises OSError if it cannot be.
+        """
+        numbers: dict[str, int] = {}
+        which_N = np.fromiter((numbers.setdefault(name, len(numbers)) for name in shards), np.int64, len(shards))
+        listed = [self.listed(name) for name in numbers]
+        widths = {recipe.parameter_count for _, recipe in listed} or {0}
+        if len(widths) > 1:
+            raise UsageError("these networks do not have one shape: narrow `where`, e.g. to one recipe_name")
+        places = split_by(which_N, len(listed))
+        pieces = [
+            Piece(shard_path(self.path, ref.recipe, ref.digest), ref, recipe, places[i], np.asarray(rows)[places[i]])
+            for i, (ref, recipe) in enumerate(listed)
+        ]
+        shape = (len(shards), widths.pop())
+        if into is None:
+            weights_NP = np.empty(shape, np.float32)
+            copy_pieces(pieces, weights_NP, verify)
+            return weights_NP
+        with whole_or_absent(into) as partial:
+            copy_pieces(pieces, np.lib.format.open_memmap(partial, "w+", np.float32, shape), verify)
+        return np.load(into, mmap_mode="r")
+
+    def listed(self, digest: str) -> tuple[ShardRef, Recipe]:
+        """What the manifest says of a shard, and its recipe. Raises UsageError."""
         ref = self._shards.get(digest)
         if ref is None:
             raise UsageError(f"{self.path}: the catalogue names a shard {str(digest)[:16]} that no manifest lists")
         recipe = self.recipes.get(ref.recipe)
         if recipe is None:
             raise UsageError(f"{self.path}: a shard names a recipe {ref.recipe[:16]} that the manifest does not list")
-        return map_shard(shard_path(self.path, ref.recipe, digest), ref, recipe)
-
-    def gather(self, shards: list[str], rows: np.ndarray) -> np.ndarray:
-        """(N, P) float32: network i is row rows[i] of the file shards[i]. All of one shape, else UsageError."""
-        if not shards:
-            return np.zeros((0, 0), np.float32)
-        names, which_N = np.unique(np.asarray(shards), return_inverse=True)
-        rows_N = np.asarray(rows, np.int64)
-        weights_NP: np.ndarray | None = None
-        for i, name in enumerate(names):
-            places = np.flatnonzero(which_N == i)
-            arrays = self.shard(str(name))
-            ref = self._shards[str(name)]
-            recipe = self.recipes[ref.recipe]
-            if rows_N[places].min() < 0 or rows_N[places].max() >= ref.rows:
-                raise UsageError(f"{self.path}: the catalogue names rows that shard {name[:16]} does not have")
-            if weights_NP is None:
-                weights_NP = np.empty((len(shards), recipe.parameter_count), np.float32)
-            if recipe.parameter_count != weights_NP.shape[1]:
-                raise UsageError("these networks do not have one shape: narrow `where`, e.g. to one recipe_name")
-            to, source = as_slice(places), as_slice(rows_N[places])
-            for span in recipe.spans:
-                weights_NP[to, span.begin : span.end] = arrays[span.name].reshape(ref.rows, -1)[source]
-        assert weights_NP is not None
-        return weights_NP
+        return ref, recipe
 
 
 def open_store(path: Path | str, verify: Verify | None = None) -> Store:
@@ -215,64 +224,6 @@ def open_store(path: Path | str, verify: Verify | None = None) -> Store:
     return Store(zoo, manifest, passed_over)
 
 
-def as_slice(index: np.ndarray) -> np.ndarray | slice:
-    """A run i, i+1, ... as a slice: copied twice as fast as one gathered row by row."""
-    first, last = int(index[0]), int(index[-1])
-    run = last - first == len(index) - 1 and bool((np.diff(index) == 1).all())
-    return slice(first, last + 1) if run else index
-
-
-def checked_size(path: Path, size: int) -> Path:
-    try:
-        found = path.stat().st_size
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read: {error.strerror or error}; fetch the zoo again") from None
-    if found != size:
-        raise UsageError(f"{path}: damaged: {found:,} bytes where the manifest says {size:,}; fetch it again")
-    return path
-
-
 def check_digest(path: Path, data: bytes, digest: str) -> None:
     if hexdigest(data) != digest:
         raise damaged(path)
-
-
-def damaged(path: Path) -> UsageError:
-    return UsageError(f"{path}: damaged: its bytes do not hash to its name; fetch it again")
-
-
-def shard_arrays(recipe: Recipe, rows: int) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
-    """(name, shape, begin, end) of a shard's arrays in flat order; byte offsets after the header."""
-    for span in recipe.spans:
-        yield span.name, (rows, *span.shape), 4 * rows * span.begin, 4 * rows * span.end
-
-
-def check_shard_size(ref: ShardRef, recipe: Recipe) -> None:
-    """Raises UsageError unless the file has room for a header and its networks, and for nothing else."""
-    spare = ref.bytes - 4 * ref.rows * recipe.parameter_count
-    if not 8 < spare <= 8 + SHARD_HEADER_BYTES_MAX:
-        raise UsageError(f"shard {ref.digest[:16]}: {ref.rows} networks of {recipe.name} have not {ref.bytes:,} bytes")
-
-
-def map_shard(path: Path, ref: ShardRef, recipe: Recipe) -> dict[str, np.ndarray]:
-    """Map a safetensors file whose header says exactly what the recipe says. Raises UsageError naming the file.
-
-    The header is read here rather than by the safetensors library because mapping at its offset is 8x faster for a
-    filtered read and leaves the bytes in the page cache for all readers.
-    """
-    check_shard_size(ref, recipe)
-    checked_size(path, ref.bytes)
-    try:
-        with path.open("rb") as f:
-            length = int.from_bytes(f.read(8), "little")
-            header = msgspec.json.decode(f.read(length)) if length <= SHARD_HEADER_BYTES_MAX else None
-        values = np.memmap(path, np.dtype("<f4"), "r", offset=8 + length) if header else np.zeros(0, "<f4")
-    except (OSError, ValueError, *NOT_DECODABLE):
-        raise UsageError(f"{path}: damaged: its header cannot be read; fetch it again") from None
-    arrays: dict[str, np.ndarray] = {}
-    for name, shape, begin, end in shard_arrays(recipe, ref.rows):
-        entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
-        if not isinstance(header, dict) or header.get(name) != entry or 4 * len(values) < end:
-            raise UsageError(f"{path}: damaged: {name} is not the float32 array {shape} that the recipe asks for")
-        arrays[name] = values[begin // 4 : end // 4].reshape(shape)
-    return arrays

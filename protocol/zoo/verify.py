@@ -1,6 +1,5 @@
 """Recompute every digest of a zoo. It needs nothing but the zoo's own files."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,11 +13,10 @@ from protocol.errors import UsageError
 from protocol.files import read_limited
 from protocol.zoo.catalogue import read_part
 from protocol.zoo.manifests import DataRef, Part, ShardRef, Verify, manifest_numbers, manifest_problems
+from protocol.zoo.shards import check_file, checked_size
 from protocol.zoo.store import (
     Store,
     campaign_path,
-    checked_size,
-    damaged,
     data_path,
     network_id,
     open_store,
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-ROWS_AT_ONCE = 8  # networks, of 16 MB at most each
+BLOCK_BYTES = 64 * 1024 * 1024  # of weights, hashed at once
 CARD_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -110,10 +108,7 @@ def card_problems(store: Store) -> list[str]:
 
 def _check_file(path: Path, ref: ShardRef | Part | DataRef) -> None:
     checked_size(path, ref.bytes)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()  # a piece at a time: it may be larger than the memory
-    if digest != ref.digest:
-        raise damaged(path)
+    check_file(path, ref.digest)
 
 
 def _check_rows(store: Store, table: "pa.Table", seen: set[str]) -> list[str]:
@@ -131,8 +126,10 @@ def _check_rows(store: Store, table: "pa.Table", seen: set[str]) -> list[str]:
         by_shard.setdefault(row["shard"], []).append(row)
     for shard, members in by_shard.items():
         try:
-            for begin in range(0, len(members), ROWS_AT_ONCE):
-                some = members[begin : begin + ROWS_AT_ONCE]
+            _, recipe = store.listed(shard)
+            rows_at_once = max(1, BLOCK_BYTES // (4 * recipe.parameter_count))
+            for begin in range(0, len(members), rows_at_once):
+                some = members[begin : begin + rows_at_once]
                 weights_NP = store.gather([shard] * len(some), np.array([row["row"] for row in some]))
                 problems += [
                     f"{row['id']}: its weights do not hash to the catalogue's weights_digest"

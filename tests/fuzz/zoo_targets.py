@@ -13,7 +13,8 @@ from fuzz.targets import Target
 from fuzz.workbench import at, folder
 from protocol.zoo.catalogue import read_part
 from protocol.zoo.manifests import latest_manifest, manifest_from_bytes, manifest_path
-from protocol.zoo.store import map_shard, open_store, part_path, shard_path
+from protocol.zoo.shards import map_shard
+from protocol.zoo.store import open_store, part_path, shard_path
 
 
 def zoo_targets() -> list[Target]:
