@@ -122,10 +122,11 @@ class Console:
 
 
 def note_of(campaign: CampaignStatus, status: Status) -> str:
-    """`2 hosts, 1 committed, 3 checking, 12 s left`."""
+    """`2 hosts, 1 committed, 3 checking, 1 kept, 12 s left`."""
     present = status.hosts_present
     parts = [f"{present} host{'s' if present != 1 else ''}"]
-    counts = {"committed": campaign.committed, "checking": campaign.checking, "rejected": campaign.rejected}
+    names = ("committed", "checking", "kept", "rejected")
+    counts = {name: getattr(campaign, name) for name in names}
     parts += [f"{number} {name}" for name, number in counts.items() if number]
     if campaign.state != CampaignState.RUNNING:
         parts.append(campaign.state)

@@ -35,6 +35,7 @@ class CampaignStatus(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     committed: int  # handed in, waiting for a challenge or for what it asks for
     checking: int
+    kept: int = 0  # behind another host's that is being checked: taken up should that fall
     admitted: int
     rejected: int  # results, not assignments: each of those may have several
     retracted: int  # results that were admitted, and are no more
@@ -153,6 +154,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) 
         pending=total - admitted - live,
         committed=count.get(Phase.COMMITTED, 0) + count.get(Phase.OPENING, 0),
         checking=count.get(Phase.CHECKING, 0),
+        kept=count.get(Phase.KEPT, 0),
         admitted=admitted,
         rejected=count.get(Phase.VOID, 0) + count.get(Phase.INVALID, 0),
         retracted=count.get(Phase.RETRACTED, 0),

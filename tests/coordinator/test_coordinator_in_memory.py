@@ -8,6 +8,7 @@ from support.room import Room
 from support.scripted_host import CAMPAIGN, ScriptedHost, skip_training
 
 from coordinator.policy.actions import NewsKind
+from coordinator.server.console import note_of
 from protocol.errors import Refused
 from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.envelope import seal, unseal
@@ -116,8 +117,11 @@ def test_a_kept_result_is_a_duplicate_when_the_first_one_is_admitted_and_its_blo
     digest = submit(room, alice, 0)
     honest = room.commit(bob, 0)
     upload(room, alice, digest, 0)
+    status = room.core.status()
+    assert status.campaigns[0].kept == 1 and "1 kept" in note_of(status.campaigns[0], status)
     assert finish(room, bob, honest, 0) == "admitted"
     room.tick()
+    assert room.core.status().campaigns[0].kept == 0
     (outcome,) = room.poll(alice, digest).outcomes
     assert unseal(outcome, Admission).outcome == "duplicate" and not room.poll(alice).banned
     assert digest not in room.directory.stores.blobs.results()
