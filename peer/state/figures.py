@@ -20,11 +20,13 @@ class Figures:
     training: str = ""  # the last segment, in words; "" when nothing trains
     waits_for: str = "the swarm"
     began: float = -inf
+    trained_seconds: float = 0.0
     _segments: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SEGMENTS_MAX))
     _finished: deque[float] = field(default_factory=lambda: deque(maxlen=FINISHED_MAX))
 
     def stepped(self, steps: int, seconds: float) -> None:
         self._segments.append((steps, seconds))
+        self.trained_seconds += seconds
 
     def finished(self, now: float) -> None:
         self.networks += 1
@@ -35,6 +37,11 @@ class Figures:
         """Network-steps a second of training time, over the last segments; 0 before the first."""
         seconds = sum(seconds for _, seconds in self._segments)
         return sum(steps for steps, _ in self._segments) / seconds if seconds else 0.0
+
+    @property
+    def seconds_a_network(self) -> float:
+        """Of training time, since the start; 0 before the first network."""
+        return self.trained_seconds / self.networks if self.networks else 0.0
 
     def networks_per_hour(self, now: float) -> float:
         """Over the last ten minutes, or since the start when that is less."""

@@ -5,7 +5,7 @@ Rules never wait. What they begin (a call, a claim, a fetch) is noted as under w
 
 import enum
 from collections.abc import Callable
-from math import inf
+from math import ceil, inf
 
 from peer.state.actions import (
     Claim,
@@ -27,7 +27,8 @@ from protocol.trust.messages import ANSWERS_MAX, CampaignState
 OVER = (CampaignState.COMPLETE, CampaignState.CANCELLED)
 HELD_NAMED_MAX = 64  # results in one heartbeat, the message's own limit
 RENEWALS_A_LEASE = 4  # two may fail, and the lease still stands
-CLAIM_AHEAD_SECONDS = 600.0
+CLAIM_AHEAD_SECONDS = 600.0  # a GPU's
+AHEAD_SECONDS, AHEAD_SETTLES = 1.0, 5.0  # a processor's: five claims, each of which settles, and their calls
 CLAIMS_AT_ONCE_MAX = 16
 HOLDINGS_MAX = 48  # heartbeats name at most 64; about 1.5 GB of states for the smallest recipes
 FREE_BYTES_MIN = 512 * 1024 * 1024  # on a fuller disk nothing is claimed
@@ -206,6 +207,10 @@ def claim_work(facts: PeerFacts, now: float) -> None:
         facts.figures.waits_for = f"a disk with more than {FREE_BYTES_MIN >> 20} MiB free"
         return
     wanted = claims_wanted(facts.held, facts.settings.threads, facts.width, facts.figures.steps_per_second)
+    if not facts.width and facts.figures.seconds_a_network:
+        settle = max((campaign.policy.settle_seconds for campaign in facts.campaigns.values()), default=0.0)
+        ahead, speed = AHEAD_SECONDS + AHEAD_SETTLES * settle, facts.figures.seconds_a_network
+        wanted = max(wanted, claims_ahead(facts.held, speed, ahead, facts.allowance.assignments))
     running = [digest for digest in facts.campaigns if facts.campaign_states.get(digest) == CampaignState.RUNNING]
     if not wanted or not running:
         return
@@ -249,6 +254,21 @@ def claims_wanted(held: HeldAssignments, threads: int, width: int, steps_per_sec
         return 0
     share = min((width - untrained) / max(untrained, 1), (affordable - steps) / max(steps, 1))
     return max(1, min(room, CLAIMS_AT_ONCE_MAX, int(share * training)))
+
+
+def claims_ahead(held: HeldAssignments, seconds_a_network: float, ahead_seconds: float, allowed: int) -> int:
+    """How many assignments more, so that processors have `ahead_seconds` of work while a claim settles.
+
+    Bundles of small networks are trained sooner than the next one is claimed. Never more than the organizer allows: a
+    claim that finds no room makes its campaign rest.
+    """
+    unfinished = list(held.of(*UNFINISHED))
+    missing = ahead_seconds - seconds_a_network * sum(len(h.untrained) for h in unfinished)
+    if not unfinished or missing <= 0:
+        return 0
+    bundle_seconds = seconds_a_network * max(h.networks for h in unfinished)
+    room = min(HOLDINGS_MAX, allowed) - len(held.items)
+    return max(0, min(room, CLAIMS_AT_ONCE_MAX, ceil(missing / bundle_seconds)))
 
 
 # -- the order --------------------------------------------------------------------------------------------------------

@@ -109,6 +109,8 @@ def run(swarm: Swarm, file: Path, options: argparse.Namespace) -> tuple[dict[str
             raise SystemExit("\n".join(swarm.log(name)[-1500:] for name in ("host", *names)))
         time.sleep(LOOK_SECONDS)
     wall = time.time() - began
+    if any(swarm.processes[name].returncode for name in names):
+        raise SystemExit("\n".join(swarm.log(name)[-1500:] for name in names))
     swarm.wait(swarm.is_complete, 60, "the whole zoo")
     look(swarm, seen)
     swarm.stop("host")

@@ -61,10 +61,9 @@ def time_trainer(clock: PartClock, told: dict[str, Any]) -> None:
     clock.timed(worker, "select_engine", "start of the training processes", outer=True)
     clock.timed(NativeEngine, "train", "train")
     clock.timed(NativeEngine, "held_out_loss", "held-out losses")
-    clock.timed(training, "initial_state", "initial states")
-    for name in ("append", "append_all", "is_sound", "resume"):
-        if hasattr(peer.storage.bundle.Bundle, name):
-            clock.timed(peer.storage.bundle.Bundle, name, "states and leaves on the disk")
+    clock.timed(training, "initial_states", "initial states")
+    for name in ("append", "is_sound", "resume"):
+        clock.timed(peer.storage.bundle.Bundle, name, "states and leaves on the disk")
     segment, take = worker.advance, worker.Worker._take_commands
 
     def advance(engine: Any, recipe: Any, data: Any, seeds: Any, states: Any) -> Any:

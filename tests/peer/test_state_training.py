@@ -21,7 +21,7 @@ from peer.state import ImpossibleEvent, Phase
 from peer.state import actions as act
 from peer.state import events as on
 from peer.state.held import TRANSITIONS, Happened, HeldAssignments, hold
-from peer.state.rules import HOLDINGS_MAX, RULES, claims_wanted
+from peer.state.rules import HOLDINGS_MAX, RULES, claims_ahead, claims_wanted
 from protocol.trust.messages import BlobPart
 
 
@@ -459,6 +459,29 @@ def test_claims_ahead_but_hoards_nothing():
     for i in range(HOLDINGS_MAX):
         holdings.add(held(i, Phase.COMMITTED))
     assert not wanted()
+
+
+def test_small_bundles_are_claimed_before_the_last_one_is_trained():
+    def wanted(bundles: int, seconds: float, allowed: int = 8, committed: int = 0) -> int:
+        holdings = HeldAssignments()
+        for index in range(bundles):
+            holdings.add(held(index, networks=2))
+        for index in range(bundles, bundles + committed):
+            holdings.add(held(index, Phase.COMMITTED))
+        return claims_ahead(holdings, seconds, 3.5, allowed)
+
+    assert wanted(0, 0.1) == 0, "the first claim is under way"
+    assert wanted(2, 0.1) == 6 and wanted(2, 0.1, allowed=64) == 16  # 0.4 s of work: up to 3.5 s, and what is allowed
+    assert wanted(2, 0.5) == 2 and wanted(2, 0.9) == wanted(2, 60.0) == 0
+    assert wanted(2, 0.1, committed=5) == 1 and wanted(2, 0.1, committed=9) == 0
+
+
+def test_a_volunteer_that_trains_faster_than_it_claims_asks_for_several(alice):
+    alice.claimed(0)
+    alice.hears(on.TrainerProgressed("xor", 2, steps=4000, seconds=0.2, at_step=20, best_loss=0.25))
+    alice.trains(0)
+    alice.claimed(1)
+    assert alice.wanted(act.Claim)[-1].batch > 1
 
 
 def test_a_gpu_claims_what_its_measured_speed_trains():
