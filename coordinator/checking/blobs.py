@@ -35,6 +35,10 @@ class Blobs(Protocol):
         place."""
         ...
 
+    def put_within(self, connection: Connection, result: bytes, part: str, data: bytes) -> None:
+        """The same as part of a change of the ledger, and durable with it."""
+        ...
+
     def get(self, result: bytes, part: str) -> bytes | None: ...
 
     def has(self, result: bytes, part: str) -> bool: ...
@@ -63,6 +67,12 @@ class LedgerBlobs:
             self._disk.put(result, part, data)
         else:
             self._ledger.submit(lambda c: _keep(c, result, part, data))
+
+    def put_within(self, connection: Connection, result: bytes, part: str, data: bytes) -> None:
+        if len(data) > SMALL_BYTES:
+            self._disk.put(result, part, data)
+        else:
+            _keep(connection, result, part, data)
 
     def get(self, result: bytes, part: str) -> bytes | None:
         with self._ledger.read() as connection:
@@ -108,6 +118,9 @@ class DiskBlobs:
         except OSError as error:  # a full disk does not say which file it was
             raise OSError(error.errno, f"cannot keep an uploaded blob: {error.strerror}", str(path)) from None
 
+    def put_within(self, connection: Connection, result: bytes, part: str, data: bytes) -> None:
+        self.put(result, part, data)
+
     def get(self, result: bytes, part: str) -> bytes | None:
         try:
             return (self.path / result.hex() / part).read_bytes()
@@ -140,6 +153,9 @@ class MemoryBlobs:
 
     def put(self, result: bytes, part: str, data: bytes) -> None:
         self._data.setdefault(result, {})[part] = data
+
+    def put_within(self, connection: Connection, result: bytes, part: str, data: bytes) -> None:
+        self.put(result, part, data)
 
     def get(self, result: bytes, part: str) -> bytes | None:
         return self._data.get(result, {}).get(part)

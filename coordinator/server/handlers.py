@@ -6,20 +6,23 @@ gRPC statuses and counts it. Each does three things: verify, let the ledger deci
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from coordinator.checking.answers import Answers
 from coordinator.checking.beacon import Beacon
+from coordinator.checking.blobs import SMALL_BYTES
 from coordinator.checking.cases import ResultCase, committed_weights, new_case
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
 from coordinator.ledger.places import add_parts
 from coordinator.ledger.prepared import Prepared
-from coordinator.ledger.results import add_campaign, control_campaign, hand_in, refuse_stranger
+from coordinator.ledger.results import Reply, add_campaign, control_campaign, hand_in, refuse_stranger
 from coordinator.ledger.settlement import Sign, refuse_banned, settle_result
 from coordinator.ledger.tables import hosts, results
-from coordinator.policy.actions import NewsKind
+from coordinator.policy.actions import Action, NewsKind
 from coordinator.policy.campaigns import CAMPAIGNS_MAX
 from coordinator.policy.phases import Event, Phase
 from coordinator.policy.receive import Received
@@ -38,6 +41,16 @@ STATE = Prepared(  # of a result, and of the host that asks
     .outerjoin(hosts, hosts.c.host == bindparam("host"))
     .where(results.c.digest == bindparam("digest"))
 )
+
+
+Step = Callable[[], None]  # what is left to do of something that was begun
+
+
+class Kept(NamedTuple):
+    """What became of parts that came along with a new result."""
+
+    actions: tuple[Action, ...]
+    refused: Refused | None  # then the result is void
 
 
 class Busy(Exception):
@@ -103,9 +116,16 @@ class Handlers:
         result, assignment = open_result(envelope, campaign)
         segments = sum(segments_of(assignment.recipe, result))
         now = self.clock()
-        reply = self.stores.ledger.write(
-            lambda c: hand_in(c, envelope, result, segments, campaign, self.sign, now, ticketed=ticketed)
-        )
+        case = new_case(envelope, result, campaign, assignment)
+        enclosed = {part: data for part, data in (parts or {}).items() if data}
+        at_once = enclosed if _fits_a_change(case, enclosed) else {}
+
+        def take_in(connection: Connection) -> tuple[Reply, Kept | None]:
+            reply = hand_in(connection, envelope, result, segments, campaign, self.sign, now, ticketed=ticketed)
+            keep = reply.what is Received.NEW and at_once
+            return reply, self._keep_within(connection, case, at_once, now) if keep else None
+
+        reply, kept = self.stores.ledger.write(take_in)
         self.effects.perform(reply.actions)
         if reply.what is Received.BANNED:
             raise Refused("banned", reply.refusal)
@@ -113,12 +133,28 @@ class Handlers:
             raise Busy("so many results of this host wait for an outcome; the next one is taken when one has it")
         if reply.what is Received.NO_TICKET:
             raise Refused("no-ticket", "this campaign takes results only of hosts with a ticket; ask its organizer")
-        enclosed = {part: data for part, data in (parts or {}).items() if data}
-        if enclosed and reply.is_receipt:
+        if kept is not None:
+            self.effects.perform(kept.actions)
+            if kept.refused is not None:
+                raise kept.refused
+        elif enclosed and reply.is_receipt:
             new = reply.what is Received.NEW
-            state = (Phase.COMMITTED, []) if new else self._state(envelope.digest)
-            self._keep_enclosed(new_case(envelope, result, campaign, assignment), state, enclosed)
+            self._keep_enclosed(case, (Phase.COMMITTED, []) if new else self._state(envelope.digest), enclosed)
         return reply.envelope
+
+    def _keep_within(
+        self, connection: Connection, case: ResultCase, parts: Mapping[BlobPart, bytes], now: float
+    ) -> Kept:
+        """Small parts of a new result, proved and kept by the very change that takes it in; or it is void."""
+        for part, data in parts.items():
+            try:
+                self._verify_part(case, part, data)
+            except Refused as error:
+                why = f"{part} refused: {error}"
+                void = settle_result(connection, case.digest, Event.MISMATCH, why, case.campaign, self.sign, now)
+                return Kept(void, error)
+            self.stores.blobs.put_within(connection, case.digest, part, data)
+        return Kept(add_parts(connection, case.digest, list(parts), case.campaign, self.sign, now), None)
 
     def _keep_enclosed(self, case: ResultCase, state: tuple[Phase, list[str]], parts: Mapping[BlobPart, bytes]) -> None:
         """What came along with a result, like uploads of it. Raises Refused."""
@@ -144,40 +180,53 @@ class Handlers:
     def open_upload(self, envelope: Envelope) -> tuple[ResultCase, Upload, bool]:
         """Judge an upload by its first message, before a byte is read; True when we have the part. Raises Refused."""
         upload = unseal(envelope, Upload)
-        phase, parts = self._state(upload.result, envelope.signer)
-        case = self.stores.cases.get(upload.result)
+        case, have = self._judge_upload(envelope.signer, upload.result, upload.part, upload.size)
+        return case, upload, have
+
+    def _judge_upload(self, signer: str, result: bytes, part: BlobPart, size: int) -> tuple[ResultCase, bool]:
+        phase, parts = self._state(result, signer)
+        case = self.stores.cases.get(result)
         facts = UploadFacts(
-            signer=envelope.signer,
+            signer=signer,
             worker=case.worker,
-            part=upload.part,
-            size=upload.size,
+            part=part,
+            size=size,
             phase=phase,
             parts=parts,
             legal_sizes=case.legal_sizes(),
         )
-        return case, upload, is_here(facts)
+        return case, is_here(facts)
+
+    def begin_opening(self, signer: str, result: bytes, states: bytes) -> Step:
+        """Start states that came along with a heartbeat, judged like an upload of them. They are durable when what is
+        returned has been called. Both raise Refused."""
+        case, have = self._judge_upload(signer, result, BlobPart.STATES, len(states))
+        return (lambda: None) if have else self._begin_parts(case, {BlobPart.STATES: states})
 
     def store_parts(self, case: ResultCase, parts: Mapping[BlobPart, bytes]) -> None:
         """Verify whole parts and keep them. Raises Refused, and then the result is void: it was not what it said."""
+        self._begin_parts(case, parts)()
+
+    def _begin_parts(self, case: ResultCase, parts: Mapping[BlobPart, bytes]) -> Step:
         for part, data in parts.items():
             try:
                 with self._examining:
                     self._verify_part(case, part, data)
             except Refused as error:
-                self._void(case, f"{part} refused: {error}")
-                raise
+                return partial(self._void, case, f"{part} refused: {error}", error)
             self.stores.blobs.put(case.digest, part, data)
         now, names = self.clock(), list(parts)
-        actions = self.stores.ledger.write(lambda c: add_parts(c, case.digest, names, case.campaign, self.sign, now))
-        self.effects.perform(actions)
+        change = self.stores.ledger.submit(lambda c: add_parts(c, case.digest, names, case.campaign, self.sign, now))
+        return lambda: self.effects.perform(change.result())
 
-    def _void(self, case: ResultCase, reason: str) -> None:
+    def _void(self, case: ResultCase, reason: str, error: Refused) -> NoReturn:
         now = self.clock()
         self.effects.perform(
             self.stores.ledger.write(
                 lambda c: settle_result(c, case.digest, Event.MISMATCH, reason, case.campaign, self.sign, now)
             )
         )
+        raise error
 
     def _verify_part(self, case: ResultCase, part: str, data: bytes) -> None:
         recipe = case.assignment.recipe
@@ -209,21 +258,27 @@ class Handlers:
                 raise Refused("unknown-result", digest.hex()[:64])
         return Phase(row.phase), row.parts.split(",")
 
-    # -- answers -------------------------------------------------------------------------------------------------
+    # -- what comes along with a heartbeat -----------------------------------------------------------------------
 
-    def take_answers(self, host: str, envelopes: Sequence[Envelope]) -> list[Refused | None]:
-        """Answers that came along with this host's heartbeat, and share a commit; why each was refused."""
-        begun: list[Callable[[], None] | Refused] = []
-        for envelope in envelopes:
-            try:
-                if envelope.signer != host:
-                    raise Refused("answer-signer", "an answer goes along with its own signer's heartbeat")
-                begun.append(self.begin_answer(envelope))
-            except Refused as error:
-                begun.append(error)
-        return [step if isinstance(step, Refused) else _ended(step) for step in begun]
+    def take_along(
+        self, host: str, answers: Sequence[Envelope], opened: Sequence[tuple[bytes, bytes]]
+    ) -> tuple[list[Refused | None], list[Refused | None]]:
+        """This host's answers to checks, and (result, its start states): they share a look at the ledger, and a commit.
+        Of each why it was refused."""
+        begun: list[Step | Refused] = []
+        if answers or opened:
+            with self.stores.ledger.read():
+                begun += [_begun(self._begin_answer_of, host, envelope) for envelope in answers]
+                begun += [_begun(self.begin_opening, host, *states) for states in opened]
+        told = [step if isinstance(step, Refused) else _ended(step) for step in begun]
+        return told[: len(answers)], told[len(answers) :]
 
-    def begin_answer(self, envelope: Envelope) -> Callable[[], None]:
+    def _begin_answer_of(self, host: str, envelope: Envelope) -> Step:
+        if envelope.signer != host:
+            raise Refused("answer-signer", "an answer goes along with its own signer's heartbeat")
+        return self.begin_answer(envelope)
+
+    def begin_answer(self, envelope: Envelope) -> Step:
         """Verify and judge a checker's answer for its slot; after the outcome it says only who vouched for a fake. It
         is durable when what is returned has been called. Both raise Refused."""
         answer = unseal(envelope, Answer)
@@ -236,7 +291,20 @@ class Handlers:
         return lambda: self.answers.enter_late(case, answer, envelope)
 
 
-def _ended(step: Callable[[], None]) -> Refused | None:
+def _fits_a_change(case: ResultCase, parts: Mapping[BlobPart, bytes]) -> bool:
+    """Whether parts have their lengths, and are so small that others can wait for the writer while it proves them."""
+    sizes = case.legal_sizes()
+    return sum(map(len, parts.values())) <= SMALL_BYTES and all(len(data) == sizes[p] for p, data in parts.items())
+
+
+def _begun(begin: Callable[..., Step], *arguments: Any) -> Step | Refused:
+    try:
+        return begin(*arguments)
+    except Refused as error:
+        return error
+
+
+def _ended(step: Step) -> Refused | None:
     try:
         step()
     except Refused as error:

@@ -6,7 +6,7 @@ CANCELLED mean later; anything else is our bug. Each call's docstring says what 
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from coordinator.checking.cases import decode_envelope
 from coordinator.ledger.commands import accept_command
@@ -39,6 +39,7 @@ from protocol.trust.identity import HOST_LENGTH
 from protocol.trust.messages import (
     ANSWERS_MAX,
     NONCE_BYTES,
+    OPENED_BYTES_MAX,
     BlobPart,
     ControlCampaign,
     Heartbeat,
@@ -47,6 +48,7 @@ from protocol.trust.messages import (
     UploadData,
     Welcome,
 )
+from protocol.trust.openings import open_enclosed
 from protocol.trust.ticket import check_ticket
 
 Command = SeedCampaign | ControlCampaign | UploadData
@@ -154,31 +156,37 @@ class Service:
 
     async def Poll(self, call: Call) -> None:
         """Refuses a broken signature, a new key without a stamp, a heartbeat that was heard before, and numbers or text
-        that must not reach a page; a banned host is told why. Of the answers that come along those of banned hosts,
-        for slots of others, to other questions, and a second, different one: each by itself."""
+        that must not reach a page, and other start states than it names; a banned host is told why. Of the answers that
+        come along those of banned hosts, for slots of others, to other questions, and a second, different one; of the
+        start states what PutBlob refuses: each by itself."""
         visit = await call.first(pb.Visit)
         envelope = call.parse(visit.heartbeat)
         if len(visit.answers) > ANSWERS_MAX:
             raise Refused("answers", f"{len(visit.answers)} at once; {ANSWERS_MAX} is the limit")
+        if sum(map(len, visit.states)) > OPENED_BYTES_MAX:
+            raise Refused("enclosed-size", f"more than {OPENED_BYTES_MAX} bytes go along; upload them")
         answers = [from_wire(answer) for answer in visit.answers]
-        await call.send(await call.work(self._poll, envelope, answers, call.caller.address))
+        await call.send(await call.work(self._poll, envelope, answers, visit.states, call.caller.address))
 
-    def _poll(self, envelope: Envelope, answers: list[Envelope], address: str) -> pb.Visited:
-        beat = unseal(envelope, Heartbeat)
-        self.desk.admit(envelope.signer, beat, address)
+    def _poll(self, envelope: Envelope, answers: list[Envelope], states: Sequence[bytes], address: str) -> pb.Visited:
+        host, beat = envelope.signer, unseal(envelope, Heartbeat)
+        opened = open_enclosed(beat, states)
+        self.desk.admit(host, beat, address)
         self.desk.look_up()
-        refused = self._take_answers(envelope.signer, answers)
-        inbox = self.coordinator.inboxes.inbox(envelope.signer, beat, address)
-        return pb.Visited(inbox=to_wire(seal(self.coordinator.identity, inbox)), refused=refused)
+        about_answers, about_states = self.handlers.take_along(host, answers, opened)
+        inbox = self.coordinator.inboxes.inbox(host, beat, address)
+        return pb.Visited(
+            inbox=to_wire(seal(self.coordinator.identity, inbox)),
+            refused=self._tell(about_answers, answers),
+            refused_states=self._tell(about_states, [envelope] * len(opened)),
+        )
 
-    def _take_answers(self, host: str, answers: list[Envelope]) -> list[str]:
-        """Why each was refused, or ""."""
-        told = []
-        for envelope, error in zip(answers, self.handlers.take_answers(host, answers), strict=True):
+    def _tell(self, refused: Sequence[Refused | None], said: Sequence[Envelope]) -> list[str]:
+        """Why each was refused, or ""; it is counted against whoever signed it."""
+        for error, envelope in zip(refused, said, strict=True):
             if error is not None:
                 self.calls.count(error, envelope)
-            told.append(str(error)[:DETAIL_CHARS_MAX] if error else "")
-        return told
+        return [str(error)[:DETAIL_CHARS_MAX] if error else "" for error in refused]
 
     async def SubmitResult(self, call: Call) -> None:
         """Refuses banned hosts, unknown campaigns, what is no result of the assignment, and where the campaign asks for

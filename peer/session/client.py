@@ -2,11 +2,12 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
 from peer.session.first_contact import OrganizersTime, StampPayer
+from protocol.canonical import sha256
 from protocol.errors import Refused, shown
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_stranger, open_channel
@@ -21,6 +22,7 @@ from protocol.trust.messages import (
     BlobPart,
     Heartbeat,
     Inbox,
+    Opened,
     Receipt,
     Upload,
     Welcome,
@@ -40,6 +42,14 @@ class Away(Exception):
 
 class Later(Away):
     """It is there, and says: not now."""
+
+
+class Reply(NamedTuple):
+    """What a heartbeat brings back; of each answer and each opening why it was refused, or ""."""
+
+    inbox: Inbox
+    refused: tuple[str, ...]
+    refused_states: tuple[str, ...]
 
 
 class Client:
@@ -117,35 +127,43 @@ class Client:
         reply = self._call(self.stub.GetCampaign, pb.CampaignRequest(digest=digest))
         return reply.campaign, from_wire(reply.manifest)
 
-    def poll(self, heartbeat: dict[str, Any], answers: Sequence[Answer] = ()) -> tuple[Inbox, tuple[str, ...]]:
-        """Say that we are here, and what our checks gave; returns what there is for us, signed by the organizer for
-        this very heartbeat, and of each answer why it was refused, or ""."""
+    def poll(
+        self, heartbeat: dict[str, Any], answers: Sequence[Answer] = (), opened: Sequence[tuple[bytes, bytes]] = ()
+    ) -> Reply:
+        """Say that we are here, what our checks gave, and open results (with their start states); returns what there is
+        for us, signed by the organizer for this very heartbeat."""
         try:
-            return self._poll(heartbeat, answers)
+            return self._poll(heartbeat, answers, opened)
         except Refused as error:
             if error.reason not in FIRST_CONTACT:
                 raise
         self.join(self._version)  # it was restarted, or its clock was set: ask what it wants now
         try:
-            return self._poll(heartbeat, answers)
+            return self._poll(heartbeat, answers, opened)
         except Refused as error:
             raise Away(str(error)) if error.reason in FIRST_CONTACT else error from None
 
-    def _poll(self, heartbeat: dict[str, Any], answers: Sequence[Answer]) -> tuple[Inbox, tuple[str, ...]]:
+    def _poll(
+        self, heartbeat: dict[str, Any], answers: Sequence[Answer], opened: Sequence[tuple[bytes, bytes]]
+    ) -> Reply:
         nonce, stamp = self._nonce(NONCE_BYTES), self._payer.stamp()
         if stamp is None:
             raise Away("we are still working for our first contact")
-        message = seal(self.identity, Heartbeat(nonce=nonce, issued_at=self._time.now(), stamp=stamp, **heartbeat))
+        named = tuple(Opened(result=result, states=sha256(states)) for result, states in opened)
+        beat = Heartbeat(nonce=nonce, issued_at=self._time.now(), stamp=stamp, opened=named, **heartbeat)
         said = [to_wire(self._seal(answer)) for answer in answers]
-        reply = self._call(self.stub.Poll, pb.Visit(heartbeat=to_wire(message), answers=said))
+        enclosed = [states for _, states in opened]
+        visit = pb.Visit(heartbeat=to_wire(self._seal(beat)), answers=said, states=enclosed)
+        reply = self._call(self.stub.Poll, visit)
         inbox = unseal(from_wire(reply.inbox), Inbox, signer=self.organizer)
         if inbox.nonce != nonce:
             raise Refused("inbox", "an answer to another heartbeat")
-        if len(reply.refused) != len(answers):
-            raise Refused("inbox", f"{len(reply.refused)} words about {len(answers)} answers")
+        words, things = (len(reply.refused), len(reply.refused_states)), (len(answers), len(opened))
+        if words != things:
+            raise Refused("inbox", f"{words} words about {things} answers and openings")
         self._time.learn(inbox.time)
         self._payer.used()
-        return inbox, tuple(shown(text, REFUSED_CHARS_MAX) for text in reply.refused)
+        return Reply(inbox, _shown(reply.refused), _shown(reply.refused_states))
 
     def submit_result(self, envelope: Envelope, trace: bytes = b"", weights: bytes = b"") -> Envelope:
         """Hand in a signed result. Returns the signed Receipt, or an Admission that says `duplicate`.
@@ -194,6 +212,10 @@ class Client:
         self._payer.stop()
         if self._open is not None:
             self._open[0].close()
+
+
+def _shown(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(shown(text, REFUSED_CHARS_MAX) for text in words)
 
 
 def is_receipt(envelope: Envelope) -> bool:

@@ -39,7 +39,7 @@ from protocol.errors import Refused, UsageError
 from protocol.rpc.wire import parse_address
 from protocol.trust.challenge import BeaconChains
 from protocol.trust.envelope import unseal
-from protocol.trust.messages import Admission, CheckRequest, Inbox, Result
+from protocol.trust.messages import Admission, BlobPart, CheckRequest, Inbox, Result
 
 BANS_KEPT = 1000  # older ones have lost their leases long ago
 
@@ -79,7 +79,8 @@ class CoordinatorSession:
         except Refused as error:
             return CallRefused(call, error.reason, str(error))
         except FileNotFoundError as error:  # of one bundle, gone or set aside: the others go on
-            return CallRefused(call, "file-gone", f"file-gone: {error.filename}")
+            refused = file_gone(error)
+            return CallRefused(call, refused.reason, str(refused))
         except OSError as error:
             return DiskFailed(call, disk_error(error, self.workspace.home.path))
 
@@ -104,8 +105,7 @@ class CoordinatorSession:
                 hand_in_part(call.part, call.result, self.workspace.bundle(call.assignment), self.client)
                 return PartUploaded(call)
             case OpenStates():
-                policy = self.workspace.policy(call.assignment)
-                open_cells(call.request, self.workspace.bundle(call.assignment), policy, self.client)
+                self.client.put(call.request.result, BlobPart.STATES, self._states(call))
                 return StatesOpened(call)
             case FetchCampaign():
                 return self._fetch_campaign(call)
@@ -126,8 +126,28 @@ class CoordinatorSession:
             "bans_known": self._bans.known,
         }
         assert self.client.organizer is not None
-        inbox, refused = self.client.poll(heartbeat, [answer for _, answer in call.answers])
-        return read_inbox(call, inbox, self.client.organizer, self._bans.learn(inbox), refused)
+        read = [self._try_states(opening) for opening in call.opened]
+        pairs = zip(call.opened, read, strict=True)
+        opened = [(opening.request.result, data) for opening, data in pairs if isinstance(data, bytes)]
+        reply = self.client.poll(heartbeat, [answer for _, answer in call.answers], opened)
+        said = iter(reply.refused_states)
+        told = [next(said) if isinstance(data, bytes) else str(data) for data in read]
+        bans = self._bans.learn(reply.inbox)
+        return read_inbox(call, reply.inbox, self.client.organizer, bans, reply.refused, tuple(told))
+
+    def _states(self, opening: OpenStates) -> bytes:
+        """Raises Refused, FileNotFoundError."""
+        bundle, policy = self.workspace.bundle(opening.assignment), self.workspace.policy(opening.assignment)
+        return open_cells(opening.request, bundle, policy)
+
+    def _try_states(self, opening: OpenStates) -> bytes | Refused:
+        """The states to send along, or why there are none: the heartbeat goes without them."""
+        try:
+            return self._states(opening)
+        except Refused as error:
+            return error
+        except FileNotFoundError as error:
+            return file_gone(error)
 
     def _submit_result(self, call: SubmitResult) -> CallEnded:
         bundle = self.workspace.bundle(call.assignment)
@@ -189,8 +209,17 @@ class KnownBans:
         return tuple(self._hosts)
 
 
+def file_gone(error: FileNotFoundError) -> Refused:
+    return Refused("file-gone", str(error.filename))
+
+
 def read_inbox(
-    call: Poll, inbox: Inbox, organizer: str, banned_hosts: tuple[str, ...], refused: tuple[str, ...] = ()
+    call: Poll,
+    inbox: Inbox,
+    organizer: str,
+    banned_hosts: tuple[str, ...],
+    refused: tuple[str, ...] = (),
+    refused_states: tuple[str, ...] = (),
 ) -> InboxReceived:
     """A verified inbox as an event. Raises Refused when an outcome is not the organizer's."""
     return InboxReceived(
@@ -212,4 +241,5 @@ def read_inbox(
         allowance=inbox.allowance,
         ask_again_seconds=inbox.ask_again_seconds,
         refused=refused,
+        refused_states=refused_states,
     )

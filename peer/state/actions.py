@@ -167,8 +167,16 @@ class CoordinatorCall(Action, frozen=True):
     CallRefused."""
 
 
+class OpenStates(CoordinatorCall, frozen=True):
+    """Answer a challenge with the start states that it names, by a call of its own: they are too large to go along with
+    a heartbeat. Answered by StatesOpened."""
+
+    assignment: AssignmentId
+    request: OpeningRequest
+
+
 class Poll(CoordinatorCall, frozen=True):
-    """A heartbeat, and answers to checks. Answered by InboxReceived."""
+    """A heartbeat, with answers to checks and small openings. Answered by InboxReceived."""
 
     holding: tuple[bytes, ...]  # results that wait for an outcome
     device: str
@@ -176,6 +184,7 @@ class Poll(CoordinatorCall, frozen=True):
     networks_trained: int
     checks_done: int
     answers: tuple[tuple[CheckId, Answer], ...] = ()
+    opened: tuple[OpenStates, ...] = ()
 
 
 class SubmitResult(CoordinatorCall, frozen=True):
@@ -192,13 +201,6 @@ class UploadPart(CoordinatorCall, frozen=True):
     assignment: AssignmentId
     result: bytes
     part: BlobPart  # trace or weights
-
-
-class OpenStates(CoordinatorCall, frozen=True):
-    """Answer a challenge with the start states that it names. Answered by StatesOpened."""
-
-    assignment: AssignmentId
-    request: OpeningRequest
 
 
 class FetchCampaign(CoordinatorCall, frozen=True):

@@ -215,6 +215,7 @@ class InboxReceived(CallEnded, frozen=True):
     allowance: Allowance | None = None
     ask_again_seconds: float | None = None  # None: it does not say, so as often as our own settings have it
     refused: tuple[str, ...] = ()  # for each of the call's answers "", or why it is not taken
+    refused_states: tuple[str, ...] = ()  # likewise for each of its openings
 
 
 class ResultAccepted(CallEnded, frozen=True):

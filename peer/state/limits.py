@@ -10,6 +10,7 @@ from protocol.errors import UsageError
 from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.recipes.recipe import Recipe
 from protocol.trust.commitment import LEAF_BYTES
+from protocol.trust.messages import OpeningRequest
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNLIMITED = 1 << 62
@@ -64,6 +65,11 @@ def opened_max(policy: Policy, recipe: Recipe, networks: int) -> int:
     """How many start states a challenge asks for at most (`trust.challenge.draw_cells`)."""
     own = max(policy.checkers * policy.cells, policy.probation_checkers * policy.probation_cells)
     return min(own + networks * (policy.cells_per_network + policy.final_cell), networks * segments_of(recipe))
+
+
+def opened_bytes(campaign: Campaign, index: int, request: OpeningRequest) -> int:
+    """What the start states have that a challenge to assignment `index` names."""
+    return len(request.cells) * state_bytes_length(campaign.assignment(index).recipe)
 
 
 def memory_bytes(population: Population, policy: Policy) -> int:

@@ -73,6 +73,7 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
     if event.banned:
         return banned(facts, event.banned, now)
     answers_taken(facts, event)
+    openings_taken(facts, event, now)
     facts.figures.credit, facts.figures.clean_bundles = event.credit, event.clean_bundles
     ask_as_told(facts, event.ask_again_seconds)
     facts.figures.escrow = event.escrow
@@ -106,6 +107,12 @@ def answers_taken(facts: PeerFacts, event: on.InboxReceived) -> None:
         else:
             facts.figures.checks += 1
         facts.checks.take(facts.checks.items[check], CheckHappened.OVER)
+
+
+def openings_taken(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:
+    assert isinstance(event.call, act.Poll)
+    for opened, refused in zip(event.call.opened, event.refused_states, strict=True):
+        opening_over(facts, opened.request.result, refused, now)
 
 
 def ask_as_told(facts: PeerFacts, seconds: float | None) -> None:
@@ -218,15 +225,20 @@ def part_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
 
 def states_opened(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
     assert isinstance(event.call, act.OpenStates)
-    facts.openings.pop(event.call.request.result, None)
+    opening_over(facts, event.call.request.result, "", now)
 
 
 def opening_refused(facts: PeerFacts, event: on.CallRefused, now: float) -> None:
     assert isinstance(event.call, act.OpenStates)
-    result = event.call.request.result
-    states_opened(facts, event, now)
-    facts.retries.put_off((result, BlobPart.STATES), now)
-    facts.say_once(f"{named(facts, result)}: opening refused: {event.detail}")
+    opening_over(facts, event.call.request.result, event.detail, now)
+
+
+def opening_over(facts: PeerFacts, result: bytes, refused: str, now: float) -> None:
+    """The states are there; or they were `refused`, and are tried again later if they are still asked for."""
+    facts.openings.pop(result, None)
+    if refused:
+        facts.retries.put_off((result, BlobPart.STATES), now)
+        facts.say_once(f"{named(facts, result)}: opening refused: {refused}")
 
 
 def named(facts: PeerFacts, result: bytes) -> str:

@@ -13,6 +13,7 @@ from peer.state.actions import (
     FetchCampaign,
     FetchCheck,
     FetchDataset,
+    OpenStates,
     Poll,
     RenewClaims,
     ResumeClaims,
@@ -22,7 +23,8 @@ from peer.state.actions import (
 )
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckPhase, Happened, HeldAssignments, Phase
-from protocol.trust.messages import ANSWERS_MAX, CampaignState
+from peer.state.limits import opened_bytes
+from protocol.trust.messages import ANSWERS_MAX, OPENED_BYTES_MAX, OPENED_MAX, CampaignState
 
 OVER = (CampaignState.COMPLETE, CampaignState.CANCELLED)
 HELD_NAMED_MAX = 64  # results in one heartbeat, the message's own limit
@@ -108,8 +110,23 @@ def hand_in(facts: PeerFacts, now: float) -> None:
 
 
 def open_states(facts: PeerFacts, now: float) -> None:
+    """Small ones with a heartbeat, at once; what is larger has a call of its own."""
     if facts.openings and facts.may_call(now):
-        facts.start_call(next(iter(facts.openings.values())))
+        if openings_to_enclose(facts):
+            call_in(facts, now)
+        else:
+            facts.start_call(next(iter(facts.openings.values())))
+
+
+def openings_to_enclose(facts: PeerFacts) -> tuple[OpenStates, ...]:
+    """As many of the challenges as one heartbeat may answer, in their order."""
+    enclosed, room = list[OpenStates](), OPENED_BYTES_MAX
+    for opening in facts.openings.values():
+        size = opened_bytes(facts.campaigns[opening.assignment.campaign], opening.assignment.index, opening.request)
+        if size <= room and len(enclosed) < OPENED_MAX:
+            enclosed.append(opening)
+            room -= size
+    return tuple(enclosed)
 
 
 def upload_parts(facts: PeerFacts, now: float) -> None:
@@ -150,6 +167,7 @@ def call_in(facts: PeerFacts, now: float) -> None:
             networks_trained=facts.figures.networks,
             checks_done=facts.figures.checks,
             answers=tuple(answered[:ANSWERS_MAX]),
+            opened=openings_to_enclose(facts),
         )
     )
 

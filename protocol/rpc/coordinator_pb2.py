@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotocol/rpc/coordinator.proto\x12\x0bzooswarm.v1\"J\n\x06Signed\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06signer\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"U\n\x05Visit\x12&\n\theartbeat\x18\x01 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12$\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x13.zooswarm.v1.Signed\">\n\x07Visited\x12\"\n\x05inbox\x18\x01 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12\x0f\n\x07refused\x18\x02 \x03(\t\"Q\n\nSubmission\x12#\n\x06result\x18\x01 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12\r\n\x05trace\x18\x02 \x01(\x0c\x12\x0f\n\x07weights\x18\x03 \x01(\x0c\";\n\x0bJoinRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\"!\n\x0f\x43\x61mpaignRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"g\n\rCampaignReply\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x02 \x01(\x0c\x12%\n\x08manifest\x18\x03 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12\r\n\x05state\x18\x04 \x01(\t\"\x06\n\x04\x44one\">\n\tBlobChunk\x12#\n\x06upload\x18\x01 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"9\n\x0b\x42lobRequest\x12\x0e\n\x06result\x18\x01 \x01(\x0c\x12\x0c\n\x04part\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\r\"-\n\x0b\x44\x61taRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\".\n\x0eZooFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x1e\n\rStatusRequest\x12\r\n\x05watch\x18\x01 \x01(\x08\"\x1b\n\x0bStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x32\xfe\x05\n\x0b\x43oordinator\x12\x35\n\x04Join\x12\x18.zooswarm.v1.JoinRequest\x1a\x13.zooswarm.v1.Signed\x12G\n\x0bGetCampaign\x12\x1c.zooswarm.v1.CampaignRequest\x1a\x1a.zooswarm.v1.CampaignReply\x12\x41\n\x0eSubmitCampaign\x12\x13.zooswarm.v1.Signed\x1a\x1a.zooswarm.v1.CampaignReply\x12\x42\n\x0f\x43ontrolCampaign\x12\x13.zooswarm.v1.Signed\x1a\x1a.zooswarm.v1.CampaignReply\x12\x30\n\x04Poll\x12\x12.zooswarm.v1.Visit\x1a\x14.zooswarm.v1.Visited\x12<\n\x0cSubmitResult\x12\x17.zooswarm.v1.Submission\x1a\x13.zooswarm.v1.Signed\x12\x36\n\x07PutBlob\x12\x16.zooswarm.v1.BlobChunk\x1a\x11.zooswarm.v1.Done(\x01\x12=\n\x07GetBlob\x12\x18.zooswarm.v1.BlobRequest\x1a\x16.zooswarm.v1.BlobChunk0\x01\x12\x36\n\x07PutData\x12\x16.zooswarm.v1.BlobChunk\x1a\x11.zooswarm.v1.Done(\x01\x12=\n\x07GetData\x12\x18.zooswarm.v1.DataRequest\x1a\x16.zooswarm.v1.BlobChunk0\x01\x12\x43\n\nGetZooFile\x12\x1b.zooswarm.v1.ZooFileRequest\x1a\x16.zooswarm.v1.BlobChunk0\x01\x12\x45\n\x0bWatchStatus\x12\x1a.zooswarm.v1.StatusRequest\x1a\x18.zooswarm.v1.StatusReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotocol/rpc/coordinator.proto\x12\x0bzooswarm.v1\"J\n\x06Signed\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0e\n\x06signer\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"e\n\x05Visit\x12&\n\theartbeat\x18\x01 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12$\n\x07\x61nswers\x18\x02 \x03(\x0b\x32\x13.zooswarm.v1.Signed\x12\x0e\n\x06states\x18\x03 \x03(\x0c\"V\n\x07Visited\x12\"\n\x05inbox\x18\x01 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12\x0f\n\x07refused\x18\x02 \x03(\t\x12\x16\n\x0erefused_states\x18\x03 \x03(\t\"Q\n\nSubmission\x12#\n\x06result\x18\x01 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12\r\n\x05trace\x18\x02 \x01(\x0c\x12\x0f\n\x07weights\x18\x03 \x01(\x0c\";\n\x0bJoinRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\"!\n\x0f\x43\x61mpaignRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"g\n\rCampaignReply\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x02 \x01(\x0c\x12%\n\x08manifest\x18\x03 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12\r\n\x05state\x18\x04 \x01(\t\"\x06\n\x04\x44one\">\n\tBlobChunk\x12#\n\x06upload\x18\x01 \x01(\x0b\x32\x13.zooswarm.v1.Signed\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"9\n\x0b\x42lobRequest\x12\x0e\n\x06result\x18\x01 \x01(\x0c\x12\x0c\n\x04part\x18\x02 \x01(\t\x12\x0c\n\x04slot\x18\x03 \x01(\r\"-\n\x0b\x44\x61taRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\".\n\x0eZooFileRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x1e\n\rStatusRequest\x12\r\n\x05watch\x18\x01 \x01(\x08\"\x1b\n\x0bStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x32\xfe\x05\n\x0b\x43oordinator\x12\x35\n\x04Join\x12\x18.zooswarm.v1.JoinRequest\x1a\x13.zooswarm.v1.Signed\x12G\n\x0bGetCampaign\x12\x1c.zooswarm.v1.CampaignRequest\x1a\x1a.zooswarm.v1.CampaignReply\x12\x41\n\x0eSubmitCampaign\x12\x13.zooswarm.v1.Signed\x1a\x1a.zooswarm.v1.CampaignReply\x12\x42\n\x0f\x43ontrolCampaign\x12\x13.zooswarm.v1.Signed\x1a\x1a.zooswarm.v1.CampaignReply\x12\x30\n\x04Poll\x12\x12.zooswarm.v1.Visit\x1a\x14.zooswarm.v1.Visited\x12<\n\x0cSubmitResult\x12\x17.zooswarm.v1.Submission\x1a\x13.zooswarm.v1.Signed\x12\x36\n\x07PutBlob\x12\x16.zooswarm.v1.BlobChunk\x1a\x11.zooswarm.v1.Done(\x01\x12=\n\x07GetBlob\x12\x18.zooswarm.v1.BlobRequest\x1a\x16.zooswarm.v1.BlobChunk0\x01\x12\x36\n\x07PutData\x12\x16.zooswarm.v1.BlobChunk\x1a\x11.zooswarm.v1.Done(\x01\x12=\n\x07GetData\x12\x18.zooswarm.v1.DataRequest\x1a\x16.zooswarm.v1.BlobChunk0\x01\x12\x43\n\nGetZooFile\x12\x1b.zooswarm.v1.ZooFileRequest\x1a\x16.zooswarm.v1.BlobChunk0\x01\x12\x45\n\x0bWatchStatus\x12\x1a.zooswarm.v1.StatusRequest\x1a\x18.zooswarm.v1.StatusReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,31 +34,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNED']._serialized_start=47
   _globals['_SIGNED']._serialized_end=121
   _globals['_VISIT']._serialized_start=123
-  _globals['_VISIT']._serialized_end=208
-  _globals['_VISITED']._serialized_start=210
-  _globals['_VISITED']._serialized_end=272
-  _globals['_SUBMISSION']._serialized_start=274
-  _globals['_SUBMISSION']._serialized_end=355
-  _globals['_JOINREQUEST']._serialized_start=357
-  _globals['_JOINREQUEST']._serialized_end=416
-  _globals['_CAMPAIGNREQUEST']._serialized_start=418
-  _globals['_CAMPAIGNREQUEST']._serialized_end=451
-  _globals['_CAMPAIGNREPLY']._serialized_start=453
-  _globals['_CAMPAIGNREPLY']._serialized_end=556
-  _globals['_DONE']._serialized_start=558
-  _globals['_DONE']._serialized_end=564
-  _globals['_BLOBCHUNK']._serialized_start=566
-  _globals['_BLOBCHUNK']._serialized_end=628
-  _globals['_BLOBREQUEST']._serialized_start=630
-  _globals['_BLOBREQUEST']._serialized_end=687
-  _globals['_DATAREQUEST']._serialized_start=689
-  _globals['_DATAREQUEST']._serialized_end=734
-  _globals['_ZOOFILEREQUEST']._serialized_start=736
-  _globals['_ZOOFILEREQUEST']._serialized_end=782
-  _globals['_STATUSREQUEST']._serialized_start=784
-  _globals['_STATUSREQUEST']._serialized_end=814
-  _globals['_STATUSREPLY']._serialized_start=816
-  _globals['_STATUSREPLY']._serialized_end=843
-  _globals['_COORDINATOR']._serialized_start=846
-  _globals['_COORDINATOR']._serialized_end=1612
+  _globals['_VISIT']._serialized_end=224
+  _globals['_VISITED']._serialized_start=226
+  _globals['_VISITED']._serialized_end=312
+  _globals['_SUBMISSION']._serialized_start=314
+  _globals['_SUBMISSION']._serialized_end=395
+  _globals['_JOINREQUEST']._serialized_start=397
+  _globals['_JOINREQUEST']._serialized_end=456
+  _globals['_CAMPAIGNREQUEST']._serialized_start=458
+  _globals['_CAMPAIGNREQUEST']._serialized_end=491
+  _globals['_CAMPAIGNREPLY']._serialized_start=493
+  _globals['_CAMPAIGNREPLY']._serialized_end=596
+  _globals['_DONE']._serialized_start=598
+  _globals['_DONE']._serialized_end=604
+  _globals['_BLOBCHUNK']._serialized_start=606
+  _globals['_BLOBCHUNK']._serialized_end=668
+  _globals['_BLOBREQUEST']._serialized_start=670
+  _globals['_BLOBREQUEST']._serialized_end=727
+  _globals['_DATAREQUEST']._serialized_start=729
+  _globals['_DATAREQUEST']._serialized_end=774
+  _globals['_ZOOFILEREQUEST']._serialized_start=776
+  _globals['_ZOOFILEREQUEST']._serialized_end=822
+  _globals['_STATUSREQUEST']._serialized_start=824
+  _globals['_STATUSREQUEST']._serialized_end=854
+  _globals['_STATUSREPLY']._serialized_start=856
+  _globals['_STATUSREPLY']._serialized_end=883
+  _globals['_COORDINATOR']._serialized_start=886
+  _globals['_COORDINATOR']._serialized_end=1652
 # @@protoc_insertion_point(module_scope)

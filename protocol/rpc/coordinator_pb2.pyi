@@ -19,20 +19,24 @@ class Signed(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., signer: _Optional[str] = ..., payload: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Visit(_message.Message):
-    __slots__ = ("heartbeat", "answers")
+    __slots__ = ("heartbeat", "answers", "states")
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
     heartbeat: Signed
     answers: _containers.RepeatedCompositeFieldContainer[Signed]
-    def __init__(self, heartbeat: _Optional[_Union[Signed, _Mapping]] = ..., answers: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ...) -> None: ...
+    states: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, heartbeat: _Optional[_Union[Signed, _Mapping]] = ..., answers: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ..., states: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Visited(_message.Message):
-    __slots__ = ("inbox", "refused")
+    __slots__ = ("inbox", "refused", "refused_states")
     INBOX_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_STATES_FIELD_NUMBER: _ClassVar[int]
     inbox: Signed
     refused: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, inbox: _Optional[_Union[Signed, _Mapping]] = ..., refused: _Optional[_Iterable[str]] = ...) -> None: ...
+    refused_states: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, inbox: _Optional[_Union[Signed, _Mapping]] = ..., refused: _Optional[_Iterable[str]] = ..., refused_states: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Submission(_message.Message):
     __slots__ = ("result", "trace", "weights")

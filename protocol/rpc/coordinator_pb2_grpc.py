@@ -127,7 +127,7 @@ class CoordinatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Poll(self, request, context):
-        """A host's heartbeat, and its answers to checks; the reply is its signed inbox.
+        """A host's heartbeat, its answers to checks, and small openings; the reply is its signed inbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

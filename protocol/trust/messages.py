@@ -21,6 +21,8 @@ Label = Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*\Z")]  # what a term
 HostLabel = Annotated[str, Meta(max_length=32, pattern=r"^[\w .,:;+@#&()'/-]*\Z")]  # a person chooses it: any letters
 PENDING_MAX = 64  # results of one host that wait for an outcome
 ANSWERS_MAX = 16  # that go along with one heartbeat
+OPENED_MAX = 16  # results whose start states go along with one heartbeat ...
+OPENED_BYTES_MAX = 1024 * 1024  # ... and all of these together
 CAMPAIGNS_MAX = 1024  # of one coordinator
 NONCE_BYTES = 16
 Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
@@ -200,6 +202,13 @@ class Upload(Message, frozen=True, kw_only=True):
     size: Annotated[int, Meta(ge=0, le=1 << 31)]
 
 
+class Opened(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Start states that go along with a heartbeat: of which result, and their SHA-256."""
+
+    result: Digest
+    states: Digest
+
+
 class Heartbeat(Message, frozen=True, kw_only=True):
     """Host -> coordinator, as often as the last inbox says: I am here; what is there for me?"""
 
@@ -216,6 +225,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     bans_known: Index = 0  # ... how many have come: only later ones are named
     issued_at: float = 0.0  # by the organizer's clock; later than in the heartbeat before
     stamp: Annotated[bytes, Meta(max_length=128)] = b""  # of a key that is new there: challenge and proof
+    opened: Annotated[tuple[Opened, ...], Meta(max_length=OPENED_MAX)] = ()  # whose start states go along, in order
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, order=True):

@@ -4,9 +4,11 @@ The checker trusts nobody: from the request alone it re-derives its own cells fr
 every start state it is given was committed to before that link was known.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
-from protocol.canonical import NOT_DECODABLE
+from protocol.canonical import NOT_DECODABLE, sha256
 from protocol.engine import State
 from protocol.errors import Refused
 from protocol.recipes.campaign import Assignment, Campaign, Policy
@@ -20,7 +22,7 @@ from protocol.trust.commitment import (
     prove,
 )
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import CampaignManifest, Cell, CheckRequest, Draw, Receipt, Result, Seat
+from protocol.trust.messages import CampaignManifest, Cell, CheckRequest, Draw, Heartbeat, Receipt, Result, Seat
 from protocol.trust.verdict import open_result, segments_of
 
 OPENINGS_BYTES_MAX = 4 * 1024 * 1024
@@ -171,6 +173,16 @@ def match_states(check: CheckTask, states: dict[Cell, State]) -> None:
         leaf = leaf_from_bytes(opening.leaf)
         if states[cell].digest != leaf.state_digest:
             raise Refused("states-digest", f"the start state of network {cell.network} is not the committed one")
+
+
+def open_enclosed(beat: Heartbeat, states: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """(result, its start states) of all that came along with a heartbeat: what was signed with it. Raises Refused."""
+    if len(states) != len(beat.opened):
+        raise Refused("opened", f"{len(states)} openings; the heartbeat names {len(beat.opened)}")
+    for opened, data in zip(beat.opened, states, strict=True):
+        if sha256(data) != opened.states:
+            raise Refused("opened", "not the start states that the heartbeat names")
+    return [(opened.result, data) for opened, data in zip(beat.opened, states, strict=True)]
 
 
 def check_opened(traces: list[Trace], cells: tuple[Cell, ...], states: dict[Cell, State]) -> None:

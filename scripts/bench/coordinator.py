@@ -103,16 +103,18 @@ class Host:
             for campaign in campaigns:
                 organizer.seed(SeedCampaign(campaign=campaign.exact))
 
-    def cpu_seconds(self) -> float:
-        """User and system time of the host and of all its processes, those that ended and were waited for too."""
-        ids, seconds = {self.process.pid}, 0.0
+    def cpu_seconds(self) -> np.ndarray:
+        """User and system time, first of the host, then of all its processes together, ended ones too: (2, 2)."""
+        ids, seconds = {self.process.pid}, np.zeros((2, 2))
         for _ in range(3):  # children of children
             for folder in Path("/proc").iterdir():
                 if folder.name.isdecimal() and _parent(folder) in ids:
                     ids.add(int(folder.name))
         for id in ids:
-            numbers = _numbers(Path("/proc") / str(id))
-            seconds += sum(map(int, numbers[11:15])) / TICKS if numbers else 0.0
+            numbers = [int(number) / TICKS for number in _numbers(Path("/proc") / str(id))[11:15]]
+            if numbers:
+                seconds[int(id != self.process.pid)] += numbers[:2]
+                seconds[1] += numbers[2:]
         return seconds
 
     def memory_mb(self) -> float:
@@ -180,7 +182,7 @@ async def ask(host: Host, number: int, seconds: float, pace: float | None) -> Po
     crowd.tally = Tally()
     cpu, began = host.cpu_seconds(), time.perf_counter()
     await asyncio.sleep(seconds)
-    lasted, cpu = time.perf_counter() - began, host.cpu_seconds() - cpu
+    lasted, cpu = time.perf_counter() - began, (host.cpu_seconds() - cpu).sum()
     seen = crowd.tally.poll_seconds[:]
     await end(crowd, tasks)
     return Polls(
@@ -272,7 +274,8 @@ async def work(host: Host, campaigns: list[Campaign], assignments: int, options:
     ends = crowd.tally.settled_at or [time.perf_counter()]
     lasted, sustained = ends[-1] - began, (len(ends) - 1) / max(ends[-1] - ends[0], 1e-9)
     await asyncio.sleep(3.0)  # for the zoo
-    cpu, crowds = host.cpu_seconds() - cpu, time.process_time() - crowds
+    parts, crowds = host.cpu_seconds() - cpu, time.process_time() - crowds
+    cpu = parts.sum()
     await end(crowd, tasks)
     if profiler is not None:
         profiler.wait(60)
@@ -281,7 +284,9 @@ async def work(host: Host, campaigns: list[Campaign], assignments: int, options:
     outcome = np.percentile(tally.outcome_seconds or [0.0], [50, 95])
     for what, count in [*tally.errors.most_common(5), *tally.outcomes.items()]:
         print(f"  {what}: {count}", file=sys.stderr)
-    print(f"  calls: {dict(tally.calls)}; the crowd's CPU: {1e3 * crowds / max(settled, 1):.1f} ms", file=sys.stderr)
+    each = 1e3 / max(settled, 1)
+    words = "host {:.1f} + {:.1f} in the kernel, its processes {:.1f} + {:.1f}".format(*(each * parts).ravel())
+    print(f"  calls: {dict(tally.calls)}; CPU ms a result: {words}; the crowd {each * crowds:.1f}", file=sys.stderr)
     return (
         f"| {assignments:,} | {options.recipes:,} | {sustained:.1f} | {1e3 * cpu / max(settled, 1):.1f}"
         f" | {cpu / (lasted + 3):.2f} | {outcome[0]:.1f} / {outcome[1]:.1f}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 
+from protocol.canonical import sha256
 from protocol.engine.select import select_engine
 from protocol.engine.training import train_networks
 from protocol.errors import Refused
@@ -29,12 +30,14 @@ from protocol.trust.envelope import Message, seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import (
     ANSWERS_MAX,
+    OPENED_MAX,
     Admission,
     BlobPart,
     CheckRequest,
     Draw,
     Heartbeat,
     Inbox,
+    Opened,
     Result,
     Upload,
 )
@@ -149,6 +152,7 @@ class Volunteer:
         self.holding: dict[bytes, tuple[Trained, float]] = {}
         self.finished: list[Trained] = []
         self.answers: list[pb.Signed] = []  # for the next heartbeat
+        self.opened: list[tuple[bytes, bytes]] = []  # for the next heartbeat: results, and their start states
         self.answered: set[tuple[bytes, int]] = set()
         self.awake, self.heard = asyncio.Event(), asyncio.Event()
 
@@ -183,7 +187,7 @@ class Volunteer:
             return self.crowd.pace
         asked = getattr(inbox, "ask_again_seconds", 1.0)
         self.crowd.tally.asked_seconds.append(asked)
-        return 0.0 if self.answers else 0.2 if acted else asked  # there may be more
+        return 0.0 if self.answers or self.opened else 0.2 if acted else asked  # there may be more
 
     async def call(self, name: str, request):
         self.crowd.tally.calls[name] += 1
@@ -193,6 +197,7 @@ class Volunteer:
         return to_wire(seal(self.identity, message))
 
     async def poll(self) -> Inbox:
+        opened, self.opened = self.opened[:OPENED_MAX], self.opened[OPENED_MAX:]
         beat = Heartbeat(
             nonce=secrets.token_bytes(16),
             name="crowd",
@@ -203,14 +208,15 @@ class Volunteer:
             checks_done=0,
             holding=tuple(list(self.holding)[:64]),
             issued_at=time.time(),
+            opened=tuple(Opened(result=result, states=sha256(data)) for result, data in opened),
         )
         answers, self.answers = self.answers[:ANSWERS_MAX], self.answers[ANSWERS_MAX:]
-        request = pb.Visit(heartbeat=self.sealed(beat), answers=answers)
+        request = pb.Visit(heartbeat=self.sealed(beat), answers=answers, states=[data for _, data in opened])
         began = time.perf_counter()
         reply = await self.call("Poll", request)
         self.crowd.tally.poll_seconds.append(time.perf_counter() - began)
         self.heard.set()
-        for refused in filter(None, reply.refused):
+        for refused in filter(None, [*reply.refused, *reply.refused_states]):
             self.crowd.tally.errors[refused[:90]] += 1
         return unseal(from_wire(reply.inbox), Inbox)
 
@@ -228,7 +234,7 @@ class Volunteer:
             if opening.result in self.holding:
                 states = self.holding[opening.result][0].states
                 data = b"".join(states[cell.network][cell.segment] for cell in opening.cells)
-                await self.put(opening.result, BlobPart.STATES, data)
+                self.opened.append((opening.result, data))
         for request in inbox.checks:
             await self.check(request)
         return bool(inbox.openings or inbox.missing or inbox.checks)

@@ -132,7 +132,7 @@ class Ring:
             key.client.join("0.2.0")
             key.joined = True
         answers, key.answers = key.answers[:ANSWERS_MAX], key.answers[ANSWERS_MAX:]
-        inbox, refused = key.client.poll(
+        inbox, refused, _ = key.client.poll(
             {
                 "name": key.name,
                 "device": "cpu x86_64",

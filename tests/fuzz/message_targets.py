@@ -7,20 +7,21 @@ import msgspec
 from support.scripted_host import CAMPAIGN, RECIPE
 
 from fuzz.targets import Target, decoded_as, drawn, subclasses
+from protocol.canonical import sha256
 from protocol.engine import State
 from protocol.engine.reference.engine import NumpyEngine
 from protocol.engine.training import train_networks
 from protocol.errors import Refused
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.wire import from_wire
+from protocol.rpc.wire import from_wire, to_wire
 from protocol.swarm import records
 from protocol.trust.allowance import allow
 from protocol.trust.commitment import LEAF_BYTES, leaf_from_bytes, leaf_of, traces_to_bytes
 from protocol.trust.envelope import Envelope, Message, envelope_from_bytes, seal, unseal
 from protocol.trust.evidence import Evidence, evidence_from_bytes
 from protocol.trust.identity import Identity
-from protocol.trust.messages import Cell, CheckRequest, OpeningRequest
-from protocol.trust.openings import Opening
+from protocol.trust.messages import Cell, CheckRequest, Heartbeat, Opened, OpeningRequest
+from protocol.trust.openings import Opening, open_enclosed
 from protocol.trust.spot_check import open_states, open_weights
 from protocol.trust.verdict import make_result, open_result, open_traces
 
@@ -34,6 +35,7 @@ def message_targets() -> list[Target]:
     envelopes = drawn(Envelope) + tuple(Envelope(**SEALED, payload=sample).to_bytes() for sample in drawn(kinds[0], 2))
     found.append(Target(name="envelope", parse=envelope_from_bytes, samples=envelopes, share=3))
     found.append(Target(name="signed", parse=from_protobuf, samples=tuple(map(as_protobuf, envelopes)), share=2))
+    found.append(Target(name="visit", parse=opened_visit, samples=(visit_sample(),), share=2))
     for kind in (OpeningRequest, CheckRequest, tuple[Opening, ...]):
         name = getattr(kind, "__name__", "openings").lower()
         name = "openings" if name == "tuple" else name
@@ -72,6 +74,37 @@ def from_protobuf(data: bytes) -> Envelope:
         return from_wire(pb.Signed.FromString(data))
     except DecodeError as error:  # gRPC itself answers these; no code of ours sees them
         raise Refused("protobuf", str(error)) from None
+
+
+def visit_sample() -> bytes:
+    """A heartbeat that names start states, and these."""
+    states = [bytes([i]) * 40 for i in range(3)]
+    beat = Heartbeat(
+        nonce=bytes(16),
+        name="a host",
+        device="cpu",
+        version="1",
+        steps_per_second=1.0,
+        networks_trained=0,
+        checks_done=0,
+        holding=(),
+        opened=tuple(Opened(result=bytes(32), states=sha256(data)) for data in states),
+    )
+    return pb.Visit(heartbeat=to_wire(seal(ME, beat)), states=states).SerializeToString()
+
+
+def opened_visit(data: bytes) -> object:
+    """Signed by whoever sends it, whatever it says."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        visit = pb.Visit.FromString(data)
+    except DecodeError as error:
+        raise Refused("protobuf", str(error)) from None
+    payload = visit.heartbeat.payload
+    signature = ME.sign("message/" + Heartbeat.KIND, payload)
+    beat = unseal(Envelope(kind=Heartbeat.KIND, signer=ME.host, payload=payload, signature=signature), Heartbeat)
+    return open_enclosed(beat, visit.states)
 
 
 def blob_targets() -> list[Target]:

@@ -122,6 +122,12 @@ class RandomWorld:
         assert isinstance(call, act.Poll)
         return self.inbox(call)
 
+    def opened(self, call: act.Poll) -> tuple[str, ...]:
+        """Some of the openings that came along are refused."""
+        words = ["odd" if self.fails() else "" for _ in call.opened]
+        self.parts |= {(o.request.result, "states") for o, word in zip(call.opened, words, strict=True) if not word}
+        return tuple(words)
+
     def inbox(self, call: act.Poll) -> on.InboxReceived:
         answered = {check for check, _ in call.answers}
         self.checks = [check for check in self.checks if check.check not in answered]
@@ -135,6 +141,7 @@ class RandomWorld:
             openings=tuple(opening_of(r[0]) for r in call.holding if (r, "states") not in self.parts),
             checks=tuple(self.checks[:4]),
             refused=("",) * len(call.answers),
+            refused_states=self.opened(call),
             outcomes=tuple(admission_of(self.known[result]) for result in whole),
             campaigns=((CAMPAIGN.digest, "complete" if done and not self.checks else "running"),),
         )

@@ -22,7 +22,7 @@ from peer.state import actions as act
 from peer.state import events as on
 from peer.state.held import TRANSITIONS, Happened, HeldAssignments, hold
 from peer.state.rules import HOLDINGS_MAX, RULES, claims_ahead, claims_wanted
-from protocol.trust.messages import BlobPart
+from protocol.trust.messages import BlobPart, Cell, OpeningRequest
 
 
 @pytest.fixture
@@ -259,8 +259,7 @@ def test_a_result_that_is_put_off_does_not_hold_up_those_before_it(alice):
     assert alice.state.call == act.SubmitResult(id_of(1), result_of(1)), "tried again by itself"
     alice.ends(on.CallPutOff, "resource exhausted")
     alice.inbox(openings=(opening_of(0),))
-    assert isinstance(alice.state.call, act.OpenStates), "asked for meanwhile, and done"
-    alice.ends(on.StatesOpened)
+    assert opened(alice) == [opening_of(0)], "asked for meanwhile, and done"
     alice.inbox(outcomes=(admission_of(0),))
     assert alice.wanted(act.SubmitResult) == [act.SubmitResult(id_of(1), result_of(1))], "at once when there is room"
 
@@ -341,9 +340,40 @@ def test_a_challenge_is_opened(alice):
     alice.trains(0)
     alice.hands_in(0)
     alice.inbox(openings=(opening_of(0),))
-    assert alice.state.call == act.OpenStates(id_of(0), opening_of(0))
+    assert opened(alice) == [opening_of(0)], "at once, with a heartbeat"
+    alice.inbox()
+    assert not alice.state.openings and alice.state.call is None
+
+
+def test_a_challenge_that_names_more_than_goes_along_has_a_call_of_its_own(alice):
+    alice.claimed(0)
+    alice.trains(0)
+    alice.hands_in(0)
+    cells = tuple(Cell(network=0, segment=1 + i) for i in range(100_000))
+    large = OpeningRequest(result=result_of(0), cells=cells)
+    alice.inbox(openings=(large,))
+    assert alice.state.call == act.OpenStates(id_of(0), large)
+    alice.ends(on.CallAway, "no answer")
+    alice.waits(1.0)
     alice.ends(on.StatesOpened)
     assert not alice.state.openings
+
+
+def test_openings_are_sent_again_when_nobody_heard_them(alice):
+    alice.claimed(0)
+    alice.trains(0)
+    alice.hands_in(0)
+    alice.inbox(openings=(opening_of(0),))
+    alice.ends(on.CallAway, "no answer")
+    assert alice.state.openings
+    alice.waits(1.0)
+    assert opened(alice) == [opening_of(0)]
+
+
+def opened(alice) -> list[OpeningRequest]:
+    """What goes along with the heartbeat that is under way."""
+    assert isinstance(alice.state.call, act.Poll)
+    return [opening.request for opening in alice.state.call.opened]
 
 
 def test_a_challenge_to_a_damaged_bundle_is_said_and_the_rest_goes_on(alice):
@@ -351,7 +381,7 @@ def test_a_challenge_to_a_damaged_bundle_is_said_and_the_rest_goes_on(alice):
     alice.trains(0)
     alice.hands_in(0)
     alice.inbox(openings=(opening_of(0),))
-    alice.ends(on.CallRefused, "states-damaged", "states-damaged: boundary 1")
+    alice.inbox(openings=(opening_of(0),), refused_states=("states-damaged: boundary 1",))
     assert any("opening refused" in text for text in alice.said)
     alice.inbox(openings=(opening_of(0),))
     assert alice.state.call is None

@@ -13,6 +13,7 @@ from coordinator.policy.actions import NewsKind
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop
+from protocol.canonical import sha256
 from protocol.engine import Engine, state_bytes_length
 from protocol.engine.select import select_engine
 from protocol.engine.training import Boundary, train_networks
@@ -37,6 +38,7 @@ from protocol.trust.messages import (
     ControlCampaign,
     Heartbeat,
     Inbox,
+    Opened,
     Receipt,
     SeedCampaign,
     Upload,
@@ -193,8 +195,9 @@ class ScriptedHost:
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
-    def submit(self, envelope: Envelope) -> Receipt | Admission:
-        reply = from_wire(self.stub.SubmitResult(pb.Submission(result=to_wire(envelope))))
+    def submit(self, envelope: Envelope, trace: bytes = b"", weights: bytes = b"") -> Receipt | Admission:
+        request = pb.Submission(result=to_wire(envelope), trace=trace, weights=weights)
+        reply = from_wire(self.stub.SubmitResult(request))
         return unseal(reply, Receipt if reply.kind == Receipt.KIND else Admission)
 
     def put(self, result: bytes, part: str, data: bytes, size: int | None = None) -> None:
@@ -210,7 +213,15 @@ class ScriptedHost:
         """Send an answer to a check; why it is refused, in one word, or ""."""
         return self.visit(answers=(envelope,)).refused[0].partition(":")[0]
 
-    def visit(self, *holding: bytes, name: str | None = None, answers: Sequence[Envelope] = ()) -> pb.Visited:
+    def visit(
+        self,
+        *holding: bytes,
+        name: str | None = None,
+        answers: Sequence[Envelope] = (),
+        opened: Sequence[tuple[bytes, bytes]] = (),
+        sent: Sequence[bytes] | None = None,
+    ) -> pb.Visited:
+        """`opened`: results and their start states that are named; `sent`: what goes along, if that is another."""
         beat = Heartbeat(
             nonce=b"n" * 16,
             name=name or self.name,
@@ -222,8 +233,10 @@ class ScriptedHost:
             holding=holding,
             issued_at=self.clock.now + 1e-4 * next(self._beats),
             stamp=self.stamp,
+            opened=tuple(Opened(result=result, states=sha256(states)) for result, states in opened),
         )
-        return self.stub.Poll(pb.Visit(heartbeat=self.sealed(beat), answers=map(to_wire, answers)))
+        states = [states for _, states in opened] if sent is None else sent
+        return self.stub.Poll(pb.Visit(heartbeat=self.sealed(beat), answers=map(to_wire, answers), states=states))
 
     # -- the honest way ------------------------------------------------------------------------------------------
 

@@ -108,8 +108,9 @@ class Volunteer:
             self.waits(self.state.poll_seconds)
         assert isinstance(self.state.call, act.Poll)
         states = tuple((digest, "running") for digest in self.campaigns)
-        taken = ("",) * len(self.state.call.answers)
-        return self.ends(on.InboxReceived, **({"campaigns": states, "allowance": ALLOWANCE, "refused": taken} | fields))
+        taken, opened = ("",) * len(self.state.call.answers), ("",) * len(self.state.call.opened)
+        usual = {"campaigns": states, "allowance": ALLOWANCE, "refused": taken, "refused_states": opened}
+        return self.ends(on.InboxReceived, **(usual | fields))
 
     def wanted(self, kind: type[A]) -> list[A]:
         """What the last event made it do, of this kind."""

@@ -33,7 +33,11 @@ def _begin(host: "Host", call: actions.CoordinatorCall) -> None:
     organizer, disk = host.world.organizer, host.disk
     if isinstance(call, actions.Poll):
         answers = [seal(host.identity, answer) for _, answer in call.answers]
-        _ask(host, call, organizer.visit, host.host, call.holding, answers)
+        opened = [
+            (opening.request.result, disk.bundles[opening.assignment.index].states(opening.request.cells))
+            for opening in call.opened
+        ]
+        _ask(host, call, organizer.visit, host.host, call.holding, answers, opened)
     elif isinstance(call, actions.FetchCampaign):
         _ask(host, call, organizer.get_campaign, call.campaign)
     elif isinstance(call, actions.SubmitResult):
@@ -112,7 +116,9 @@ def _event(host: "Host", call: actions.CoordinatorCall, reply: Any, answered: An
     return events.StatesOpened(call)
 
 
-def _inbox(call: actions.Poll, reply: Any, refused: tuple[str, ...]) -> events.InboxReceived:
+def _inbox(
+    call: actions.Poll, reply: Any, refused: tuple[str, ...], refused_states: tuple[str, ...]
+) -> events.InboxReceived:
     return events.InboxReceived(
         call,
         openings=reply.openings,
@@ -130,6 +136,7 @@ def _inbox(call: actions.Poll, reply: Any, refused: tuple[str, ...]) -> events.I
         campaigns=reply.campaigns,
         allowance=reply.allowance,
         refused=refused,
+        refused_states=refused_states,
         ask_again_seconds=reply.ask_again_seconds,
     )
 

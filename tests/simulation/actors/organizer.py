@@ -99,12 +99,15 @@ class Organizer:
             self.ledger.seen(host, self.now(), self.world.presence_seconds, ask_again or 0.0)
         return inbox.make(self, host, holding, ask_again)
 
-    def visit(self, host: str, holding: tuple[bytes, ...], answers: list[Envelope]) -> Any:
-        """A heartbeat with answers: (the inbox, of each answer why it was refused, or ""), or why there is none."""
-        replies = [self.submit_answer(envelope) for envelope in answers]
+    def visit(
+        self, host: str, holding: tuple[bytes, ...], answers: list[Envelope], opened: list[tuple[bytes, bytes]]
+    ) -> Any:
+        """A heartbeat with answers and openings: (the inbox, of each answer why it was refused, or "", and of each
+        opening), or why there is none."""
+        about_answers = tuple(_word(self.submit_answer(envelope)) for envelope in answers)
+        about_states = tuple(_word(self.put_blob(host, result, BlobPart.STATES, data)) for result, data in opened)
         said = self.poll(host, holding)
-        refused = tuple(reply.detail if isinstance(reply, Refusal) else "" for reply in replies)
-        return (said, refused) if isinstance(said, inbox.Inbox) else said
+        return (said, about_answers, about_states) if isinstance(said, inbox.Inbox) else said
 
     @answering
     def get_campaign(self, digest: str) -> Campaign:
@@ -325,6 +328,10 @@ class Organizer:
         self.refereeing.wake()
         self.auditing.wake()
         self.publish_soon()
+
+
+def _word(reply: Any) -> str:
+    return reply.detail if isinstance(reply, Refusal) else ""
 
 
 def _same_work(one: Result, other: Result) -> bool:
