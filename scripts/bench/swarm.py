@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Run a real swarm on this machine and print where its CPU seconds went.
 
-    python scripts/bench/swarm.py [--networks 400] [--volunteers 2] [--threads 1] [--bundle 10] [--policy shipped]
+    python scripts/bench/swarm.py [--networks 400] [--volunteers 2] [--threads 1] [--bundle 10] [--policy light]
 
 One `zooswarm host` and some volunteers, each its own process, train the five DS1 recipes to their end; everybody checks
 everybody, and the zoo is published. The programs are the real ones, with clocks around some functions
 (`swarm_parts.py`), CPU seconds of p2pd and of the process that writes the zoo are read from /proc twice a second.
 
 Useful is what `engine.train` took for networks that are in the zoo; the useful share is that of all CPU seconds of
-volunteers, host and p2pd. `--policy shipped` is that of recipes/mlds-campaign.toml, `default` that of a campaign that
-says nothing.
+volunteers, host and p2pd. `--policy shipped` is that of recipes/mlds-campaign.toml, which runs two segments of every
+network again; `light` is the same without those two; `default` is that of a campaign that says nothing.
 """
 
 import argparse
@@ -37,6 +37,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLED = ("p2pd", "host: writing the zoo", "trainer")
 LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 900.0
+LIGHT = {"cells_per_network = 1": "cells_per_network = 0", "final_cell = true": "final_cell = false"}
 ORDER = (  # of the table's rows
     *("train, networks in the zoo", "train, others", "held-out losses", "initial states"),
     *("states and leaves on the disk", "start of the training processes", "training processes, the rest"),
@@ -69,7 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--volunteers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of each volunteer")
     parser.add_argument("--bundle", type=int, default=10)
-    parser.add_argument("--policy", choices=("shipped", "default"), default="shipped")
+    parser.add_argument("--policy", choices=("shipped", "light", "default"), default="shipped")
     return parser.parse_args()
 
 
@@ -81,8 +82,12 @@ def campaign(folder: Path, options: argparse.Namespace) -> Path:
         (folder / f"ds1-{name}.toml").write_text(recipe)
         text += f'[[populations]]\nrecipe = "ds1-{name}.toml"\nseeds = "0:{options.networks // len(RECIPES)}"\n'
         text += f"bundle = {options.bundle}\n"
-    if options.policy == "shipped":
-        text += "[policy]" + (ROOT / "recipes" / "mlds-campaign.toml").read_text().split("[policy]")[1]
+    if options.policy != "default":
+        policy = "[policy]" + (ROOT / "recipes" / "mlds-campaign.toml").read_text().split("[policy]")[1]
+        for shipped, light in LIGHT.items() if options.policy == "light" else ():
+            assert shipped in policy
+            policy = policy.replace(shipped, light)
+        text += policy
     (folder / "campaign.toml").write_text(text)
     return folder / "campaign.toml"
 
