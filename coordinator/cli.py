@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from protocol.cli.libraries import multiply_alone
 from protocol.errors import shown
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; what matters we say ourselves
@@ -32,6 +33,7 @@ def host(
     no_dht: bool,
 ) -> None:
     """Start a swarm: coordinate campaigns, check results, fill DIR/zoo."""
+    multiply_alone()
     from coordinator.directories import default_directory
     from coordinator.server.main import run_host
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from peer.local_training import BACKENDS, TRAIN, device_options
+from protocol.cli.libraries import multiply_alone
 
 
 @click.command("join")
@@ -34,6 +35,7 @@ def join(**options: Any) -> None:
     You train small networks that others check, and you check theirs. Ctrl-C stops at any time: work in hand is saved
     and claims are given back. Your identity is made on first use and kept in --dir; keep that directory.
     """
+    multiply_alone()
     from peer.join import JoinOptions, join_swarm
 
     join_swarm(JoinOptions(**options))

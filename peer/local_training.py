@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from protocol.cli.console import progress
+from protocol.cli.libraries import multiply_alone
 from protocol.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def TRAIN(
     Prints one line a network as it finishes: seed, steps, held-out loss, digest of the final state. Ctrl-C saves;
     the same command goes on.
     """
+    multiply_alone()
     from protocol.engine.select import select_engine, usable_cores
     from protocol.engine.streams import task_data
     from protocol.recipes.recipe import load_recipe

@@ -129,13 +129,13 @@ INLINE int64_t sample_row(int inputs) {
   return (inputs + VW - 1) / VW * VW + VW; /* the odd vector keeps rows off one set of the cache */
 }
 
-/* samples[b][i] = values[i * step + b], zeros behind the last input */
+/* samples[b][i] = values[i * step + b], zeros behind the last input up to a whole vector */
 static void rows_of_samples(const float *values, int64_t step, int inputs, int lanes, float *samples) {
   int whole = inputs / VW * VW;
   int64_t row = sample_row(inputs);
   for (int i = 0; i < whole; i += VW)
     for (int b = 0; b < lanes; b += VW) transpose_square(values + i * step + b, step, samples + b * row + i, row);
-  for (int b = 0; b < lanes; b++)
+  for (int b = 0; whole < inputs && b < lanes; b++)
     for (int i = whole; i < whole + VW; i++) samples[b * row + i] = i < inputs ? values[i * step + b] : 0.0f;
 }
 
