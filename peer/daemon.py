@@ -26,6 +26,7 @@ from peer.state.ports import ClaimBook, CoordinatorApi, DatasetSource, Trainer
 from protocol.trust.allowance import Allowance
 
 TICK_SECONDS = 0.25  # at most this long until a Ctrl-C is heard, and between two looks at the screen
+KEPT_SECONDS = 2.0  # between two looks at what the directory holds, file by file
 
 
 class Disk(Protocol):
@@ -111,7 +112,7 @@ class Daemon:
         """Until the state exits; `stop()` asks it to. Returns "" or the one line that a person has to read."""
         try:
             self._handle(Started(campaigns, allowance))
-            asked, tick_at = False, self.clock()
+            asked, tick_at, kept, look_at = False, self.clock(), 0, self.clock()
             while not self.state.exited:
                 event = self.events.next(min(tick_at, self.state.next_wakeup()) - self.clock())
                 if event is not None:
@@ -120,7 +121,9 @@ class Daemon:
                     asked = True
                     self._handle(StopRequested())
                 if self.clock() >= min(tick_at, self.state.next_wakeup()) and not self.state.exited:
-                    self._handle(Tick(self.free_bytes(), self.kept_bytes()))
+                    if self.clock() >= look_at:
+                        kept, look_at = self.kept_bytes(), self.clock() + KEPT_SECONDS
+                    self._handle(Tick(self.free_bytes(), kept))
                     tick_at = self.clock() + TICK_SECONDS
                     self.view.refresh(self.clock(), self.state)
             return self.error
