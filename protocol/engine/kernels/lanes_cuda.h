@@ -18,9 +18,16 @@ typedef unsigned long long uintptr_t;
 #define BLOCKS ((int)gridDim.x)
 #define SYNC __syncthreads()
 #define SHARED __shared__
-#define KERNEL(name) extern "C" __global__ void __launch_bounds__(128, 4) name
+#ifndef BLOCK_THREADS
+#define BLOCK_THREADS 128 /* driver.py's THREADS */
+#define BLOCKS_MIN 4      /* of a multiprocessor */
+#endif
+#define KERNEL(name) extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, BLOCKS_MIN) name
 #define INLINE static __forceinline__
 #define UNROLL _Pragma("unroll")
+#define UNROLL_BY_2 _Pragma("unroll 2")
+#define FOUR float4
+#define EXCHANGE(x, with) __shfl_xor_sync(0xffffffffu, x, with) /* the value of the thread that is `with` away */
 #define APART __noinline__ /* compiled once, not at every call: seconds instead of a minute */
 #define MAKE(type) type
 #define NULL 0
@@ -29,12 +36,27 @@ typedef unsigned long long uintptr_t;
 
 #define LANES 16
 #define LANES_MAX 64
-#define VW 1
-#define ROWS 4       /* outputs that a thread computes together, with one load of each value */
-#define TILE_ROWS 16 /* rows of a weight gradient whose sums are kept at once */
-#define TILE_HEIGHT 4
-#define TILE_WIDTH 2
+#define QUAD 4 /* lanes that a thread computes together: one load */
+#define VW QUAD
+#define ROWS 8 /* outputs that a thread computes together at most */
+#define DEEP 4 /* terms that are loaded before the first is added */
+#define TILE 4 /* rows and columns of a weight gradient that 16 threads have together */
+#define TILE_ROWS 0
 #define SQUARES 64
+
+INLINE void load_quad(const float *from, float value[QUAD]) { /* `from` is a multiple of 16 bytes */
+  FOUR four = *(const FOUR *)from;
+  value[0] = four.x, value[1] = four.y, value[2] = four.z, value[3] = four.w;
+}
+
+/* The first `some` of four. */
+INLINE void store_quad(float *to, const float value[QUAD], int some) {
+  FOUR four = {value[0], value[1], value[2], value[3]};
+  if (some >= QUAD && (uintptr_t)to % sizeof four == 0)
+    *(FOUR *)to = four;
+  else
+    UNROLL for (int l = 0; l < QUAD; l++) if (l < some) to[l] = value[l];
+}
 
 typedef float vec;
 typedef int32_t ivec;
@@ -94,7 +116,7 @@ INLINE ivec to_int(vec x) { return (ivec)x; }
 INLINE vec to_float(ivec x) { return (vec)x; }
 INLINE vec inverse_root(vec x) { return 1.0f / sqrtf(x); }
 
-/* ---- sums over inputs: a thread computes `rows` outputs of one lane at one position ---- */
+/* ---- sums over inputs: a thread computes `rows` outputs of four lanes at one position ---- */
 
 typedef struct { /* as in lanes.h */
   const float *weight, *value;
@@ -112,45 +134,89 @@ typedef struct { /* as in rows.h */
   int lines, count;
   int64_t value_line, value_step, out_line, out_step;
 } Sweep;
+typedef struct {
+  int channels, height, width, down, across, stride;
+} Windows;
 
-INLINE void add_terms(int rows, Terms t, const float *const *weight, int64_t shift, float *sum) {
-  const float *value = t.value + shift;
-  for (int i = 0; i < t.n; i++) {
-    float v = value[t.at ? t.at[i] : i * t.step];
-    UNROLL for (int r = 0; r < rows; r++) sum[r] = fused(v, weight[r][i * t.column], sum[r]);
+INLINE int64_t place_of(Place p, int j) { return p.at ? p.at[j] : j * p.step; }
+INLINE int at_most(int a, int b) { return a < b ? a : b; }
+INLINE int whole_quads(int n) { return (n + QUAD - 1) / QUAD * QUAD; }
+
+/* DEEP terms at a time: their loads do not wait for each other. `row` and `column` are constants where they are 1. */
+INLINE void add_deep(int rows, int64_t row, int64_t column, Terms t, int first, const float *value, float sum[ROWS][QUAD]) {
+  const float *weight = t.weight + first * row;
+  int i = 0;
+  for (; i + DEEP <= t.n; i += DEEP) {
+    float v[DEEP][QUAD], w[DEEP][ROWS];
+    UNROLL for (int u = 0; u < DEEP; u++) load_quad(value + (t.at ? t.at[i + u] : u * t.step), v[u]);
+    UNROLL for (int u = 0; u < DEEP; u++) UNROLL for (int r = 0; r < rows; r++) w[u][r] = weight[r * row + u * column];
+    UNROLL for (int u = 0; u < DEEP; u++) UNROLL for (int r = 0; r < rows; r++)
+      UNROLL for (int l = 0; l < QUAD; l++) sum[r][l] = fused(v[u][l], w[u][r], sum[r][l]);
+    weight += DEEP * column;
+    if (!t.at) value += DEEP * t.step;
+  }
+  for (; i < t.n; i++) {
+    float v[QUAD];
+    load_quad(t.at ? value + t.at[i] : value, v);
+    UNROLL for (int r = 0; r < rows; r++) {
+      float w = weight[r * row];
+      UNROLL for (int l = 0; l < QUAD; l++) sum[r][l] = fused(v[l], w, sum[r][l]);
+    }
+    weight += column;
+    if (!t.at) value += t.step;
   }
 }
 
+/* sum[r][l] goes on over inputs rising, weight of output first + r times value of lane l */
+INLINE void add_terms(int rows, Terms t, int first, const float *value, float sum[ROWS][QUAD]) {
+  if (t.column == 1)
+    add_deep(rows, t.row, 1, t, first, value, sum);
+  else if (t.row == 1)
+    add_deep(rows, 1, t.column, t, first, value, sum);
+  else
+    add_deep(rows, t.row, t.column, t, first, value, sum);
+}
+
+/* How many outputs a thread computes together: few if the threads would not all have some, many to load values seldom. */
+static int rows_together(int outputs, uint32_t others) {
+  int best = 1;
+  uint32_t least = 0xffffffffu;
+  for (int rows = ROWS; rows; rows /= 2) {
+    uint32_t turns = ((uint32_t)(outputs + rows - 1) / rows * others + THREADS - 1) / THREADS, cost = turns * (rows + 1);
+    if (rows <= outputs && cost < least) best = rows, least = cost;
+  }
+  return best;
+}
+
+/* The last tile ends with the last output: what it shares with the tile before is not written. */
 INLINE void chain_rows(int rows, Sweep s, int outputs, int lanes, enum Start start, const float *bias, Terms a, Terms b,
                        Place place) {
-  uint32_t tiles = (uint32_t)(outputs + rows - 1) / rows, items = tiles * lanes * s.lines * s.count;
+  uint32_t quads = whole_quads(lanes) / QUAD, tiles = (uint32_t)(outputs + rows - 1) / rows;
+  uint32_t items = tiles * quads * s.lines * s.count;
   for (uint32_t item = THREAD; item < items; item += THREADS) {
-    uint32_t lane = item % lanes, rest = item / lanes, first = rest % tiles * rows, position = rest / tiles;
+    uint32_t rest = item / quads, position = rest / tiles;
+    int lane = (int)(item % quads) * QUAD, top = (int)(rest % tiles) * rows, first = at_most(top, outputs - rows);
     int64_t line = position / s.count, p = position % s.count;
-    float sum[ROWS], *out[ROWS];
-    const float *weight_a[ROWS], *weight_b[ROWS];
-    UNROLL for (int r = 0; r < rows; r++) {
-      int j = (int)first + r < outputs ? (int)first + r : outputs - 1; /* the last one again, not written */
-      out[r] = place.out + (place.at ? place.at[j] : j * place.step) + line * s.out_line + p * s.out_step + lane;
-      weight_a[r] = a.weight + j * a.row;
-      weight_b[r] = b.weight + j * b.row;
-      sum[r] = start == BIAS ? bias[j] : start == MEMORY ? *out[r] : 0.0f;
+    float sum[ROWS][QUAD], *out = place.out + line * s.out_line + p * s.out_step + lane;
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int l = 0; l < QUAD; l++) {
+      int mine = start == MEMORY && first + r >= top && lane + l < lanes;
+      sum[r][l] = start == BIAS ? bias[first + r] : mine ? out[place_of(place, first + r) + l] : 0.0f;
     }
-    add_terms(rows, a, weight_a, line * s.value_line + p * s.value_step + lane, sum);
-    add_terms(rows, b, weight_b, lane, sum);
-    UNROLL for (int r = 0; r < rows; r++) if ((int)first + r < outputs) *out[r] = sum[r];
+    add_terms(rows, a, first, a.value + line * s.value_line + p * s.value_step + lane, sum);
+    if (b.n) add_terms(rows, b, first, b.value + lane, sum);
+    UNROLL for (int r = 0; r < rows; r++)
+      if (first + r >= top) store_quad(out + place_of(place, first + r), sum[r], lanes - lane);
   }
 }
 
 /* out_j = start + terms of a + terms of b, for all positions, outputs and lanes */
 APART static void swept(Sweep s, int outputs, int lanes, enum Start start, const float *bias, Terms a, Terms b, Place place) {
-  int64_t each = (int64_t)outputs * lanes * s.lines * s.count / THREADS;
-  if (each >= 4)
-    chain_rows(4, s, outputs, lanes, start, bias, a, b, place);
-  else if (each >= 2)
-    chain_rows(2, s, outputs, lanes, start, bias, a, b, place);
-  else
-    chain_rows(1, s, outputs, lanes, start, bias, a, b, place);
+  switch (rows_together(outputs, (uint32_t)whole_quads(lanes) / QUAD * s.lines * s.count)) {
+    case 8: chain_rows(8, s, outputs, lanes, start, bias, a, b, place); break;
+    case 4: chain_rows(4, s, outputs, lanes, start, bias, a, b, place); break;
+    case 2: chain_rows(2, s, outputs, lanes, start, bias, a, b, place); break;
+    default: chain_rows(1, s, outputs, lanes, start, bias, a, b, place);
+  }
   SYNC;
 }
 
@@ -168,7 +234,7 @@ static Sweep one_place(void) {
   return s;
 }
 
-APART static void chains(int outputs, int lanes, enum Start start, const float *bias, Terms a, Terms b, Place place) {
+static void chains(int outputs, int lanes, enum Start start, const float *bias, Terms a, Terms b, Place place) {
   swept(one_place(), outputs, lanes, start, bias, a, b, place);
 }
 static void chains_from_bias(int outputs, int lanes, const float *bias, Terms a, Terms b, float *out) {
@@ -186,17 +252,44 @@ static void sweep_from_bias(Sweep s, int outputs, int lanes, const float *bias, 
 static void sweep_from_zero(Sweep s, int outputs, int lanes, Terms a, float *out) {
   swept(s, outputs, lanes, ZERO, 0, a, none, at_rows(out, lanes));
 }
-static void sweep_onto_taps(Sweep s, int outputs, int lanes, Terms a, float *to, const int32_t *at) {
-  for (int line = 0; line < s.lines; line++)
-    for (int p = 0; p < s.count; p++) { /* one place after another: their windows overlap */
-      Terms here = a;
-      here.value += line * s.value_line + p * s.value_step;
-      Place place = {to + line * s.out_line + p * s.out_step, 0, at};
-      chains(outputs, lanes, MEMORY, 0, here, none, place);
-    }
-}
 static void sweep_taps(Sweep s, int outputs, int lanes, const float *bias, Terms a, float *out, int64_t step) {
   swept(s, outputs, lanes, BIAS, bias, a, none, at_rows(out, step));
+}
+
+/* A thread has four lanes of one place of the padded image, in `rows` channels, and goes through the windows that hold
+   it, in their order: no place of the image is written by two. */
+INLINE void windows_rows(int rows, Sweep s, Windows w, int lanes, Terms a, float *to) {
+  uint32_t quads = lanes / QUAD, tiles = (uint32_t)(w.channels + rows - 1) / rows, items = tiles * quads * w.height * w.width;
+  int64_t plane = (int64_t)w.height * w.width * lanes;
+  a.row = (int64_t)w.down * w.across;
+  for (uint32_t item = THREAD; item < items; item += THREADS) {
+    uint32_t rest = item / quads, place = rest % (uint32_t)(w.height * w.width);
+    int lane = (int)(item % quads) * QUAD, y = (int)place / w.width, x = (int)place % w.width;
+    int top = (int)(rest / (uint32_t)(w.height * w.width)) * rows, first = at_most(top, w.channels - rows);
+    float sum[ROWS][QUAD];
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int l = 0; l < QUAD; l++) sum[r][l] = 0.0f;
+    int line0 = y < w.down ? 0 : (y - w.down) / w.stride + 1, p0 = x < w.across ? 0 : (x - w.across) / w.stride + 1;
+    for (int line = line0; line < s.lines && line * w.stride <= y; line++)
+      for (int p = p0; p < s.count && p * w.stride <= x; p++) {
+        Terms here = a;
+        here.weight += (y - line * w.stride) * w.across + x - p * w.stride;
+        add_deep(rows, here.row, here.column, here, first, a.value + line * s.value_line + p * s.value_step + lane, sum);
+      }
+    UNROLL for (int r = 0; r < rows; r++)
+      if (first + r >= top) store_quad(to + (first + r) * plane + (int64_t)place * lanes + lane, sum[r], QUAD);
+  }
+}
+
+APART static void sweep_onto_windows(Sweep s, Windows w, int lanes, Terms a, float *to, const int32_t *at) {
+  (void)at;
+  int rows = rows_together(w.channels, (uint32_t)lanes / QUAD * w.height * w.width);
+  if (rows >= 4)
+    windows_rows(4, s, w, lanes, a, to);
+  else if (rows == 2)
+    windows_rows(2, s, w, lanes, a, to);
+  else
+    windows_rows(1, s, w, lanes, a, to);
+  SYNC;
 }
 
 static Terms weights(const float *weight, int inputs, const float *value, int lanes) {
@@ -241,45 +334,50 @@ typedef struct { /* as in lanes.h */
 } Side;
 
 INLINE const float *side_row(Side s, int k) { return s.base + (s.at ? s.at[k] : k * s.row); }
-INLINE int at_most(int a, int b) { return a < b ? a : b; }
 
-/* sums[r][i][lane] of rows j .. j + rows: a thread computes a tile of 4 x 2 for one lane, over positions rising */
-static void outer_rows(int rows, Side delta, int j, Side value, int inputs, int lines, int count, float *sums) {
-  uint32_t down = (rows + TILE_HEIGHT - 1) / TILE_HEIGHT, across = (inputs + TILE_WIDTH - 1) / TILE_WIDTH;
-  for (uint32_t item = THREAD; item < down * across * LANES; item += THREADS) {
-    int lane = item % LANES, i = item / LANES % across * TILE_WIDTH, top = item / LANES / across * TILE_HEIGHT;
-    float sum[TILE_HEIGHT][TILE_WIDTH];
-    const float *d[TILE_HEIGHT], *v[TILE_WIDTH];
-    UNROLL for (int r = 0; r < TILE_HEIGHT; r++) d[r] = side_row(delta, j + at_most(top + r, rows - 1)) + lane;
-    UNROLL for (int c = 0; c < TILE_WIDTH; c++) v[c] = side_row(value, at_most(i + c, inputs - 1)) + lane;
-    UNROLL for (int r = 0; r < TILE_HEIGHT; r++) UNROLL for (int c = 0; c < TILE_WIDTH; c++) sum[r][c] = 0.0f;
-    for (int line = 0; line < lines; line++)
-      for (int p = 0; p < count; p++) {
-        int64_t at_d = line * delta.line + p * delta.step, at_v = line * value.line + p * value.step;
-        float x[TILE_WIDTH];
-        UNROLL for (int c = 0; c < TILE_WIDTH; c++) x[c] = v[c][at_v];
-        UNROLL for (int r = 0; r < TILE_HEIGHT; r++) {
-          float y = d[r][at_d];
-          UNROLL for (int c = 0; c < TILE_WIDTH; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
-        }
-      }
-    UNROLL for (int r = 0; r < TILE_HEIGHT; r++) UNROLL for (int c = 0; c < TILE_WIDTH; c++)
-      if (top + r < rows && i + c < inputs) sums[((int64_t)(top + r) * inputs + i + c) * LANES + lane] = sum[r][c];
+/* The trees over a block's 16 lanes, which 16 neighbouring threads have, of 16 sums at once: each keeps half of its sums
+   and gives the other half away, four times. Returns the total of sum number `lane`. */
+INLINE float trees(float sum[LANES], int lane) {
+  UNROLL for (int half = LANES / 2; half; half /= 2) {
+    int upper = lane & half;
+    UNROLL for (int k = 0; k < LANES / 2; k++) if (k < half) {
+      float other = EXCHANGE(upper ? sum[k] : sum[k + half], half);
+      sum[k] = (upper ? sum[k + half] : sum[k]) + other;
+    }
   }
-  SYNC;
+  return sum[0];
 }
 
-APART static void outer(float *gradient, float *sums, int lanes, Side delta, int outputs, Side value, int inputs, int lines,
-                  int count) {
-  for (int block = 0; block < lanes; block += LANES) {
-    for (int j = 0; j < outputs; j += TILE_ROWS) {
-      int rows = at_most(TILE_ROWS, outputs - j);
-      outer_rows(rows, delta, j, value, inputs, lines, count, sums);
-      add_trees(gradient + (int64_t)j * inputs, sums, rows * inputs);
+/* gradient[j][i] += over blocks, the tree of 16 chains, one a lane, over positions rising. Sixteen threads have a tile of
+   TILE x TILE weights, each for one lane; all threads come along to the end, for the exchange. */
+APART static void outer(float *gradient, int lanes, Side delta, int outputs, Side value, int inputs, int lines, int count) {
+  uint32_t across = (uint32_t)(inputs + TILE - 1) / TILE, items = (uint32_t)(outputs + TILE - 1) / TILE * across * LANES;
+  for (uint32_t begin = 0; begin < items; begin += THREADS) {
+    uint32_t item = begin + THREAD < items ? begin + THREAD : items - 1;
+    int lane = THREAD % LANES, i = (int)(item / LANES % across) * TILE, j = (int)(item / LANES / across) * TILE;
+    int row = j + lane / TILE, column = i + lane % TILE;
+    const float *d[TILE], *v[TILE];
+    UNROLL for (int r = 0; r < TILE; r++) d[r] = side_row(delta, at_most(j + r, outputs - 1)) + lane;
+    UNROLL for (int c = 0; c < TILE; c++) v[c] = side_row(value, at_most(i + c, inputs - 1)) + lane;
+    int mine = begin + THREAD < items && row < outputs && column < inputs;
+    float total = mine ? gradient[(int64_t)row * inputs + column] : 0.0f;
+    for (int block = 0; block < lanes; block += LANES) {
+      float sum[TILE * TILE];
+      UNROLL for (int k = 0; k < TILE * TILE; k++) sum[k] = 0.0f;
+      for (int line = 0; line < lines; line++) {
+        int64_t at_d = line * delta.line + block, at_v = line * value.line + block;
+        UNROLL_BY_2 for (int p = 0; p < count; p++, at_d += delta.step, at_v += value.step) {
+          float x[TILE], y[TILE];
+          UNROLL for (int c = 0; c < TILE; c++) x[c] = v[c][at_v];
+          UNROLL for (int r = 0; r < TILE; r++) y[r] = d[r][at_d];
+          UNROLL for (int k = 0; k < TILE * TILE; k++) sum[k] = fused(y[k / TILE], x[k % TILE], sum[k]);
+        }
+      }
+      total = total + trees(sum, lane);
     }
-    delta.base += LANES;
-    value.base += LANES;
+    if (mine) gradient[(int64_t)row * inputs + column] = total;
   }
+  SYNC;
 }
 
 typedef struct { /* as in lanes.h */
@@ -289,14 +387,16 @@ typedef struct { /* as in lanes.h */
 
 static void outer_in_image(float *gradient, float *space, int lanes, Image m, Side delta, int outputs, const float *value,
                            const int32_t *at, int inputs) {
+  (void)space;
   Side values = {value, 0, m.line * lanes, m.step * lanes, at};
-  outer(gradient, space, lanes, delta, outputs, values, inputs, m.lines, m.count);
+  outer(gradient, lanes, delta, outputs, values, inputs, m.lines, m.count);
 }
 static int64_t image_floats(int64_t frame, int inputs, int positions) { return 0 * frame * inputs * positions; } /* none is packed */
 
 static void outer_in_time(float *gradient, float *space, int lanes, Side delta, int outputs, Side value, int inputs,
                           int count) {
-  outer(gradient, space, lanes, delta, outputs, value, inputs, 1, count);
+  (void)space;
+  outer(gradient, lanes, delta, outputs, value, inputs, 1, count);
 }
 static int64_t packed_floats(int inputs, int count) { return 0 * inputs * count; } /* none is packed */
 
@@ -314,35 +414,51 @@ APART static void over_positions(float *gradient, float *sums, int lanes, const 
 
 APART static void outer_over_samples(float *gradient, float *scratch, int lanes, int valid, const float *delta, int m,
                                const float *values, int n) {
-  EACH_ROW(i, n, lanes) EACH_LANE(b, lanes) scratch[b * n + i] = values[i * lanes + b];
-  Terms terms = {delta, scratch, lanes, 1, n, valid, 0};
+  int row = whole_quads(n);
+  EACH_ROW(b, lanes, n) EACH_LANE(i, n) scratch[b * row + i] = values[i * lanes + b];
+  Terms terms = {delta, scratch, lanes, 1, row, valid, 0};
   chains(m, n, MEMORY, 0, terms, none, at_rows(gradient, n)); /* inputs take the place of lanes */
 }
 
-/* gradient[j][i] += over blocks, one chain over time rising, then samples rising: a thread has 4 rows of one column */
+/* A thread has `rows` x 4 weights, over the time steps and samples of a block. */
+INLINE void steps_rows(int rows, float *gradient, const float *samples, Side delta, int m, int n, int length) {
+  uint32_t quads = whole_quads(n) / QUAD, items = (uint32_t)(m + rows - 1) / rows * quads;
+  for (uint32_t item = THREAD; item < items; item += THREADS) {
+    int i = (int)(item % quads) * QUAD, top = (int)(item / quads) * rows, first = at_most(top, m - rows);
+    float sum[ROWS][QUAD];
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int l = 0; l < QUAD; l++) sum[r][l] = 0.0f;
+    Terms terms = {delta.base, samples + i, delta.row, 1, quads * QUAD, LANES, 0};
+    for (int t = 0; t < length; t++) {
+      add_deep(rows, terms.row, 1, terms, first, terms.value, sum);
+      terms.weight += delta.step;
+      terms.value += LANES * terms.step;
+    }
+    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int l = 0; l < QUAD; l++) {
+      float *to = gradient + (int64_t)(first + r) * n + i + l;
+      if (first + r >= top && i + l < n) *to = *to + sum[r][l];
+    }
+  }
+}
+
+/* gradient[j][i] += over blocks, one chain over time rising, then samples rising */
 APART static void outer_over_steps(float *gradient, float *scratch, int lanes, Side delta, int m, Side value, int n,
                              int length) {
-  for (int block = 0; block < lanes; block += LANES) {
-    EACH_ROW(i, length * n, LANES) EACH_LANE(b, LANES)
-      scratch[(i / n * LANES + b) * n + i % n] = value.base[i / n * value.step + i % n * value.row + block + b];
-    uint32_t down = (m + TILE_HEIGHT - 1) / TILE_HEIGHT;
-    for (uint32_t item = THREAD; item < down * n; item += THREADS) {
-      int i = item % n, top = item / n * TILE_HEIGHT;
-      float sum[TILE_HEIGHT];
-      const float *d[TILE_HEIGHT], *v = scratch + i;
-      UNROLL for (int r = 0; r < TILE_HEIGHT; r++) d[r] = side_row(delta, at_most(top + r, m - 1)) + block, sum[r] = 0.0f;
-      for (int t = 0; t < length; t++)
-        for (int l = 0; l < LANES; l++, v += n)
-          UNROLL for (int r = 0; r < TILE_HEIGHT; r++) sum[r] = fused(d[r][t * delta.step + l], *v, sum[r]);
-      UNROLL for (int r = 0; r < TILE_HEIGHT; r++) if (top + r < m) {
-        float *to = gradient + (int64_t)(top + r) * n + i;
-        *to = *to + sum[r];
-      }
-    }
+  int row = whole_quads(n), rows = rows_together(m, (uint32_t)row / QUAD);
+  for (int block = 0; block < lanes; block += LANES, delta.base += LANES) {
+    EACH_ROW(b, length * LANES, n) EACH_LANE(i, n)
+      scratch[b * row + i] = value.base[b / LANES * value.step + i * value.row + block + b % LANES];
+    if (rows == 8)
+      steps_rows(8, gradient, scratch, delta, m, n, length);
+    else if (rows == 4)
+      steps_rows(4, gradient, scratch, delta, m, n, length);
+    else
+      steps_rows(1, gradient, scratch, delta, m, n, length);
     SYNC;
   }
 }
-static int64_t steps_floats(int outputs, int inputs, int length) { return 0 * outputs + (int64_t)length * LANES * inputs; }
+static int64_t steps_floats(int outputs, int inputs, int length) {
+  return 0 * outputs + (int64_t)length * LANES * whole_quads(inputs);
+}
 
 /* ---- rows of samples ---- */
 

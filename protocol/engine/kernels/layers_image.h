@@ -54,7 +54,8 @@ static void conv_backward(const Layer *layer, const float *first, const Plan *pl
     fill_zero(below, padded_size(layer) * lanes);
     Terms terms = {first, plan->delta, 1, n, (int64_t)places * lanes, m, 0};
     Sweep image = {layer->out_height, layer->out_width, (int64_t)layer->out_width * lanes, lanes, f.line, f.step};
-    sweep_onto_taps(image, n, lanes, terms, below, plan->at[index]);
+    Windows windows = {layer->channels, (int)f.height, (int)f.width, layer->kernel_height, layer->kernel_width, layer->stride};
+    sweep_onto_windows(image, windows, lanes, terms, below, plan->at[index]);
     if (layer->padding) copy_rows(layer, lanes, plan->padded, plan->below, 1);
   }
   float *gradient = plan->gradient + layer->offset;

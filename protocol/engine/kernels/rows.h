@@ -118,10 +118,16 @@ static void sweep_taps(Sweep s, int outputs, int lanes, const float *bias, Terms
   SWEEP(s, a, to, out, chains(outputs, lanes, BIAS, bias, here, none, (Place){out, step, 0}))
 }
 
-/* Onto what lies where `at` says, block after block of lanes: what one position adds to is near what the next does. */
-static void sweep_onto_taps(Sweep s, int outputs, int lanes, Terms a, float *to, const int32_t *at) {
+typedef struct { /* of a convolution over a padded image: `down` x `across` places in each of the channels */
+  int channels, height, width, down, across, stride;
+} Windows;
+
+/* Onto the places of each window, which `at` numbers, block after block of lanes: what one window adds to is near what
+   the next does. */
+static void sweep_onto_windows(Sweep s, Windows w, int lanes, Terms a, float *to, const int32_t *at) {
+  int taps = w.channels * w.down * w.across;
   for (int block = 0; block < lanes; block += LANES, a.value += LANES, to += LANES)
-    SWEEP(s, a, to, out, chains(outputs, LANES, MEMORY, 0, here, none, (Place){out, 0, at}))
+    SWEEP(s, a, to, out, chains(taps, LANES, MEMORY, 0, here, none, (Place){out, 0, at}))
 }
 
 /* Weight gradients whose vectors run over inputs: rows of lanes become rows of samples, with a whole number of vectors. */

@@ -29,6 +29,16 @@ static void wait_for_others(const char *file, int line) {
   swapcontext(&fiber[thread].context, &scheduler);
 }
 
+static float given_away[THREADS_MAX];
+
+static float exchanged(float x, int with) {
+  given_away[thread] = x;
+  wait_for_others(__FILE__, __LINE__);
+  x = given_away[thread ^ with];
+  wait_for_others(__FILE__, __LINE__);
+  return x;
+}
+
 #define THREAD thread
 #define THREADS threads
 #define BLOCK block
@@ -38,6 +48,12 @@ static void wait_for_others(const char *file, int line) {
 #define KERNEL(name) static void name
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL
+#define UNROLL_BY_2
+typedef struct {
+  float x, y, z, w;
+} __attribute__((aligned(16))) Four;
+#define FOUR Four
+#define EXCHANGE(x, with) exchanged(x, with)
 #define APART
 #define MAKE(type) (type)
 #include "fused.h"

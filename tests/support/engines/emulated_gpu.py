@@ -17,7 +17,7 @@ EMULATOR = Path(__file__).with_name("emulated_gpu.c")
 class EmulatedCard:
     """`threads` a block. Fresh memory is full of NaN, and what is allocated and freed is counted."""
 
-    def __init__(self, threads: int = 8, blocks: int = 2, memory_bytes: int = 1 << 28):
+    def __init__(self, threads: int = 16, blocks: int = 2, memory_bytes: int = 1 << 28):
         self.name, self.blocks, self.memory_bytes, self.threads = "emulated", blocks, memory_bytes, threads
         self.memory: dict[int, np.ndarray] = {}
         self.barriers, self.launches = 0, 0
