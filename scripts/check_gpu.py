@@ -50,6 +50,7 @@ def main() -> None:
         for name, (recipe, data) in found.items():
             if options.only.lower() in name.lower():
                 wrong += not compare(name, recipe, data, processor, engine, options.seeds, options.steps)
+                engine.release()
     sys.exit(1 if wrong else 0)
 
 

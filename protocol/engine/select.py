@@ -60,6 +60,7 @@ SELF_TEST_DIGEST = "614bd4dad5446633a19aaf07a8b0e9ec7f9aedff91c05b08d7f2b61a1484
 NO_FUSING = (
     "this processor, or the C compiler, has no fused multiply-add: the same bits take about a hundred times as long"
 )
+FEW_A_THREAD = 4  # networks at once, for each thread, that the processor trains faster than a card does
 DEVICE = re.compile(r"auto|cpu|all|cuda(:\d+)?")
 
 
@@ -90,7 +91,7 @@ def select_engine(
     if backend == "cuda" and device in ("cpu", "auto"):
         device = "all"
     if backend in ("auto", "cuda") and device != "cpu":
-        return cuda_or(lambda: select_engine("c", threads, isa), device, gpu_memory, say)
+        return cuda_or(lambda: select_engine("c", threads, isa), device, gpu_memory, say, FEW_A_THREAD * threads)
     if backend in ("auto", "c"):
         from protocol.engine.native.engine import NativeEngine
 
@@ -113,8 +114,11 @@ def select_engine(
     return engine
 
 
-def cuda_or(otherwise: Callable[[], Engine], device: str, memory: float, say: Callable[[str], None]) -> Engine:
-    """The cards' engine, each card after the self-test; or `otherwise`, with one line that says why."""
+def cuda_or(
+    otherwise: Callable[[], Engine], device: str, memory: float, say: Callable[[str], None], few: int
+) -> Engine:
+    """The cards' engine, each card after the self-test, for calls of `few` networks and more; or `otherwise`, with one
+    line that says why."""
     from protocol.engine.cuda.card_queue import CardError
     from protocol.engine.cuda.driver import NoCard, open_cards
     from protocol.engine.cuda.engine import CudaEngine, CudaOrElse
@@ -122,10 +126,11 @@ def cuda_or(otherwise: Callable[[], Engine], device: str, memory: float, say: Ca
     try:
         cards = open_cards(device, memory)
         for card in cards:
-            found = self_test(CudaEngine([card]))
+            found = self_test(engine := CudaEngine([card]))
+            engine.release()
             if found != SELF_TEST_DIGEST:
                 raise CardError(f"{card.name} fails the self-test (got {found[:16]}); report this")
-        return CudaOrElse(CudaEngine(list(cards)), otherwise, say)
+        return CudaOrElse(CudaEngine(list(cards)), otherwise, say, few)
     except CardError as error:
         if device != "auto" or not isinstance(error, NoCard):
             say(f"no GPU is used: {error}; training on the processor")

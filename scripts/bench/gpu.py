@@ -7,12 +7,13 @@ peak, the share of its float32 peak (fused, as the data sheet counts) and of its
 clock, twice a cycle, times bus width, against an estimate of the bytes moved (`networks.bytes_moved`: as if there were
 no cache). Needs a card, and a torch with CUDA for its two columns; says so and exits 2 without a card.
 
-    python scripts/bench/gpu.py [--device cuda:0] [--only lstm] [--seconds 2] [--largest 16384]
+    python scripts/bench/gpu.py [--device cuda:0] [--only lstm] [--seconds 2] [--at-once 64 1024]
 """
 
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -29,10 +30,11 @@ from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 
 NETWORKS = ("DS1 eightbit", "DS3 LSTM", "DS3 GRU", "DS4 LeNet 28x28", "MLP 784-128-128-10")
-AT_ONCE = (1, 16, 64, 256, 1024, 4096, 16384)
+AT_ONCE = (1, 16, 64, 256, 1024, 4096)
 CORES = {"sm_75": 64, "sm_80": 64}  # float32 units of a multiprocessor; 128 in all others
 MEMORY_CLOCK_KHZ, MEMORY_BUS_BITS = 36, 37  # numbers of device attributes
 TRANSFERS_A_CYCLE = 2  # of GDDR and HBM, as the driver counts the memory clock
+STEPS_AT_LEAST = 64  # of a measurement: about a segment's
 VMAP_SEEDS = 16  # distinct starts and orders among vmap's K networks: more would only take longer to prepare
 HEAD = ("network", "K", "cuda engine", "of float32 peak", "of bandwidth (estimate)", "card memory")
 OTHERS = ("PyTorch, one by one", "vmap", "C, all cores")
@@ -43,8 +45,11 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement, at least")
-    parser.add_argument("--largest", type=int, default=AT_ONCE[-1])
+    parser.add_argument("--at-once", type=int, nargs="*", default=AT_ONCE, help="networks")
     options = parser.parse_args()
+    warnings.filterwarnings(
+        "ignore", message="There is a performance drop"
+    )  # of vmap over recurrent cells: that is measured
     try:
         (card,) = open_cards(options.device, 0.9)[:1]
     except CardError as error:
@@ -62,16 +67,18 @@ def main() -> None:
 def measure(name: str, card: NvidiaCard, options: argparse.Namespace) -> None:
     """The lines of one network, printed as they are found."""
     recipe, data = recipe_of(name)
+    engine = CudaEngine([card])
     one = shown(lambda: plain_rate(recipe, data, options.device, options.seconds))
     cores = usable_cores()
     processor = engine_rate(select_engine("c", cores), recipe, data, 4 * cores, options.seconds)
-    for count in (k for k in AT_ONCE if k <= options.largest):
+    for count in options.at_once:
         card.peak_bytes = 0
-        rate = engine_rate(CudaEngine([card]), recipe, data, count, options.seconds)
+        rate = engine_rate(engine, recipe, data, count, options.seconds)
         many = shown(lambda k=count: vmap_rate(recipe, data, k, options.device, options.seconds))
         shares = [f"{share:.1%}" for share in shares_of(rate, recipe, peak_flops(card), bandwidth(card))]
         cells = [name, f"{count}", f"{rate:,.0f}", *shares, f"{card.peak_bytes / 1e9:.2f} GB", one, many]
         print(f"| {' | '.join([*cells, f'{processor:,.0f}'])} |", flush=True)
+        engine.release()
 
 
 def peak_flops(card: NvidiaCard) -> float:
@@ -104,9 +111,9 @@ def engine_rate(engine: Engine, recipe: Recipe, data: TaskData, count: int, seco
 
 
 def rate_of(run: Callable[[int], int], seconds: float) -> float:
-    """`run(steps)` with more and more steps, until it takes long enough."""
-    steps = 2
-    run(steps)  # warm up
+    """`run(steps)` with more and more steps, until it takes long enough: a call has a price whatever its steps."""
+    run(2)  # warm up
+    steps = STEPS_AT_LEAST
     while True:
         began = time.perf_counter()
         done = run(steps)

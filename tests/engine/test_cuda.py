@@ -117,6 +117,23 @@ def test_a_card_that_fails_is_given_up_with_one_line():
     assert len(said) == 1 and "does not fit" in said[0] and engine.name == "numpy"
 
 
+def test_few_networks_go_to_the_processor():
+    m, card, said = a_recipe(), EmulatedCard(), []
+    engine = CudaOrElse(CudaEngine([card]), NumpyEngine, said.append, few=3)
+    assert story(engine, m) == story(NumpyEngine(), m) and card.launches == 0
+    seeds = (1, 2, 3)
+    assert story(engine, m, 3, seeds) == story(NumpyEngine(), m, 3, seeds) and card.launches > 0
+    assert said == [] and engine.name.startswith("cuda")
+
+
+def test_released_memory_is_taken_again():
+    m, card = a_recipe(), EmulatedCard()
+    engine = CudaEngine([card])
+    expected = story(engine, m)
+    engine.release()
+    assert card.in_use == 0 and story(engine, m) == expected
+
+
 # ---- choosing
 
 

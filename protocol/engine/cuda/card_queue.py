@@ -159,9 +159,7 @@ class CardQueue:
         """With program, samples and working space filled in."""
         blocks, floats = self._blocks(recipe, inputs, batch)
         if 4 * floats * blocks > self._scratch_bytes:
-            if self._scratch:
-                self.card.free(self._scratch)
-            self._scratch = self._scratch_bytes = 0
+            self._free_scratch()
             self._scratch = self.card.allocate(4 * floats * blocks)
             self._scratch_bytes = 4 * floats * blocks
         return CJob(
@@ -205,6 +203,17 @@ class CardQueue:
             self._resident_bytes += plain.nbytes
             self.card.upload(address, plain)
         return self._resident[id(array)][1]
+
+    def release(self) -> None:
+        """Gives the card's memory back; what comes next takes it again."""
+        with self._lock:
+            self._forget()
+            self._free_scratch()
+
+    def _free_scratch(self) -> None:
+        if self._scratch:
+            self.card.free(self._scratch)
+        self._scratch = self._scratch_bytes = 0
 
     def _forget(self) -> None:
         for _, address in self._resident.values():

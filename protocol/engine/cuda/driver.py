@@ -7,7 +7,7 @@ import numpy as np
 from protocol.engine.cuda.card_queue import CardError, CJob
 from protocol.engine.cuda.nvrtc import kernels
 
-THREADS = 128  # of a block: exact.cu's launch bounds
+THREADS = 128  # of a block: lanes_cuda.h's BLOCK_THREADS
 KERNELS = ("exact_train", "exact_measure", "exact_scratch")
 CLOCK_KHZ, MULTIPROCESSORS, CAPABILITY_MAJOR, CAPABILITY_MINOR = 13, 16, 75, 76  # numbers of device attributes
 BLOCKING_SYNC = 4  # a thread that waits for the card leaves its core to others

@@ -4,6 +4,7 @@ Here networks are divided among cards and turns; `card_queue` has what one card 
 ctypes; the tests have an emulated one.
 """
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -71,6 +72,11 @@ class CudaEngine:
         self._share(on, len(params))
         return Evaluation.of(recipe, losses, correct)
 
+    def release(self) -> None:
+        """Gives the cards' memory back, which stays taken between calls."""
+        for queue in self._queues:
+            queue.release()
+
     def _share(self, on: Callable[["CardQueue", range], None], count: int) -> None:
         """Neighbouring rows to each card, as many as it has blocks for."""
         blocks = np.cumsum([0] + [queue.card.blocks for queue in self._queues])
@@ -85,31 +91,47 @@ class CudaEngine:
 
 
 class CudaOrElse:
-    """The CUDA engine until a card fails (no memory for a recipe, a driver that goes away); then another, for good."""
+    """The CUDA engine, until a card fails (no memory for a recipe, a driver that goes away); then the other, for good.
 
-    def __init__(self, cuda: Engine, otherwise: Callable[[], Engine], say: Callable[[str], None]):
-        self._engine, self._otherwise, self._say = cuda, otherwise, say
+    Calls with fewer than `few` networks go to the other engine at once: a card is slow with one network, and fast with
+    hundreds (docs/performance.md). Which engine computes changes no bit.
+    """
+
+    def __init__(self, cuda: Engine, otherwise: Callable[[], Engine], say: Callable[[str], None], few: int = 0):
+        self._cuda: Engine | None = cuda
+        self._make, self._say, self._few = otherwise, say, few
+        self._other: Engine | None = None
+        self._making = threading.Lock()
         self.name, self.width = cuda.name, getattr(cuda, "width", 0)
 
     def train(
         self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
     ) -> tuple[list[State], np.ndarray]:
-        return self._try(lambda engine: engine.train(recipe, data, seeds, states, steps))
+        return self._try(len(seeds), lambda engine: engine.train(recipe, data, seeds, states, steps))
 
     def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
-        return self._try(lambda engine: engine.held_out_loss(recipe, data, params))
+        return self._try(len(params), lambda engine: engine.held_out_loss(recipe, data, params))
 
     def evaluate(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> Evaluation:
-        return self._try(lambda engine: engine.evaluate(recipe, data, params))
+        return self._try(len(params), lambda engine: engine.evaluate(recipe, data, params))
 
-    def _try(self, work: Callable[[Engine], T]) -> T:
+    def _try(self, networks: int, work: Callable[[Engine], T]) -> T:
+        cuda = self._cuda
+        if cuda is None or networks < self._few:
+            return work(self._otherwise())
         try:
-            return work(self._engine)
+            return work(cuda)
         except CardError as error:
             self._say(f"the GPU is given up: {error}; going on with the processor")
-            self._engine = self._otherwise()
-            self.name = self._engine.name
-            return work(self._engine)
+            self._cuda, other = None, self._otherwise()
+            self.name = other.name
+            return work(other)
+
+    def _otherwise(self) -> Engine:
+        with self._making:
+            if self._other is None:
+                self._other = self._make()
+            return self._other
 
 
 def parts(rows: range, most: int) -> list[range]:

@@ -1,7 +1,7 @@
 /* exp, log, tanh and the like: fixed formulas over + - * / fused and comparisons, a vector at a time. */
 #pragma once
 #ifdef ONE_BLOCK /* of a GPU, trains one network */
-#include "lanes_cuda.h"
+#include "gradients_cuda.h"
 #else
 #include "rows.h"
 #endif

@@ -39,6 +39,27 @@ static float exchanged(float x, int with) {
   return x;
 }
 
+typedef struct {
+  float *to;
+  const float *from;
+  int floats;
+} Copy;
+
+static Copy copies[THREADS_MAX][64]; /* begun by each thread, made when it waits for them */
+static int begun[THREADS_MAX];
+
+static void begin_copy(float *to, const float *from, int floats) {
+  if (((uintptr_t)to | (uintptr_t)from) % (4 * floats) || begun[thread] == 64) abort();
+  copies[thread][begun[thread]++] = (Copy){to, from, floats};
+}
+static void end_copies(void) {
+  for (int i = 0; i < begun[thread]; i++) memcpy(copies[thread][i].to, copies[thread][i].from, 4 * copies[thread][i].floats);
+  begun[thread] = 0;
+}
+
+#define COPY_ONE(to, from) begin_copy(to, from, 1)
+#define COPY_FOUR(to, from) begin_copy(to, from, 4)
+#define COPIES_END end_copies()
 #define THREAD thread
 #define THREADS threads
 #define BLOCK block
@@ -48,7 +69,9 @@ static float exchanged(float x, int with) {
 #define KERNEL(name) static void name
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL
-#define UNROLL_BY_2
+#define in_memory(p) (p)
+#define ALIGNED_16 __attribute__((aligned(16)))
+#define UNROLL_BY_4
 typedef struct {
   float x, y, z, w;
 } __attribute__((aligned(16))) Four;
