@@ -16,7 +16,7 @@ from protocol.engine.cuda.card_queue import CardError
 from protocol.engine.native.build import COMPILE_SECONDS_MAX, cache_folder
 from protocol.files import make_once
 
-SOURCE = Path(__file__).parents[1] / "kernels" / "exact.cu"
+SOURCE = Path(__file__).parents[1] / "kernels" / "blocks" / "exact.cu"
 # No fused multiply-add; the rest is the default, spelled out: correctly rounded division and root, subnormals kept.
 STRICT = ("--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false")
 OPTIONS = (*STRICT, "--device-as-default-execution-space", "--std=c++17")
@@ -44,7 +44,8 @@ def kernels(architecture: int, driver_major: int = 99) -> bytes:
 
 
 def headers() -> list[tuple[str, bytes]]:
-    return [(path.name, path.read_bytes()) for path in sorted(SOURCE.parent.glob("*.h"))]
+    folders = (SOURCE.parent, SOURCE.parent.parent)
+    return [(path.name, path.read_bytes()) for folder in folders for path in sorted(folder.glob("*.h"))]
 
 
 class Compiler:

@@ -55,8 +55,10 @@ class EmulatedCard:
 
 def compiled() -> Path:
     folder = SOURCE.parent
-    compiler, flags = find_compiler(), ("-O1", *STRICT, f"-I{folder}", "-shared", "-fPIC")
-    source = b"".join(path.read_bytes() for path in [EMULATOR, folder / "exact.cu", *sorted(folder.glob("*.h"))])
+    compiler, flags = find_compiler(), ("-O1", *STRICT, f"-I{folder}", f"-I{folder / 'blocks'}", "-shared", "-fPIC")
+    source = b"".join(
+        path.read_bytes() for path in [EMULATOR, folder / "blocks/exact.cu", *sorted(folder.rglob("*.h"))]
+    )
     path = cache_folder() / f"emulated-{hexdigest(source + repr((compiler, flags)).encode())[:32]}.so"
     compile_once(path, [*compiler, *flags, "-o", "{output}", str(EMULATOR), "-lm"])
     return path

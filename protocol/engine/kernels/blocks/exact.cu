@@ -2,7 +2,7 @@
 
    network.h and all below it is what the C engine runs; lanes_cuda.h, tiles_cuda.h and gradients_cuda.h share each of its
    loops and sums among the block's threads. NVRTC compiles it with -fmad=false, which leaves division and square root rounded correctly and keeps
-   subnormals. tests/emulated_gpu.c compiles the same lines for a processor. */
+   subnormals. tests/support/engines/emulated_gpu.c compiles the same lines for a processor. */
 #define ONE_BLOCK
 #include "network.h"
 
