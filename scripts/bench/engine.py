@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """CPU time of one training step of one network: the exact C engine against PyTorch and JAX, for several networks.
 
-Five ways to train the same networks from the same parameters with the same batches: a plain PyTorch loop on all cores
-(as people run it), the same on one thread, torch.func.vmap over K networks, JAX's vmap and scan over K networks, and
-the exact engine on one thread. All in one process for each network, in turn, so that a busy machine slows all; CPU time
-of all its threads, medians over rounds. First it is checked that all five compute the same losses (1e-3); if not, the
-bench exits with an error. JAX is measured only where it is installed (pip install jax); nothing else needs it.
+Six ways to train the same networks from the same parameters with the same batches: a plain PyTorch loop on all cores
+(as people run it), the same on one thread, torch.func.vmap over K networks, JAX's vmap and scan over K networks, RepDL
+(exact as well) and the exact engine, on one thread each. All in one process for each network, in turn, so that a busy
+machine slows all; CPU time of all its threads, medians over rounds. First it is checked that all compute the same
+losses (1e-3); if not, the bench exits with an error. JAX and RepDL are measured only where they are installed; nothing
+else needs them. Last comes a line `ratio: NETWORK, RIVAL x` for each, for programs to read.
 
 Threads of OpenMP that wait are put to sleep unless OMP_WAIT_POLICY says otherwise: where other programs want the cores
 too, PyTorch's default, to wait busily, costs many times the work itself. Where PyTorch is alone with the engine
@@ -38,7 +39,7 @@ import numpy as np
 import torch
 from networks import BATCH, NETWORKS, check_comparable, operations, recipe_of, shipped
 from peak import peak_flops
-from rivals_torch import PlainLoop, VmapLoop
+from rivals_torch import NO_REPDL, PlainLoop, RepDlLoop, VmapLoop
 
 from protocol.engine import Engine
 from protocol.engine.initial import initial_state
@@ -92,6 +93,7 @@ def rivals(recipe: Recipe, data: TaskData, count: int, without: set[str]) -> dic
         "one": lambda: PlainLoop(recipe, data, 1),
         "vmap": lambda: VmapLoop(recipe, data, seeds),
         "jax": lambda: jax_loop(recipe, data, seeds),
+        "repdl": lambda: RepDlLoop(recipe, data),
     }
     return {name: make for name, make in found.items() if name not in without}
 
@@ -174,9 +176,9 @@ def machine() -> str:
     return f"{datetime.date.today()}, {model}, {usable_cores()} cores{load}"
 
 
-HEAD = ("network", "parameters", "PyTorch, all cores", "PyTorch, one thread", "vmap", "JAX", "exact engine")
-RATIOS = ("all / exact", "one / exact", "vmap / exact", "JAX / exact")
-RIVALS = ("all", "one", "vmap", "jax")
+RIVALS = {"all": "PyTorch, all cores", "one": "PyTorch, one thread", "vmap": "vmap", "jax": "JAX", "repdl": "RepDL"}
+HEAD = ("network", "parameters", *RIVALS.values(), "exact engine")
+RATIOS = ("all / exact", "one / exact", "vmap / exact", "JAX / exact", "RepDL / exact")
 
 
 def row(name: str, recipe: Recipe, data: TaskData, isa: str, peak: float, found: dict[str, float]) -> str:
@@ -190,6 +192,11 @@ def row(name: str, recipe: Recipe, data: TaskData, isa: str, peak: float, found:
     return f"| {' | '.join([*cells, f'{state:.2f}', f'{scratch:.1f}'])} |"
 
 
+def ratio_lines(name: str, found: dict[str, float]) -> list[str]:
+    """How many times the engine's CPU time each rival takes."""
+    return [f"ratio: {name}, {RIVALS[rival]} {found[rival] / found['exact']:.2f}" for rival in RIVALS if rival in found]
+
+
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--isa", default="auto")
@@ -198,7 +205,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=BATCH, help="in place of a recipe's own")
     parser.add_argument("--networks", type=int, default=8, help="K of vmap and of JAX")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--without", default="", help="rivals to leave out: all, one, vmap, jax")
+    parser.add_argument("--without", default="", help=f"rivals to leave out: {', '.join(RIVALS)}")
     options = parser.parse_args()
     if not 1 <= options.batch <= 1024 or options.networks < 1 or options.rounds < 1:
         parser.error("--batch: 1 to 1024; --networks and --rounds: at least 1")
@@ -226,24 +233,29 @@ def measure(options: argparse.Namespace) -> None:
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}", flush=True)
     names = [str(options.recipe)] if options.recipe else [n for n in NETWORKS if options.only.lower() in n.lower()]
     notes: dict[str, str] = {}
+    ratios: list[str] = []
     # A process for each network: what the allocator learnt from the one before would change PyTorch's time.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for line, refused in pool.imap(partial(measure_one, options, isa, peak), names):
+        for line, more, refused in pool.imap(partial(measure_one, options, isa, peak), names):
             notes |= refused
+            ratios += more
             print(line, flush=True)
     print("".join(f"\n- {note}" for note in notes), end="\n" if notes else "")
+    print("\n".join(["", *ratios]))
 
 
-def measure_one(options: argparse.Namespace, isa: str, peak: float, name: str) -> tuple[str, dict[str, str]]:
-    """A network's line of the table, and what was refused, with the reason."""
+def measure_one(options: argparse.Namespace, isa: str, peak: float, name: str) -> tuple[str, list[str], dict[str, str]]:
+    """A network's line of the table, its ratios, and what was refused, with the reason."""
     recipe, data = shipped(options.recipe, options.batch) if options.recipe else recipe_of(name, options.batch)
     name = recipe.name if options.recipe else name
     try:
         loops, refused = checked_loops(recipe, data, isa, options.networks, options.without)
     except DifferentLosses as error:
         raise DifferentLosses(f"{name}: {error}") from None
-    told = {why if why == NO_JAX else f"{rival}, {name}: {why}": rival for rival, why in refused.items()}
-    return row(name, recipe, data, isa, peak, medians(loops, options.rounds)), told
+    once = (NO_JAX, NO_REPDL)
+    told = {why if why in once else f"{RIVALS[rival]}, {name}: {why}": rival for rival, why in refused.items()}
+    found = medians(loops, options.rounds)
+    return row(name, recipe, data, isa, peak, found), ratio_lines(name, found), told
 
 
 if __name__ == "__main__":

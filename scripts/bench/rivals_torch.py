@@ -5,6 +5,7 @@ their losses can be compared with its losses.
 """
 
 import contextlib
+import importlib.util
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from protocol.recipes.layers import Recurrent
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 
+NO_REPDL = "repdl is not installed: pip install it from its repository, microsoft/RepDL"
 ORDER_STEPS = 1000  # batches prepared in advance; then the same ones again
 LOSSES = {
     "cross_entropy": nn.functional.cross_entropy,
@@ -104,6 +106,30 @@ class PlainLoop:
             losses.append(loss.detach())
             self.at += 1
         return torch.stack(losses)[None].cpu().numpy()
+
+
+class RepDlLoop(PlainLoop):
+    """The same loop over RepDL's modules, loss and Adam (Xie et al., arXiv:2510.09180), on one thread: another library
+    whose results are the same bits on every machine. It has linear layers, convolutions and cross entropy.
+
+    Raises NotImplementedError: not installed, or a network that it has no layers for.
+    """
+
+    def __init__(self, recipe: Recipe, data: TaskData):
+        if importlib.util.find_spec("repdl") is None:
+            raise NotImplementedError(NO_REPDL)
+        import repdl  # pyright: ignore[reportMissingImports] - only where RepDL is measured
+
+        layers = recipe.network.layers
+        if recipe.training.loss != "cross_entropy" or any(isinstance(layer, Recurrent) for layer in layers):
+            raise NotImplementedError("RepDL has no recurrent layers, and no loss but cross entropy")
+        super().__init__(recipe, data)
+        t = recipe.training
+        self.network = repdl.from_torch_module(self.network)
+        self.optimizer = repdl.optim.Adam(
+            self.network.parameters(), lr=t.learning_rate, betas=(t.beta1, t.beta2), eps=t.epsilon
+        )
+        self.loss_of = repdl.nn.functional.cross_entropy
 
 
 class VmapLoop:

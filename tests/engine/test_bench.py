@@ -13,10 +13,10 @@ from support.engines.engine_recipes import Made, made
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "bench"))
 
 import gpu
-from engine import DifferentLosses, check_losses, checked_loops, medians, row
+from engine import DifferentLosses, check_losses, checked_loops, medians, ratio_lines, row
 from networks import NETWORKS, bytes_moved, check_comparable, operations, recipe_of, shipped
 from peak import compiled_peak
-from rivals_torch import PlainLoop
+from rivals_torch import NO_REPDL, PlainLoop
 
 from protocol.engine.cuda.driver import CAPABILITY_MAJOR, CLOCK_KHZ, MULTIPROCESSORS, NoCard
 from protocol.engine.native.build import supported_isas
@@ -68,7 +68,7 @@ TINY = {
 
 @pytest.mark.parametrize("kind", TINY)
 def test_plain_and_vmapped_pytorch_compute_the_engines_losses(kind):
-    loops, refused = checked_loops(TINY[kind].recipe, TINY[kind].data, "auto", 3, {"all", "jax"})
+    loops, refused = checked_loops(TINY[kind].recipe, TINY[kind].data, "auto", 3, {"all", "jax", "repdl"})
     assert list(loops) == ["one", "vmap", "exact"] and not refused
     assert [loop.run(2).shape for loop in loops.values()] == [(1, 2), (3, 2), (1, 2)]
 
@@ -76,12 +76,12 @@ def test_plain_and_vmapped_pytorch_compute_the_engines_losses(kind):
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 @pytest.mark.parametrize("kind", TINY)
 def test_jax_computes_the_engines_losses(kind):
-    loops, refused = checked_loops(TINY[kind].recipe, TINY[kind].data, "auto", 3, {"all", "one", "vmap"})
+    loops, refused = checked_loops(TINY[kind].recipe, TINY[kind].data, "auto", 3, {"all", "one", "vmap", "repdl"})
     assert list(loops) == ["jax", "exact"] and not refused
 
 
 def test_all_cores_compute_the_engines_losses():
-    loops, _ = checked_loops(TINY["mlp"].recipe, TINY["mlp"].data, "auto", 1, {"one", "vmap", "jax"})
+    loops, _ = checked_loops(TINY["mlp"].recipe, TINY["mlp"].data, "auto", 1, {"one", "vmap", "jax", "repdl"})
     assert list(loops) == ["all", "exact"]
 
 
@@ -96,11 +96,24 @@ def test_another_network_is_noticed():
 
 def test_a_row_says_what_was_not_measured():
     small = TINY["mlp"]
-    loops, _ = checked_loops(small.recipe, small.data, "auto", 2, {"all", "vmap", "jax"})
+    loops, _ = checked_loops(small.recipe, small.data, "auto", 2, {"all", "vmap", "jax", "repdl"})
     found = medians({"exact": loops["exact"]}, 1) | {"one": 1.0}
     cells = [cell.strip() for cell in row("mlp", small.recipe, small.data, "auto", 1e9, found).strip("|").split("|")]
-    assert cells[:6] == ["mlp", f"{small.recipe.parameter_count}", "-", "1000.000", "-", "-"]
-    assert [cell == "-" for cell in cells[7:11]] == [True, False, True, True]
+    assert cells[:7] == ["mlp", f"{small.recipe.parameter_count}", "-", "1000.000", "-", "-", "-"]
+    assert [cell == "-" for cell in cells[8:13]] == [True, False, True, True, True]
+    assert ratio_lines("mlp", {"exact": 0.5, "one": 1.0}) == ["ratio: mlp, PyTorch, one thread 2.00"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("repdl") is not None, reason="RepDL is installed")
+def test_repdl_is_left_out_with_the_reason():
+    loops, refused = checked_loops(TINY["mlp"].recipe, TINY["mlp"].data, "auto", 1, {"all", "one", "vmap", "jax"})
+    assert list(loops) == ["exact"] and refused == {"repdl": NO_REPDL}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("repdl") is None, reason="RepDL is not installed")
+def test_repdl_computes_the_engines_losses():
+    loops, refused = checked_loops(TINY["conv"].recipe, TINY["conv"].data, "auto", 1, {"all", "one", "vmap", "jax"})
+    assert list(loops) == ["repdl", "exact"] and not refused
 
 
 def test_what_the_loops_do_not_know_is_refused():
