@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -138,6 +139,25 @@ def test_liars_are_banned_and_nobody_else_is():
     assert rows["lazy"].fakes and rows["copycat"].fakes
     assert not rows["honest"].banned and not rows["honest"].void and not rows["lazy"].fakes_admitted
     assert all(host.kind in FAKERS for host in report.world.hosts if host.why_left.startswith("this host is banned"))
+
+
+def test_a_crowd_that_comes_at_once_waits_in_order_and_lets_no_check_pass():
+    """Who stands first is drawn for all others. Without a bound it has more in hand than it can answer in time."""
+    crowd, without = simulate(at_once(4)), simulate(at_once(1024))
+    assert_kept(crowd)
+    assert_kept(without)
+    assert without.counts["slots reassigned"] > 5 and not without.counts["slots that waited for room"]
+    assert not crowd.counts["slots reassigned"] and crowd.counts["slots that waited for room"] > 5
+    assert crowd.seconds < without.seconds
+
+
+def at_once(checks: int) -> Options:
+    """Twelve honest hosts, within a second; nothing goes wrong; a check takes as long as a bundle."""
+    options = draw(7, hosts=12, per_host=3)
+    policy = msgspec.structs.replace(options.campaign.policy, checks_at_once=checks, probation_bundles=1)
+    campaign = msgspec.structs.replace(options.campaign, policy=policy)
+    calm = dict.fromkeys(("crashes_per_hour", "partitions_per_hour", "outages_per_hour", "full_disks", "loss"), 0.0)
+    return dataclasses.replace(options, campaign=campaign, liars=(), join_seconds=1.0, duplication=0.0, **calm)
 
 
 def test_faults_happen_and_are_counted():

@@ -75,6 +75,11 @@ class Row:
             vests_at=self.vests_at,
         )
 
+    @property
+    def awaits(self) -> bool:
+        """Whether a slot is open until somebody has room for it."""
+        return self.phase is Phase.CHECKING and len(self.checkers) < len(self.tasks)
+
     def seat(self, host: str) -> Seat | None:
         """Why this host may check; none for the organizer."""
         return next((seat for seat in self.ranked if seat.host == host), None)
@@ -211,10 +216,13 @@ class Ledger:
         self.unanswered[host] -= 1
         if not self.unanswered[host]:
             del self.unanswered[host]
-        if waiting := self.waiting.get(host):
+        waiting = self.waiting.get(host, {})
+        while waiting:
             first = next(iter(waiting))
             del waiting[first]
-            self.changed[first] = None
+            if self.rows[first].awaits:
+                self.changed[first] = None
+                break
 
     def said(self, host: str, row: Row) -> None:
         """It answered: its word stands behind this result."""

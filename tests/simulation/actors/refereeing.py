@@ -76,7 +76,7 @@ class Refereeing:
     def _await(self, case: CaseState, situation: Situation) -> None:
         """Note whom open slots wait for, so that not all results need be looked at when somebody has answered."""
         row = self.ledger.rows[case.digest]
-        if row.phase is Phase.CHECKING and len(row.checkers) < len(row.tasks):
+        if row.awaits:
             busy = {checker.host for checker in row.checkers.values()}
             for slot in range(len(row.tasks)):
                 if slot not in row.checkers:
