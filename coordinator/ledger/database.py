@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
+from coordinator.ledger.damage import DAMAGE_MEND, explained, is_damage, refuse_damage
 from coordinator.ledger.prepared import Prepared, end, say
 from coordinator.ledger.tables import LEDGER_VERSION, meta, metadata
 from protocol.errors import Refused, UsageError
@@ -35,10 +36,6 @@ READERS_KEPT = 64  # open connections of readers that are kept for the next; as 
 QUEUE_MAX = 10_000  # waiting changes; beyond, those that nobody waits for are dropped
 META = Prepared(select(meta.c.value).where(meta.c.key == bindparam("key")))
 META_CHANGE, META_NEW = Prepared(update(meta).where(meta.c.key == bindparam("name"))), Prepared(insert(meta))
-
-SAID_CHARS_MAX = 200  # SQLite quotes whole tables
-NOT_TEXT = "Could not decode to UTF-8"  # Python's driver, of a text that SQLite itself does not look into
-DAMAGE_MEND = "put back a copy of this very state, or start a new directory; `zooswarm doctor` says what else is sound"
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +98,7 @@ class Ledger:
     def _begin(self) -> None:
         """Look at what is there, make what is missing. Raises UsageError."""
         try:
-            self._refuse_damage()
+            refuse_damage(self._readers, self.place)
             metadata.create_all(self._writer)
             with self._writer.begin() as connection:
                 found = get_meta(connection, "version", "")
@@ -116,14 +113,6 @@ class Ledger:
                 f"{self.place}: a ledger of version {found}, and this program's is {LEDGER_VERSION}: "
                 "go on with the version that began it, or start a new directory"
             )
-
-    def _refuse_damage(self) -> None:
-        """Every page is looked at, about a second a gigabyte: what is damaged must not be built upon."""
-        if self._readers.dialect.name == "sqlite":
-            with self._readers.connect() as connection:
-                found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
-            if found != "ok":
-                raise UsageError(f"{self.place}: the ledger is damaged ({' '.join(found.split())}); {DAMAGE_MEND}")
 
     @classmethod
     def in_memory(cls) -> "Ledger":
@@ -323,19 +312,6 @@ def _answer(work: Sequence[Gathered], outcomes: Sequence[Outcome]) -> None:
             pending.set_exception(raised)
         else:
             pending.set_result(value)
-
-
-def is_damage(error: Exception) -> bool:
-    """Whether SQLite says that the file is not what it wrote, not that a disk or a lock is in the way."""
-    said = getattr(error, "orig", None)
-    name = getattr(said, "sqlite_errorname", "") or ""
-    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or NOT_TEXT in str(said)
-
-
-def explained(error: DBAPIError) -> str:
-    """What the database says, in one line, and the mend where it is damaged."""
-    said = " ".join(str(error.orig).split())[:SAID_CHARS_MAX]
-    return f"the ledger is damaged ({said}); {DAMAGE_MEND}" if is_damage(error) else said
 
 
 def get_meta(connection: Connection, key: str, default: str) -> str:
