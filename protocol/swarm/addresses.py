@@ -112,6 +112,6 @@ def startup_message(error: str, listen: str) -> str:
         return (
             f"the libp2p daemon cannot run here ({text}); reinstall hivemind 1.1.12, and on Windows use WSL2 or Docker"
         )
-    if "failed to start in" in text:
+    if "failed to start in" in text or "TimeoutError" in text:
         return "the libp2p daemon did not start within a minute; this computer is overloaded, try again later"
     return f"the libp2p daemon did not start: {text}"
