@@ -36,7 +36,7 @@ from coordinator.zoo.press import Printer
 from protocol.engine.select import usable_cores
 from protocol.errors import UsageError
 from protocol.swarm.claim_rules import by_shard
-from protocol.trust.envelope import Message, seal
+from protocol.trust.envelope import PROVED, Message, seal
 
 STATUS_SECONDS = 0.5
 
@@ -131,7 +131,9 @@ class Coordinator:
             raise UsageError(str(error)) from None
 
     def _sign(self, message: Message) -> bytes:
-        return seal(self.identity, message).to_bytes()
+        envelope = seal(self.identity, message)
+        PROVED.add((envelope.proof,))  # the press meets it again
+        return envelope.to_bytes()
 
     def tick(self) -> None:
         """Look at the unsettled results and act. Raises LedgerUnavailable, OSError."""

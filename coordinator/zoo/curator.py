@@ -26,6 +26,7 @@ from coordinator.zoo.press import Job, Press, Printer
 from coordinator.zoo.writer import ZooWriter
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
+from protocol.trust.envelope import PROVED
 from protocol.trust.evidence import Evidence
 from protocol.trust.identity import Identity
 from protocol.trust.messages import BlobPart, CampaignState
@@ -225,6 +226,7 @@ class Curator:
             result=case.digest,
             campaign=case.campaign.digest,
             evidence=evidence.to_bytes(),
+            proved=PROVED.among(envelope.proof for envelope in evidence.envelopes()),
             weights=self.stores.cases.blob(case, BlobPart.WEIGHTS),
             admitted_at=admitted_at,
         )

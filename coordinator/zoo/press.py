@@ -24,6 +24,7 @@ from protocol.errors import Refused, UsageError
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.recipes.recipe import Recipe
 from protocol.trust.challenge import BeaconChains, SlotTask
+from protocol.trust.envelope import PROVED
 from protocol.trust.evidence import evidence_from_bytes, verify_evidence
 from protocol.trust.identity import Identity
 from protocol.trust.spot_check import open_weights
@@ -43,6 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     evidence: bytes
     weights: bytes
     admitted_at: float
+    proved: tuple[bytes, ...] = ()  # proofs of signatures in the evidence that our own host verified, or made
 
 
 class Printed(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +114,7 @@ class Press:
     def rows(self, job: Job, exact: bytes) -> tuple[Rows, Recipe]:
         """A bundle's rows, verified as any stranger would first. Raises Refused."""
         campaign = self._campaign(job.campaign, exact)
+        PROVED.add(job.proved)  # they hold for these very bytes alone: what the ledger's disk has changed is verified
         evidence = evidence_from_bytes(job.evidence)
         verified = verify_evidence(evidence, campaign, self._chains, self.writer.identity.host)
         result = verified.result

@@ -4,15 +4,19 @@ Bytes -> verified `Envelope` -> frozen Struct, once, at the edge. The kind is pa
 never be passed off as a verdict.
 """
 
+import threading
+from collections.abc import Iterable
 from typing import ClassVar, TypeVar
 
 import msgspec
+from cachetools import LRUCache
 
 from protocol.canonical import NOT_DECODABLE, sha256
 from protocol.errors import Refused
 from protocol.trust.identity import Identity, verify_signature
 
 ENVELOPE_OVERHEAD = 512
+PROVED_MAX = 65_536  # a few minutes of a busy coordinator, 10 MB
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,10 +37,38 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Names the message: SHA-256 over kind, signer and payload (not the signature, which is not unique)."""
         return sha256(b"zooswarm/envelope/1\0", self.kind.encode(), b"\0", self.signer.encode(), b"\0", self.payload)
 
+    @property
+    def proof(self) -> bytes:
+        """Names the message and its signature: SHA-256 over all of it."""
+        return sha256(b"zooswarm/proof/1\0", self.to_bytes())
+
     def to_bytes(self) -> bytes:
         return msgspec.msgpack.encode(self)
 
 
+class Proved:
+    """Proofs of envelopes whose signatures hold, those that were looked up last. May be used from any thread.
+
+    What has this very SHA-256 was verified already, here or by whoever `add` believes, so it need not be again; one
+    flipped bit gives another. Nothing is remembered of signatures that do not hold.
+    """
+
+    def __init__(self, most: int = PROVED_MAX):
+        self._known: LRUCache[bytes, bool] = LRUCache(most)
+        self._lock = threading.Lock()
+
+    def add(self, proofs: Iterable[bytes]) -> None:
+        with self._lock:
+            for proof in proofs:
+                self._known[proof] = True
+
+    def among(self, proofs: Iterable[bytes]) -> tuple[bytes, ...]:
+        """Those that are known."""
+        with self._lock:
+            return tuple(proof for proof in proofs if self._known.get(proof))
+
+
+PROVED = Proved()  # of this process
 M = TypeVar("M", bound=Message)
 
 
@@ -60,7 +92,10 @@ def unseal(envelope: Envelope, kind: type[M], signer: str | None = None) -> M:
         raise Refused("message-size", f"{kind.KIND} of {len(envelope.payload)} bytes; the limit is {kind.BYTES_MAX}")
     if signer is not None and envelope.signer != signer:
         raise Refused("signer", f"{kind.KIND} is signed by {envelope.signer[:60]}, expected {signer}")
-    verify_signature(envelope.signer, "message/" + kind.KIND, envelope.payload, envelope.signature)
+    proof = envelope.proof
+    if not PROVED.among((proof,)):
+        verify_signature(envelope.signer, "message/" + kind.KIND, envelope.payload, envelope.signature)
+        PROVED.add((proof,))
     try:
         return msgspec.msgpack.decode(envelope.payload, type=kind)
     except NOT_DECODABLE as error:

@@ -36,6 +36,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def to_bytes(self) -> bytes:
         return msgspec.msgpack.encode(self)
 
+    def envelopes(self) -> tuple[Envelope, ...]:
+        """All that somebody signed."""
+        one = (self.manifest, self.result, self.receipt, self.draw, self.admission)
+        return (*one, *self.answers, *self.replays)
+
 
 class VerifiedBundle(msgspec.Struct, frozen=True, kw_only=True):
     """What the evidence proves about a bundle."""
