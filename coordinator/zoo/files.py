@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,11 @@ def copy_data(source: Path, path: Path) -> int:
     return path.stat().st_size
 
 
-def sync_folders(zoo: Path) -> None:
-    """A rename is durable once its folder is; the manifest must not outlive the files that it names."""
-    for folder in [zoo, *zoo.iterdir(), *(zoo / "weights").glob("*")]:
+def sync_folders(zoo: Path, recipes: Collection[str]) -> None:
+    """A rename is durable once its folder is; the manifest must not outlive the files that it names.
+
+    `recipes`: digests of those of which it names new shards; the folders of others were durable before the last one.
+    """
+    for folder in [zoo, *zoo.iterdir(), *(shard_path(zoo, digest, "").parent for digest in recipes)]:
         if folder.is_dir():
             sync_folder(folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def add_networks(zoo: Path, pieces: Pieces, fresh: Published, recipes: Mapping[s
     shards: list[ShardRef] = []
     lines: list[dict[str, Any]] = []
     ordered = sorted(fresh, key=lambda pair: (recipes[pair[0].recipe].label, pair[0].recipe, pair[0].seed))
-    for digest in dict.fromkeys(row.recipe for row, _ in ordered):
-        group = [pair for pair in ordered if pair[0].recipe == digest]
+    for digest, rows in groupby(ordered, key=lambda pair: pair[0].recipe):
+        group = list(rows)
         columns = recipe_columns(recipes[digest])
         for begin in range(0, len(group), SHARD_ROWS_MAX):
             chunk = group[begin : begin + SHARD_ROWS_MAX]

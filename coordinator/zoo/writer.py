@@ -50,6 +50,7 @@ class ZooWriter:
         self.path, self.identity, self.clock = Path(path), identity, clock
         self._known: dict[str, str] = {}  # network id -> weights digest, as of the parts below
         self._known_parts: frozenset[str] | None = None  # it is to be read (again)
+        self._recipes: dict[str, Recipe] = {}  # of the zoo, read or written by us: a publish must not read them all
 
     def publish(
         self,
@@ -119,7 +120,9 @@ class ZooWriter:
     def _until_won(self, attempt: Callable[[Found, Store], int | None]) -> int:
         for _ in range(CREATE_ATTEMPTS_MAX):
             base = self._base()
-            number = attempt(base, Store(self.path, base.manifest or ZooManifest()))
+            store = self._store(base.manifest or ZooManifest())
+            self._recipes |= store.recipes
+            number = attempt(base, store)
             if number is not None:
                 return number
         raise OSError(
@@ -177,6 +180,7 @@ class ZooWriter:
         check_data(fresh, known_recipes, refs)
         for digest, recipe in recipes.items():
             put(recipe_path(self.path, digest), recipe.exact)
+            self._recipes[digest] = recipe
         for digest, exact in campaigns.items():
             put(campaign_path(self.path, digest), exact)
         for digest in {row.evidence for row, _ in fresh} & evidence.keys():
@@ -199,16 +203,20 @@ class ZooWriter:
             previous=hexdigest(base.exact) if draft.number else "",
         )
         if is_scattered(draft.catalogue):
-            pieces = compact(Store(self.path, draft))
+            pieces = compact(self._store(draft))
             draft = msgspec.structs.replace(draft, catalogue=pieces.catalogue, shards=pieces.shards)
         self.path.mkdir(parents=True, exist_ok=True)
-        sync_folders(self.path)
+        known = set(base.manifest.shards) if base.manifest else set()
+        sync_folders(self.path, {ref.recipe for ref in draft.shards if ref not in known})
         if not create_once(manifest_path(self.path, draft.number), signed_bytes(draft, self.identity.sign)):
             return None
         self._known |= added or {}
         self._known_parts = None if added is None else frozenset(part.digest for part in draft.catalogue)
-        write_card(Store(self.path, draft))
+        write_card(self._store(draft))
         return draft.number
+
+    def _store(self, manifest: ZooManifest) -> Store:
+        return Store(self.path, manifest, read=self._recipes)
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="seconds")

@@ -12,7 +12,7 @@ never replaced: the zoo *is* what the newest sound manifest names. Axes: N netwo
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,16 +95,23 @@ def data_path(zoo: Path, digest: str) -> Path:
 class Store:
     """A zoo as one manifest names it: later publishes do not move under a reader's feet."""
 
-    def __init__(self, path: Path, manifest: ZooManifest, passed_over: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        path: Path,
+        manifest: ZooManifest,
+        passed_over: tuple[str, ...] = (),
+        read: Mapping[str, Recipe] | None = None,
+    ):
         self.path, self.manifest = path, manifest
         self.passed_over = passed_over  # newer manifests that cannot be used, a line each
+        self._read = read or {}  # recipes that were read before, by digest: they never change
         self.shelf = Shelf(path / "data")
         self._shards = {ref.digest: ref for ref in manifest.shards}
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
         """Digest -> recipe. Raises UsageError naming the file."""
-        return {digest: self.recipe(digest) for digest in self.manifest.recipes}
+        return {digest: self._read.get(digest) or self.recipe(digest) for digest in self.manifest.recipes}
 
     def recipe(self, digest: str) -> Recipe:
         # Not recipe_from_bytes: a zoo with a machine that this version does not know can still be read.
