@@ -14,6 +14,7 @@ from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, Campa
 
 UPLOADED = (BlobPart.TRACE, BlobPart.WEIGHTS)  # of every result; states are opened when a challenge asks for them
 ASK_SECONDS_MIN, ASK_SECONDS_MAX = 0.2, 120.0  # whatever the coordinator says
+CHALLENGE_SECONDS = 1.0  # after a result is taken: nobody is asked to open it in the same moment
 CHECKS_NAMED = 4  # a coordinator names no fewer, the oldest first, while it waits for that many
 
 
@@ -191,7 +192,7 @@ def result_accepted(facts: PeerFacts, event: on.ResultAccepted, now: float) -> N
     assert held.result is not None
     for part in (part for part in UPLOADED if part not in event.uploaded):
         facts.uploads[held.result, part] = act.UploadPart(held.id, held.result, part)
-    facts.poll_at = now
+    facts.poll_at = min(facts.poll_at, now + CHALLENGE_SECONDS)
 
 
 def result_duplicate(facts: PeerFacts, event: on.ResultDuplicate, now: float) -> None:

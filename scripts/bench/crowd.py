@@ -46,6 +46,7 @@ from protocol.trust.verdict import agreeing_answer, make_result
 
 CALL_SECONDS = 120.0
 RETRY_SECONDS = 1.0
+CHALLENGE_SECONDS = 1.0  # after handing in, as `peer.state.replies` has it
 TRAINED_AT_ONCE = 1024  # networks
 
 
@@ -155,6 +156,7 @@ class Volunteer:
         self.opened: list[tuple[bytes, bytes]] = []  # for the next heartbeat: results, and their start states
         self.answered: set[tuple[bytes, int]] = set()
         self.awake, self.heard = asyncio.Event(), asyncio.Event()
+        self.poll_at = 0.0  # on the monotonic clock
 
     async def live(self, after: float) -> None:
         options = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
@@ -175,6 +177,9 @@ class Volunteer:
             while self.finished:
                 await self.submit(self.finished[0])
                 self.finished.pop(0)  # others may have come meanwhile
+                self.poll_at = min(self.poll_at, time.monotonic() + CHALLENGE_SECONDS)
+            if (wait := self.poll_at - time.monotonic()) > 0:
+                return wait
             inbox = await self.poll()
             acted = await self.act(inbox)
         except grpc.aio.AioRpcError as error:
@@ -183,9 +188,15 @@ class Volunteer:
         except (Refused, KeyError) as error:  # counted: a volunteer that ends would leave its results open
             self.crowd.tally.errors[repr(error)[:90]] += 1
             return RETRY_SECONDS
+        wait = self.wait_after(inbox, acted)
+        self.poll_at = time.monotonic() + wait
+        return wait
+
+    def wait_after(self, inbox: Inbox, acted: bool) -> float:
+        """Seconds until the next heartbeat."""
         if self.crowd.pace is not None:
             return self.crowd.pace
-        asked = getattr(inbox, "ask_again_seconds", 1.0)
+        asked = inbox.ask_again_seconds
         self.crowd.tally.asked_seconds.append(asked)
         return 0.0 if self.answers or self.opened else 0.2 if acted else asked  # there may be more
 

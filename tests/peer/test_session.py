@@ -121,7 +121,7 @@ def test_volunteers_killed_again_and_again_finish_all_the_same(swarm, seed):
                 kills += 1
                 volunteer = swarm.restart(name)
             if volunteer.dies_after is None and kills < 24:
-                volunteer.dies_after = rng.randrange(3, 30)
+                volunteer.dies_after = rng.randrange(2, 20)
         return all(v.exit == "" for v in swarm.volunteers.values())
 
     swarm.until(kill_and_go_on)

@@ -129,8 +129,9 @@ def test_a_result_is_handed_in_at_once_however_rarely_we_ask(alice):
     alice.trains(0)
     assert isinstance(alice.state.call, act.SubmitResult)
     alice.ends(on.ResultAccepted)
-    while not isinstance(alice.state.call, act.Poll):
+    while alice.state.call is not None:
         alice.ends(on.PartUploaded)
+    assert len(polls(alice.waits(1.0))) == 1, "soon after it, too"
     alice.inbox(ask_again_seconds=1.0)
     assert len(polls(alice.waits(1.0))) == 1
 

@@ -62,6 +62,8 @@ def test_one_assignment_from_the_claim_to_its_credit(alice):
     alice.hands_in(3)
     parts = [call.part for call in alice.ever(act.UploadPart)]
     assert parts == ["trace", "weights"]
+    assert alice.state.call is None, "nobody is asked to open it in this moment"
+    alice.waits(1.0)
     assert alice.wanted(act.Poll)[0].holding == (result_of(3),)
     alice.inbox(outcomes=(admission_of(3),), credit=6)
     assert alice.wanted(act.RemoveBundle) == [act.RemoveBundle(id_of(3))]

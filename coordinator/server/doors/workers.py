@@ -1,9 +1,9 @@
 """Threads for what blocks (the ledger, disks, signatures), fed from `Turns`: who finds none free waits."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 from coordinator.server.doors.limits import WAITING_MAX
@@ -19,7 +19,7 @@ WORKERS = 3
 
 class Workers:
     def __init__(self, number: int = WORKERS, waiting_max: int = WAITING_MAX):
-        self._turns: Turns[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = Turns(waiting_max)
+        self._turns: Turns[tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]]] = Turns(waiting_max)
         self._ready = threading.Condition()
         self._closed = False
         self._threads = [
@@ -33,12 +33,12 @@ class Workers:
 
         A caller that goes away while it waits is left out.
         """
-        future: Future[T] = Future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         with self._ready:
             if self._closed or not self._turns.put(lane, address, (future, work, arguments)):
                 raise Busy("too much is asked at once")
             self._ready.notify()
-        return await asyncio.wrap_future(future)
+        return await future
 
     def _run(self) -> None:
         while True:
@@ -49,16 +49,8 @@ class Workers:
             if item is None:
                 return
             future, work, arguments = item
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                value = work(*arguments)
-            except StopIteration:
-                future.set_exception(CancelledError())
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
+            if not future.cancelled():  # who goes away while it is worked at hears nothing of it
+                _do(future, work, arguments)
             del item, future, work, arguments  # of an upload, megabytes
 
     def close(self) -> None:
@@ -68,3 +60,26 @@ class Workers:
             self._ready.notify_all()
         for thread in self._threads:
             thread.join(5)
+
+
+def _do(future: asyncio.Future[Any], work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """In the thread; the loop is told once, and by nothing between: a second kind of future costs as much as a look at
+    the ledger."""
+    value, raised = None, None
+    try:
+        value = work(*arguments)
+    except StopIteration as error:  # a future cannot hold it
+        raised = RuntimeError(repr(error))
+    except BaseException as error:
+        raised = error
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        future.get_loop().call_soon_threadsafe(_settle, future, value, raised)
+
+
+def _settle(future: asyncio.Future[Any], value: Any, raised: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if raised is None:
+        future.set_result(value)
+    else:
+        future.set_exception(raised)
