@@ -5,17 +5,21 @@ import re
 import struct
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from protocol.canonical import sha256
 from protocol.engine import Engine
 from protocol.engine.initial import initial_state
-from protocol.engine.streams import task_data
+from protocol.engine.streams import batch_orders, task_data
 from protocol.errors import UsageError, shown
 from protocol.recipes.layers import Dropout, Gru, LayerNorm, LeakyRelu, Linear, Lstm, Relu, Rnn
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import MachineTask
+
+if TYPE_CHECKING:
+    from protocol.engine.cuda.card_queue import Card
 
 # Small, and it meets every branch: a padded lane block, odd and large widths, a batch that straddles epochs.
 SELF_TEST = Recipe(
@@ -121,7 +125,7 @@ def cuda_or(
     line that says why."""
     from protocol.engine.cuda.card_queue import CardError
     from protocol.engine.cuda.driver import NoCard, open_cards
-    from protocol.engine.cuda.engine import CudaEngine, CudaOrElse
+    from protocol.engine.cuda.engine import CudaEngine
 
     try:
         cards = open_cards(device, memory)
@@ -130,11 +134,26 @@ def cuda_or(
             engine.release()
             if found != SELF_TEST_DIGEST:
                 raise CardError(f"{card.name} fails the self-test (got {found[:16]}); report this")
-        return CudaOrElse(CudaEngine(list(cards)), otherwise, say, few)
+        return beside_the_processor(list(cards), otherwise, say, few)
     except CardError as error:
         if device != "auto" or not isinstance(error, NoCard):
             say(f"no GPU is used: {error}; training on the processor")
         return otherwise()
+
+
+def beside_the_processor(
+    cards: "list[Card]", otherwise: Callable[[], Engine], say: Callable[[str], None], few: int
+) -> Engine:
+    """The cards, and the processor's engine, which draws their batches and trains few networks; without a compiler the
+    cards do without it, more slowly."""
+    from protocol.engine.cuda.engine import CudaEngine, CudaOrElse
+
+    try:
+        processor = otherwise()
+    except UsageError:
+        return CudaOrElse(CudaEngine(cards), otherwise, say)
+    draw = getattr(processor, "batch_orders", batch_orders)
+    return CudaOrElse(CudaEngine(cards, draw), lambda: processor, say, few)
 
 
 def networks_in_flight(engine: Engine, otherwise: int) -> int:

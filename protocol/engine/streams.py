@@ -48,6 +48,11 @@ def batch_order(recipe: Recipe, seed: int, step: int, steps: int) -> np.ndarray:
     return row[step * batch - epochs.start * n :][: steps * batch].reshape(steps, batch)
 
 
+def batch_orders(recipe: Recipe, seeds: list[int], at: list[int], steps: int) -> np.ndarray:
+    """`batch_order` of K networks, each from its own step `at[k]` on: (K, steps, B) int32."""
+    return np.stack([batch_order(recipe, seed, step, steps) for seed, step in zip(seeds, at, strict=True)])
+
+
 def epochs_of(recipe: Recipe, step: int, steps: int) -> range:
     """The epochs that these steps touch."""
     n, batch = recipe.task_shape.samples, recipe.training.batch

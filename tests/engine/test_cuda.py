@@ -18,6 +18,7 @@ from protocol.engine.cuda.nvrtc import find_compiler, headers, kernels, librarie
 from protocol.engine.initial import initial_state
 from protocol.engine.reference.engine import NumpyEngine
 from protocol.engine.select import SELF_TEST_DIGEST, select_engine, self_test
+from protocol.engine.streams import batch_orders
 from protocol.errors import UsageError
 from protocol.recipes.layers import (
     Dropout,
@@ -124,6 +125,17 @@ def test_few_networks_go_to_the_processor():
     seeds = (1, 2, 3)
     assert story(engine, m, 3, seeds) == story(NumpyEngine(), m, 3, seeds) and card.launches > 0
     assert said == [] and engine.name.startswith("cuda")
+
+
+def test_the_processor_draws_a_cards_batches():
+    """C's orders are Python's, from any step, epochs begun before or not; and a card given them trains the same."""
+    m, native = a_recipe(), select_engine("c", 2)
+    seeds, at = [3, 4, 3, 2**40], [0, 7, 1, 3]
+    for steps in (1, 4, 9):
+        drawn = native.batch_orders(m.recipe, seeds, at, steps)
+        assert np.array_equal(drawn, batch_orders(m.recipe, seeds, at, steps))
+        at = [step + steps for step in at]
+    assert story(CudaEngine([EmulatedCard()], native.batch_orders), m) == story(NumpyEngine(), m)
 
 
 def test_released_memory_is_taken_again():

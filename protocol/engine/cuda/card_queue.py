@@ -3,6 +3,7 @@
 import ctypes
 import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -21,7 +22,7 @@ from protocol.engine.native.structs import (
     program_of,
 )
 from protocol.engine.schedule import step_sizes
-from protocol.engine.streams import batch_order
+from protocol.engine.streams import batch_orders
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 
@@ -29,6 +30,9 @@ LAUNCH_SECONDS = 0.1  # of one kernel: a desktop that is drawn by the same card 
 YIELD_SECONDS = 0.001  # between two kernels
 WAVES = 4  # networks that go to the card at once, per block that it holds; the next ones are prepared meanwhile
 RESIDENT_ARRAYS_MAX = 8  # samples that stay on a card between calls: training and held-out, of two recipes
+
+
+Draw = Callable[[Recipe, list[int], list[int], int], np.ndarray]  # as streams.batch_orders
 
 
 class CardError(Exception):
@@ -80,16 +84,18 @@ class NetworkBatch(msgspec.Struct, kw_only=True):
     losses: np.ndarray  # (K, N)
 
     @classmethod
-    def of(cls, recipe: Recipe, seeds: list[int], states: list[State], steps: int) -> "NetworkBatch":
-        sizes = {state.step: step_sizes(recipe, state.step, steps) for state in states}
-        pairs = list(zip(seeds, states, strict=True))
+    def of(
+        cls, recipe: Recipe, seeds: list[int], states: list[State], steps: int, draw: "Draw" = batch_orders
+    ) -> "NetworkBatch":
+        at = [state.step for state in states]
+        sizes = {step: step_sizes(recipe, step, steps) for step in set(at)}
         return cls(
-            step=np.array([state.step for state in states], np.int32),
-            order=np.stack([batch_order(recipe, seed, state.step, steps) for seed, state in pairs]).astype(np.int32),
-            sizes=np.stack([sizes[state.step] for state in states]).astype(np.float32),
-            keys=np.stack([dropout_keys(recipe, seed) for seed in seeds]).astype(np.uint32),
-            params=np.stack([state.params for state in states]).astype(np.float32),
-            moments=np.stack([state.moments for state in states]).astype(np.float32),
+            step=np.array(at, np.int32),
+            order=draw(recipe, seeds, at, steps).astype(np.int32, copy=False),
+            sizes=np.stack([sizes[step] for step in at]).astype(np.float32, copy=False),
+            keys=np.stack([dropout_keys(recipe, seed) for seed in seeds]).astype(np.uint32, copy=False),
+            params=np.stack([state.params for state in states]).astype(np.float32, copy=False),
+            moments=np.stack([state.moments for state in states]).astype(np.float32, copy=False),
             losses=np.zeros((len(seeds), steps), np.float32),
         )
 

@@ -117,6 +117,14 @@ void exact_train(const Program *program, const Samples *samples, int32_t count, 
   exact_leave(&host);
 }
 
+/* Draw networks' batches until none is left: what a card is given. order: number x steps x batch. */
+void exact_draw(const Network *networks, int32_t number, int32_t *next, int32_t count, int32_t batch, int32_t steps,
+                int32_t *order, uint64_t *space) {
+  int64_t total = (int64_t)steps * batch;
+  for (int32_t k; (k = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < number;)
+    draw_batches(networks + k, networks[k].step * batch, count, total, order + k * total, space);
+}
+
 /* Measure networks until none is left, as exact_train trains them. correct: NULL where nobody asks. */
 void exact_evaluate(const Program *program, const Samples *samples, int32_t count, const float *const *params,
                     int32_t number, int32_t *next, float *losses, int64_t *correct, float *scratch) {

@@ -263,3 +263,13 @@ def optimizer_of(recipe: Recipe) -> COptimizer:
         decay=t.weight_decay,
         clip=t.clip_norm,
     )
+
+
+def networks_that_draw(at: list[int], epochs: list[Epochs]) -> tuple[ctypes.Array[CNetwork], object]:
+    """What C draws batches for from step `at[k]` on, with no network behind it, and what to keep alive meanwhile."""
+    keys = np.frombuffer(b"".join(one.keys for one in epochs), np.uint32)
+    key_at, rows = address(keys, np.uint32, keys.shape), []
+    for step, one in zip(at, epochs, strict=True):
+        rows.append(CNetwork(step=step, ready=one.ready, epochs=key_at, kept=one.place))
+        key_at += len(one.keys)
+    return (CNetwork * len(rows))(*rows), keys
