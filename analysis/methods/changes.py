@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.statistics.auc import Auc, auc, ridge_scorer, unseen_auc, unseen_scores
+from analysis.statistics.auc import Auc, auc, auc_values, ridge_scorer, unseen_auc, unseen_scores
 from analysis.statistics.classify import labeling_scores, shuffled_within
 from analysis.statistics.distances import class_distances
 from analysis.statistics.permutation import permutation_p, rank_trend
@@ -96,7 +96,7 @@ def separation(
     codes_RN = np.stack([second_N, *(shuffled_within(second_N, fold_N, rng) for _ in range(shuffles))]).astype(int)
     score_RN = labelings_scored(x, codes_RN, fold_N)
     trained = unseen_auc(score_RN[0], second_N)
-    null_R = np.array([auc(*pair).value for pair in zip(score_RN[1:], codes_RN[1:] == 1, strict=True)])
+    null_R = auc_values(score_RN[1:], codes_RN[1:] == 1)
     sizes = learning_sizes(x, second_N, seed_N, seed=seed)
     return Separation(
         first=first,

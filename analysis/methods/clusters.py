@@ -41,7 +41,7 @@ def agreement(
     Raises UsageError with fewer than two classes, or fewer than two networks a class on average.
     """
     from sklearn.cluster import HDBSCAN, KMeans
-    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
     code_N, classes = label_codes(labels)
     if len(code_N) < 2 * len(classes) or len(classes) < 2:
@@ -56,8 +56,8 @@ def agreement(
     shuffled_RN = [rng.permutation(code_N) for _ in range(permutations)]
     rows = []
     for method, cluster_N in found.items():
-        ari = float(adjusted_rand_score(code_N, cluster_N))
-        null_R = np.array([adjusted_rand_score(other_N, cluster_N) for other_N in shuffled_RN])
+        ari = adjusted_rand(code_N, cluster_N)
+        null_R = np.array([adjusted_rand(other_N, cluster_N) for other_N in shuffled_RN])
         rows.append(
             Agreement(
                 method=method,
@@ -72,6 +72,20 @@ def agreement(
             )
         )
     return rows
+
+
+def adjusted_rand(code_N: np.ndarray, cluster_N: np.ndarray) -> float:
+    """Adjusted Rand index of two groupings, numbers from -1: scikit-learn's formula, without its checks of input."""
+    clusters = int(cluster_N.max()) + 2
+    pairs_KC = np.bincount((code_N + 1) * clusters + cluster_N + 1).astype(int)
+    pairs_KC = np.pad(pairs_KC, (0, -len(pairs_KC) % clusters)).reshape(-1, clusters)
+    both, first, second = (int((x**2).sum()) for x in (pairs_KC, pairs_KC.sum(1), pairs_KC.sum(0)))
+    together, only_first, only_second = both - len(code_N), first - both, second - both
+    apart = len(code_N) ** 2 - only_first - only_second - both
+    if not only_first and not only_second:
+        return 1.0
+    shared = (together + only_first) * (only_first + apart) + (together + only_second) * (only_second + apart)
+    return 2.0 * (together * apart - only_first * only_second) / shared
 
 
 def silhouette(features_NF: np.ndarray, labels: Sequence[str]) -> float:

@@ -7,6 +7,7 @@ images poisoned) are doses of one change. Axes: N networks, P parameters, F feat
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import msgspec
 import numpy as np
@@ -210,17 +211,19 @@ def transfer_summary(
 ) -> Transfer:
     """Kernel ridge regression, fitted in one class and tested in each. Needs two classes with the same groups."""
 
-    def means(rows: np.ndarray) -> tuple[list[str], np.ndarray, float, float]:
+    @cache  # both intervals leave out the same networks
+    def means(rows: tuple[int, ...]) -> tuple[list[str], np.ndarray, float, float]:
+        at = np.array(rows)
         domains, tau_KK = properties.transfer(
-            features_NF[rows], target_N[rows], domain_N[rows], group_N[rows], properties.kernel_ridge
+            features_NF[at], target_N[at], domain_N[at], group_N[at], properties.kernel_ridge
         )
         same = np.eye(len(domains), dtype=bool)
         return domains, tau_KK, float(tau_KK[same].mean()), float(tau_KK[~same].mean())
 
-    domains, tau_KK, own, other = means(np.arange(len(target_N)))
+    domains, tau_KK, own, other = means(tuple(range(len(target_N))))
     return Transfer(
         domains=domains,
         tau_KK=tau_KK,
-        own=(own, *jackknife(lambda rows: means(rows)[2], group_N, -1.0, 1.0)),
-        other=(other, *jackknife(lambda rows: means(rows)[3], group_N, -1.0, 1.0)),
+        own=(own, *jackknife(lambda rows: means(tuple(rows.tolist()))[2], group_N, -1.0, 1.0)),
+        other=(other, *jackknife(lambda rows: means(tuple(rows.tolist()))[3], group_N, -1.0, 1.0)),
     )

@@ -13,6 +13,7 @@ from analysis.methods import clusters
 from analysis.methods.maps import same_class_nearby
 from analysis.methods.retrieval import retrieval
 from analysis.statistics.intervals import jackknife
+from analysis.statistics.labels import label_codes
 from analysis.statistics.permutation import permanova
 from analysis.statistics.splits import groups
 from analysis.weights import chains
@@ -65,12 +66,10 @@ def grouped(
 def _clusters(
     features_NF: np.ndarray, label_N: np.ndarray, group_N: np.ndarray, permutations: int
 ) -> dict[str, Grouped]:
-    from sklearn.metrics import adjusted_rand_score
-
-    found = {}
+    code_N, found = label_codes(label_N.tolist())[0], {}
     for one in clusters.agreement(features_NF, label_N.tolist(), permutations):
         low, high = jackknife(
-            lambda rows, of=one.cluster_N: float(adjusted_rand_score(label_N[rows], of[rows])), group_N, -1.0, 1.0
+            lambda rows, of=one.cluster_N: clusters.adjusted_rand(code_N[rows], of[rows]), group_N, -1.0, 1.0
         )
         found[f"{one.method}, Rand index"] = Grouped(value=one.ari, low=low, high=high, p=one.p, shuffled=one.null_ari)
     return found

@@ -7,6 +7,7 @@ features is OURS. Intervals are bootstrapped over groups of test networks. Axes:
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import kendalltau, rankdata
@@ -50,8 +51,32 @@ def kernel_ridge(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray
 
     The penalty with the smallest leave-one-out error within the training rows, in closed form.
     """
+    train_MF, test_TF = (np.asarray(rows) for rows in (train_MF, test_TF))
+    value_M, vector_MM, inner_TM = _kernel(
+        train_MF.tobytes(), test_TF.tobytes(), train_MF.dtype.str, test_TF.dtype.str, train_MF.shape[1], linear
+    )
+    centre = target_M.mean()
+    seen_M = vector_MM.T @ (target_M - centre)
+    square_MM = vector_MM**2
+    best, best_error = np.zeros(len(inner_TM)), np.inf
+    for ridge in RIDGES:
+        inverse_M = 1 / (value_M + ridge * value_M.mean() + 1e-12)
+        weight_M = vector_MM @ (inverse_M * seen_M)
+        left_out_M = weight_M / np.maximum(square_MM @ inverse_M, 1e-12)
+        if (error := float((left_out_M**2).mean())) < best_error:
+            best, best_error = inner_TM @ weight_M, error
+    return best + centre
+
+
+@lru_cache(maxsize=2 * FOLDS)  # the same folds serve all targets, of trained and of initial weights; 6 MB each
+def _kernel(
+    train: bytes, test: bytes, train_type: str, test_type: str, features: int, linear: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Eigenvalues (M,) and vectors (M, M) of the training rows' kernel, and that of the test rows with them (T, M)."""
+    train_MF = np.frombuffer(train, train_type).reshape(-1, features)
     mean_F, scale_F = train_MF.mean(0), train_MF.std(0)
     scale_F = np.where(scale_F > 0, scale_F, 1)
+    test_TF = np.frombuffer(test, test_type).reshape(-1, features)
     x, y = (np.clip((rows - mean_F) / scale_F, -5, 5) for rows in (train_MF, test_TF))
     if linear:
         inner_MM, inner_TM = x @ x.T, y @ x.T
@@ -59,17 +84,8 @@ def kernel_ridge(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray
         square_MM, square_TM = squared_distances(x), squared_distances(y, x)
         width = max(float(np.median(square_MM)), 1e-12)
         inner_MM, inner_TM = np.exp(-square_MM / width), np.exp(-square_TM / width)
-    centre = target_M.mean()
     value_M, vector_MM = np.linalg.eigh(inner_MM)
-    value_M, seen_M = np.maximum(value_M, 0), vector_MM.T @ (target_M - centre)
-    best, best_error = np.zeros(len(y)), np.inf
-    for ridge in RIDGES:
-        inverse_M = 1 / (value_M + ridge * value_M.mean() + 1e-12)
-        weight_M = vector_MM @ (inverse_M * seen_M)
-        left_out_M = weight_M / np.maximum((vector_MM**2) @ inverse_M, 1e-12)
-        if (error := float((left_out_M**2).mean())) < best_error:
-            best, best_error = inner_TM @ weight_M, error
-    return best + centre
+    return np.maximum(value_M, 0), vector_MM, inner_TM
 
 
 PREDICTORS: dict[str, Predictor] = {

@@ -55,16 +55,10 @@ def retrieval(
         unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-300)
         ranked = np.argsort(-(unit[: len(query)] @ unit[len(query) :].T), axis=1, kind="stable")
         per_split.append(_precision(code_N[both], len(query), ranked))
-        null_SR.append(
-            [
-                _precision(
-                    code_N[np.concatenate([part[np.argsort(keys_N[part])] for part in (query, gallery)])],
-                    len(query),
-                    ranked,
-                )[-1]
-                for keys_N in keys_RN
-            ]
+        mixed_RB = np.concatenate(
+            [code_N[part[np.argsort(keys_RN[:, part], axis=1)]] for part in (query, gallery)], axis=1
         )
+        null_SR.append([_precision(mixed_B, len(query), ranked)[-1] for mixed_B in mixed_RB])
     score_S = np.array(per_split)
     null_R = np.mean(null_SR, axis=0) if permutations else np.zeros(0)
     value = float(score_S[:, -1].mean())
@@ -93,7 +87,7 @@ def _query_gallery(code_N: np.ndarray, unseen: np.ndarray, rng: np.random.Genera
 def _precision(code_B: np.ndarray, queries: int, ranked_QG: np.ndarray) -> list[float]:
     """CMC at 1, 5, 10 and mean average precision."""
     hit_QG = code_B[queries:][ranked_QG] == code_B[:queries, None]
-    at_QG = np.cumsum(hit_QG, axis=1)
-    precision_QG = at_QG / np.arange(1, hit_QG.shape[1] + 1)
-    average_Q = (precision_QG * hit_QG).sum(1) / np.maximum(at_QG[:, -1], 1)
+    at_QG = np.cumsum(hit_QG, axis=1, dtype=np.int32)
+    found_Q = np.maximum(at_QG[:, -1], 1)
+    average_Q = np.einsum("qg,qg,g->q", at_QG, hit_QG, 1 / np.arange(1, hit_QG.shape[1] + 1)) / found_Q
     return [*(float((at_QG[:, min(k, at_QG.shape[1]) - 1] > 0).mean()) for k in (1, 5, 10)), float(average_Q.mean())]

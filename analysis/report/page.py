@@ -4,9 +4,10 @@
 """
 
 import base64
+import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ def report_values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
     """All that the page shows: `manifest` (a Manifest), `where`, `overview`, `provenance` (see `overview`), `groups`
     (see `grouped`), and sentences: `soundness` (of the files), `caveats`, `note` (which networks were left out),
     `too_few`, `skipped` (titles)."""
+    with single_threaded():
+        return _values(zoo, settings)
+
+
+def _values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
     table, cache = zoo.table(settings.where, TABLE_COLUMNS), Cache(settings.cache, zoo.store.manifest)
     values = {
         "manifest": zoo.store.manifest,
@@ -121,6 +127,18 @@ def report_values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
     values["caveats"] = cache.value(["caveats", several.where], lambda: caveats(several if comparing else sample))
     values["groups"] = grouped(sections, cache)
     return values
+
+
+@contextlib.contextmanager
+def single_threaded() -> Iterator[None]:
+    """Linear algebra by one thread: products here are small, and threads that wait for each other spin. Sums are then
+    in one order, too, whatever the number of cores."""
+    import scipy.linalg  # noqa: F401
+    import sklearn.cluster  # noqa: F401  libraries that load later would not be held
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 def grouped(sections: list[tuple[str, Selection, Section]], cache: Cache) -> list[dict[str, Any]]:

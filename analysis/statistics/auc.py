@@ -54,6 +54,15 @@ def auc(score_N: np.ndarray, second_N: np.ndarray, widened: float = 1.0) -> Auc:
     return Auc(value=value, low=float(low), high=float(high), first=n, second=m)
 
 
+def auc_values(score_RN: np.ndarray, second_RN: np.ndarray) -> np.ndarray:
+    """(R,) `auc(...).value` of each row; of shuffled labels nobody asks for more. Both kinds are in every row."""
+    from scipy.stats import rankdata
+
+    m_R = second_RN.sum(1)
+    ranks_R = np.where(second_RN, rankdata(score_RN, axis=1), 0).sum(1)
+    return (ranks_R - m_R * (m_R + 1) / 2) / (m_R * (second_RN.shape[1] - m_R))
+
+
 def ridge_scorer(train_MF: np.ndarray, second_M: np.ndarray, test_TF: np.ndarray) -> np.ndarray:
     """(T,) how much each test network looks like the second kind: the ridge classifier of `classify`."""
     return ridge_scores(train_MF, second_M.astype(int), test_TF, 2)[:, 1]

@@ -17,7 +17,8 @@ from analysis.statistics.splits import FOLDS, fold_by_group
 from protocol.errors import UsageError
 
 SHUFFLES = 20
-LABELINGS_AT_ONCE = 100  # of 1,000 networks and 10 classes: 8 MB a copy
+VALUES_AT_ONCE = 1_000_000  # targets of many labelings: 8 MB a copy
+ROWS_AT_ONCE = 100  # of a sum that may be given up
 ROUNDING = 1e-3  # float32 sums are closer than this
 RIDGES = tuple(10.0**e for e in range(-4, 3))  # relative to the mean eigenvalue of the kernel
 
@@ -137,12 +138,13 @@ def labeling_scores(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndar
 
 
 def _score_parts(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> Iterator[np.ndarray]:
-    """`labeling_scores` of LABELINGS_AT_ONCE labelings after another: one factorization serves them all."""
+    """`labeling_scores` of some labelings after another: one factorization serves them all."""
     mean_F, scale_F = train_MF.mean(0, dtype=np.float64), train_MF.std(0, dtype=np.float64)
     scale_F[scale_F == 0] = 1.0
     factors = thin_svd((train_MF - mean_F) / scale_F, (test_TF - mean_F) / scale_F)
-    for begin in range(0, len(codes_RM), LABELINGS_AT_ONCE):
-        yield _scores(*factors, codes_RM[begin : begin + LABELINGS_AT_ONCE], classes)
+    at_once = max(1, VALUES_AT_ONCE // (len(train_MF) * classes))
+    for begin in range(0, len(codes_RM), at_once):
+        yield _scores(*factors, codes_RM[begin : begin + at_once], classes)
 
 
 def _scores(
@@ -168,31 +170,31 @@ def _scores(
 def best_penalties(left_MD: np.ndarray, size_D: np.ndarray, seen_DRJ: np.ndarray, target_MRJ: np.ndarray) -> np.ndarray:
     """(R,) which of RIDGES has the smallest leave-one-out error, for each labeling.
 
-    Between a residual, which costs next to nothing in the factored rows, and the leave-one-out error stand divisors
-    1 - leverage: with the largest and the smallest of them it has a bound on either side. Most penalties are ruled out
-    by these; the error of the others needs no more than float32, and is nearly all of the work.
+    An error is a sum over rows of what is never negative: a penalty is given up once a part of its sum is more than the
+    whole error of another. Most labelings are shuffled ones, which the largest penalties fit best, so these come first,
+    and rows of large leverage. It needs no more than float32, and is nearly all of the work.
     """
-    energy_DR = (seen_DRJ**2).sum(2)
-    outside_R = np.maximum((target_MRJ**2).sum((0, 2)) - energy_DR.sum(0), 0)
-    shrinks, divisors, lows, highs = [], [], [], []
-    for ridge in RIDGES:
-        shrink_D = size_D**2 / penalized(size_D, ridge)
-        leverage_M = np.minimum(left_MD**2 @ shrink_D + 1 / len(left_MD), 1 - 1e-9)  # 1/M: the mean is learnt too
-        residual_R = (1 - shrink_D) ** 2 @ energy_DR + outside_R
-        shrinks.append(shrink_D)
-        divisors.append(1 - leverage_M)
-        lows.append(residual_R / divisors[-1].max() ** 2)
-        highs.append(residual_R / divisors[-1].min() ** 2)
     rough_MD, rough_DRJ, rough_MRJ = (x.astype(np.float32) for x in (left_MD, seen_DRJ, target_MRJ))
-    least_R = np.min(highs, axis=0)
-    error_IR = np.full((len(RIDGES), len(least_R)), np.inf)
-    for i in np.argsort([low_R.mean() for low_R in lows]):
-        open_R = lows[i] <= least_R * (1 + ROUNDING)
-        error_MRJ = np.tensordot(rough_MD * shrinks[i].astype(np.float32), rough_DRJ[:, open_R], 1)
-        error_MRJ -= rough_MRJ[:, open_R]
-        error_MRJ /= divisors[i].astype(np.float32)[:, None, None]
-        error_IR[i, open_R] = np.einsum("mrj,mrj->r", error_MRJ, error_MRJ)
-        least_R = np.minimum(least_R, error_IR[i])
+    error_IR = np.full((len(RIDGES), seen_DRJ.shape[1]), np.inf)
+    for i in reversed(range(len(RIDGES))):
+        shrink_D = size_D**2 / penalized(size_D, RIDGES[i])
+        leverage_M = np.minimum(left_MD**2 @ shrink_D + 1 / len(left_MD), 1 - 1e-9)  # 1/M: the mean is learnt too
+        weight_M1 = (1 / (1 - leverage_M)).astype(np.float32)[:, None]
+        shrunk_MD = rough_MD * shrink_D.astype(np.float32)
+        most_R, open_R, told_DRJ = error_IR.min(0) * (1 + ROUNDING), np.arange(error_IR.shape[1]), rough_DRJ
+        sum_R = np.zeros(len(open_R))
+        order_M = np.argsort(-leverage_M, kind="stable")
+        for begin in range(0, len(order_M), ROWS_AT_ONCE):
+            rows = order_M[begin : begin + ROWS_AT_ONCE]
+            error_BRJ = np.tensordot(shrunk_MD[rows], told_DRJ, 1)
+            error_BRJ -= rough_MRJ[rows[:, None], open_R]
+            error_BRJ *= weight_M1[rows, :, None]
+            sum_R += np.einsum("brj,brj->r", error_BRJ, error_BRJ)
+            if not (kept := sum_R <= most_R[open_R]).all():
+                open_R, sum_R, told_DRJ = open_R[kept], sum_R[kept], told_DRJ[:, kept]
+                if not len(open_R):
+                    break
+        error_IR[i, open_R] = sum_R
     return error_IR.argmin(0)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.statistics.intervals import jackknife
-from analysis.statistics.labels import label_codes
+from analysis.statistics.labels import class_sums, label_codes
 from analysis.statistics.permutation import PERMUTATIONS, permutation_p
 from analysis.weights.geometry import blocks, squared_distances
 
@@ -81,12 +81,14 @@ def shuffled_centres(weights_NP: np.ndarray, labels: Sequence[str], shuffles: in
     count_K = np.bincount(code_N, minlength=len(names)).astype(float)
     pairs_KK = np.outer(count_K, count_K)
     np.fill_diagonal(pairs_KK, count_K * (count_K - 1))
-    square_NN, rng, found = squared_distances(weights_NP), np.random.default_rng(seed), []
-    for _ in range(shuffles):
-        member_NK = np.eye(len(names))[rng.permutation(code_N)]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found.append(centre_distance(member_NK.T @ (square_NN @ member_NK) / pairs_KK))
-    return np.array(found)
+    square_NN, rng = squared_distances(weights_NP), np.random.default_rng(seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.array(
+            [
+                centre_distance(sums_KK / pairs_KK)
+                for sums_KK in class_sums(square_NN, (rng.permutation(code_N) for _ in range(shuffles)), len(names))
+            ]
+        )
 
 
 def pooled(mean_squares: np.ndarray, pairs: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.statistics.labels import label_codes
+from analysis.statistics.labels import class_sums, label_codes
 from protocol.errors import UsageError
 
 PERMUTATIONS = 1000
@@ -79,12 +79,12 @@ def permanova(
     square_NN, rng = np.asarray(distance_NN, np.float64) ** 2, np.random.default_rng(seed)
     total = square_NN.sum() / (2 * n)
 
-    def pseudo_f(code_N: np.ndarray) -> float:
-        member_NK = np.eye(k)[code_N]
-        within = float(((square_NN @ member_NK) * member_NK).sum(0) @ (0.5 / member_NK.sum(0)))
+    def pseudo_f(sums_KK: np.ndarray) -> float:
+        within = float(np.diag(sums_KK) @ (0.5 / np.bincount(code_N, minlength=k)))
         return (total - within) / (k - 1) / max(within / (n - k), 1e-300)
 
-    f = pseudo_f(code_N)
-    null_R = np.array([pseudo_f(rng.permutation(code_N)) for _ in range(permutations)])
+    labelings = (code_N, *(rng.permutation(code_N) for _ in range(permutations)))
+    f, *null = (pseudo_f(sums_KK) for sums_KK in class_sums(square_NN, labelings, k))
+    null_R = np.array(null)
     r2 = f * (k - 1) / (f * (k - 1) + n - k)
     return Permanova(f=f, r2=r2, p=permutation_p(f, null_R), null_R=null_R)

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=40.0, help="results a second")
     parser.add_argument("--assignments", type=int, nargs="*", default=[100, 1_000_000], help="a campaign")
     parser.add_argument("--recipes", type=int, default=1, help="a campaign")
+    parser.add_argument("--keep", type=Path, help="where the zoo of the last `results` row is copied to")
     parser.add_argument("--profile", type=Path, help="where py-spy (if installed) writes the host's profile")
     return parser.parse_args()
 
@@ -218,6 +220,8 @@ def results(options: argparse.Namespace) -> None:
             campaigns = campaigns_of(assignments, options.recipes, options.results, 1)
             host.seed(campaigns)
             print(asyncio.run(work(host, campaigns, assignments, options)), flush=True)
+            if options.keep is not None:
+                shutil.copytree(host.path / "zoo", options.keep, dirs_exist_ok=True)
 
 
 def campaigns_of(assignments: int, recipes: int, results: int, first: int) -> list[Campaign]:
