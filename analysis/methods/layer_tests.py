@@ -15,7 +15,7 @@ from analysis.statistics.classify import ridge_classes
 from analysis.statistics.labels import label_codes
 from analysis.statistics.permutation import PERMUTATIONS, holm, permutation_p
 from analysis.statistics.proportions import binomial_p, wilson
-from analysis.weights.chains import chains
+from analysis.weights.chains import chains_of_all_depths
 from analysis.weights.features import gram, upper, weighted_layers
 from protocol.errors import UsageError
 from protocol.recipes.layers import Conv2d
@@ -48,9 +48,10 @@ def layer_features(recipe: Recipe, weights_NP: np.ndarray) -> dict[str, np.ndarr
         f"{layer.__struct_config__.tag} {layer.channels if isinstance(layer, Conv2d) else layer.width}"
         for _, layer in weighted_layers(recipe)
     ]
+    depths = chains_of_all_depths(recipe, weights_NP)
     return {
-        f"layers 1-{k} ({name})": np.concatenate([upper(gram(x)) for x in chains(recipe, weights_NP, k)], axis=1)
-        for k, name in enumerate(names, 1)
+        f"layers 1-{k} ({name})": np.concatenate([upper(gram(x)) for x in gates], axis=1)
+        for k, (name, gates) in enumerate(zip(names, depths, strict=True), 1)
     }
 
 

@@ -18,8 +18,6 @@ from protocol.errors import UsageError
 
 SHUFFLES = 20
 VALUES_AT_ONCE = 1_000_000  # targets of many labelings: 8 MB a copy
-ROWS_AT_ONCE = 100  # of a sum that may be given up
-ROUNDING = 1e-3  # float32 sums are closer than this
 RIDGES = tuple(10.0**e for e in range(-4, 3))  # relative to the mean eigenvalue of the kernel
 
 
@@ -141,66 +139,74 @@ def _score_parts(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray
     """`labeling_scores` of some labelings after another: one factorization serves them all."""
     mean_F, scale_F = train_MF.mean(0, dtype=np.float64), train_MF.std(0, dtype=np.float64)
     scale_F[scale_F == 0] = 1.0
-    factors = thin_svd((train_MF - mean_F) / scale_F, (test_TF - mean_F) / scale_F)
+    left_MD, size_D, test_TD = thin_svd((train_MF - mean_F) / scale_F, (test_TF - mean_F) / scale_F)
+    square_D = size_D**2
+    penalized_ID = square_D + np.array(RIDGES)[:, None] * float(square_D.sum() / max(1, len(size_D)))
+    best_R = best_penalties(left_MD, square_D / penalized_ID, codes_RM, classes)
+    hats = {i: (test_TD * (size_D / penalized_ID[i])) @ left_MD.T for i in np.unique(best_R).tolist()}
     at_once = max(1, VALUES_AT_ONCE // (len(train_MF) * classes))
     for begin in range(0, len(codes_RM), at_once):
-        yield _scores(*factors, codes_RM[begin : begin + at_once], classes)
+        target_MRK, best_B = np.eye(classes)[codes_RM[begin : begin + at_once].T], best_R[begin : begin + at_once]
+        center_RK = target_MRK.mean(0)
+        scores_TRK = np.empty((len(test_TD), *center_RK.shape))
+        for i in np.unique(best_B).tolist():
+            scores_TRK[:, best_B == i] = np.tensordot(hats[i], (target_MRK - center_RK)[:, best_B == i], 1)
+        yield scores_TRK + center_RK
 
 
-def _scores(
-    left_MD: np.ndarray, size_D: np.ndarray, test_TD: np.ndarray, codes_RM: np.ndarray, classes: int
+def best_penalties(left_MD: np.ndarray, shrink_ID: np.ndarray, codes_RM: np.ndarray, classes: int) -> np.ndarray:
+    """(R,) which of RIDGES has the smallest leave-one-out error, by labeling; `shrink_ID` is what it leaves.
+
+    It needs no more than float32, and is nearly all of the work. An error is either computed row by row, or added up
+    over pairs of rows of one class, which costs the same for few classes as for many.
+    """
+    m, d = left_MD.shape
+    leverage_IM = np.minimum(shrink_ID @ (left_MD**2).T + 1 / m, 1 - 1e-9)  # 1/M: the mean is learnt too
+    left_MD, shrink_ID = left_MD.astype(np.float32), shrink_ID.astype(np.float32)
+    weight_IM = (1 / (1 - leverage_IM)).astype(np.float32)
+    by_rows, by_pairs = len(codes_RM) * (classes - 1) * (d + 40), len(codes_RM) * 2.6 * m + m * (d + m / 2)  # measured
+    if by_pairs < by_rows:
+        return errors_by_pairs(left_MD, shrink_ID, weight_IM, codes_RM, classes).argmin(0)
+    return errors_by_rows(left_MD, shrink_ID, weight_IM, codes_RM, classes).argmin(0)
+
+
+def errors_by_rows(
+    left_MD: np.ndarray, shrink_ID: np.ndarray, weight_IM: np.ndarray, codes_RM: np.ndarray, classes: int
 ) -> np.ndarray:
-    """`labeling_scores` of factored rows, for as many labelings as fit in memory.
+    """(I, R) leave-one-out errors: the sum over rows of ((y - Hy) / (1 - diag H))^2, all classes together.
 
     Centred one-hot labels add up to zero over the classes, so J = K - 1 contrasts hold all of them.
     """
-    target_MRK = np.eye(classes)[codes_RM.T]
-    center_RK = target_MRK.mean(0)
-    contrast_KJ = contrasts(classes)
-    target_MRJ = (target_MRK - center_RK) @ contrast_KJ
-    seen_DRJ = np.tensordot(left_MD.T, target_MRJ, 1)
-    best_R = best_penalties(left_MD, size_D, seen_DRJ, target_MRJ)
-    scores_TRJ = np.zeros((len(test_TD), *seen_DRJ.shape[1:]))
-    for i in np.unique(best_R):
-        at_best_TD = test_TD * (size_D / penalized(size_D, RIDGES[i]))
-        scores_TRJ[:, best_R == i] = np.tensordot(at_best_TD, seen_DRJ[:, best_R == i], 1)
-    return scores_TRJ @ contrast_KJ.T + center_RK
+    error_IR, contrast_KJ = np.empty((len(shrink_ID), len(codes_RM))), contrasts(classes)
+    at_once = max(1, VALUES_AT_ONCE // (len(left_MD) * classes))
+    for begin in range(0, len(codes_RM), at_once):
+        target_MRJ = contrast_KJ[codes_RM[begin : begin + at_once].T]
+        target_MRJ = (target_MRJ - target_MRJ.mean(0)).astype(np.float32)
+        seen_DRJ = np.tensordot(left_MD.T, target_MRJ, 1)
+        for i, (shrink_D, weight_M) in enumerate(zip(shrink_ID, weight_IM, strict=True)):
+            error_MRJ = np.tensordot(left_MD * shrink_D, seen_DRJ, 1)
+            error_MRJ -= target_MRJ
+            error_MRJ *= weight_M[:, None, None]
+            error_IR[i, begin : begin + at_once] = np.einsum("mrj,mrj->r", error_MRJ, error_MRJ)
+    return error_IR
 
 
-def best_penalties(left_MD: np.ndarray, size_D: np.ndarray, seen_DRJ: np.ndarray, target_MRJ: np.ndarray) -> np.ndarray:
-    """(R,) which of RIDGES has the smallest leave-one-out error, for each labeling.
-
-    An error is a sum over rows of what is never negative: a penalty is given up once a part of its sum is more than the
-    whole error of another. Most labelings are shuffled ones, which the largest penalties fit best, so these come first,
-    and rows of large leverage. It needs no more than float32, and is nearly all of the work.
-    """
-    rough_MD, rough_DRJ, rough_MRJ = (x.astype(np.float32) for x in (left_MD, seen_DRJ, target_MRJ))
-    error_IR = np.full((len(RIDGES), seen_DRJ.shape[1]), np.inf)
-    for i in reversed(range(len(RIDGES))):
-        shrink_D = size_D**2 / penalized(size_D, RIDGES[i])
-        leverage_M = np.minimum(left_MD**2 @ shrink_D + 1 / len(left_MD), 1 - 1e-9)  # 1/M: the mean is learnt too
-        weight_M1 = (1 / (1 - leverage_M)).astype(np.float32)[:, None]
-        shrunk_MD = rough_MD * shrink_D.astype(np.float32)
-        most_R, open_R, told_DRJ = error_IR.min(0) * (1 + ROUNDING), np.arange(error_IR.shape[1]), rough_DRJ
-        sum_R = np.zeros(len(open_R))
-        order_M = np.argsort(-leverage_M, kind="stable")
-        for begin in range(0, len(order_M), ROWS_AT_ONCE):
-            rows = order_M[begin : begin + ROWS_AT_ONCE]
-            error_BRJ = np.tensordot(shrunk_MD[rows], told_DRJ, 1)
-            error_BRJ -= rough_MRJ[rows[:, None], open_R]
-            error_BRJ *= weight_M1[rows, :, None]
-            sum_R += np.einsum("brj,brj->r", error_BRJ, error_BRJ)
-            if not (kept := sum_R <= most_R[open_R]).all():
-                open_R, sum_R, told_DRJ = open_R[kept], sum_R[kept], told_DRJ[:, kept]
-                if not len(open_R):
-                    break
-        error_IR[i, open_R] = sum_R
-    return error_IR.argmin(0)
-
-
-def penalized(size_D: np.ndarray, ridge: float) -> np.ndarray:
-    """(D,) squared singular values with the penalty, which is relative to their mean."""
-    return size_D**2 + ridge * float((size_D**2).sum() / max(1, len(size_D)))
+def errors_by_pairs(
+    left_MD: np.ndarray, shrink_ID: np.ndarray, weight_IM: np.ndarray, codes_RM: np.ndarray, classes: int
+) -> np.ndarray:
+    """(I, R) the same: with B what takes one-hot labels to weighted errors, the sum of B^T B over pairs of rows that
+    have one class. Rows of features are centred, so H sees nothing of the labels' mean."""
+    m = len(left_MD)
+    pair_IMM = np.empty((len(shrink_ID), m, m), np.float32)
+    for i, (shrink_D, weight_M) in enumerate(zip(shrink_ID, weight_IM, strict=True)):
+        b_MM = (np.eye(m, dtype=np.float32) - np.float32(1 / m) - (left_MD * shrink_D) @ left_MD.T) * weight_M[:, None]
+        pair_IMM[i] = b_MM.T @ b_MM
+    error_RI = np.zeros((len(codes_RM), len(shrink_ID)))
+    codes_MR = np.ascontiguousarray(codes_RM.T, np.int8 if classes < 128 else np.int32)
+    for row in range(m):
+        pair_IB = pair_IMM[:, row, row:] * np.where(np.arange(row, m) > row, np.float32(2), np.float32(1))
+        error_RI += (codes_MR[row:] == codes_MR[row]).astype(np.float32).T @ pair_IB.T
+    return error_RI.T
 
 
 def contrasts(classes: int) -> np.ndarray:

@@ -51,9 +51,16 @@ def chains(
     depth = depth or max(1, len(weighted_layers(recipe)) - 1)
     if kind == "as_coded":
         return _coded(recipe, weights_NP, depth, inputs_max)
+    return chains_of_all_depths(recipe, weights_NP, inputs_max, biases)[depth - 1]
+
+
+def chains_of_all_depths(
+    recipe: Recipe, weights_NP: np.ndarray, inputs_max: int | None = INPUTS_MAX, biases: bool | None = None
+) -> list[list[np.ndarray]]:
+    """`chains` of every depth from 1, canonical: each the one before and a layer more. Raises UsageError likewise."""
     arrays = split_layers(recipe, balanced(symmetry_spec(recipe), weights_NP))
     biases = recipe.flows[0].features == 1 if biases is None else biases
-    return _linked(recipe, arrays, inputs_max, biases)[depth - 1][1]
+    return [link.gates for link in _linked(recipe, arrays, inputs_max, biases)]
 
 
 def chain_features(

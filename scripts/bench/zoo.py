@@ -223,7 +223,8 @@ def sha256(path: Path) -> object:
 
 def sha256_twice(path: Path) -> object:
     """As files, and as networks."""
-    sha256(path), sha256(path)
+    sha256(path)
+    sha256(path)
 
 
 def evidence_decoded(path: Path) -> object:

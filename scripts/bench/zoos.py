@@ -54,7 +54,8 @@ def trained(path: Path, campaign: Campaign, threads: int) -> None:
                 losses[seed].append((boundary.loss, boundary.held_out_loss))
             last[seed] = boundary
         for seed, boundary in last.items():
-            row, proof = row_of(campaign, recipe, seed, *zip(*losses[seed], strict=True), boundary.step)
+            training, held_out = (list(values) for values in zip(*losses[seed], strict=True))
+            row, proof = row_of(campaign, recipe, seed, training, held_out, boundary.step)
             evidence[row.evidence] = proof
             published.append((row, boundary.state.params))
     ZooWriter(path, HOSTS[0]).publish(published, campaign.recipes, evidence, {campaign.digest: campaign.exact})
