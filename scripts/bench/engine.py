@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from networks import BATCH, NETWORKS, check_comparable, operations, recipe_of, shipped
 from peak import peak_flops
-from rivals_torch import NO_REPDL, PlainLoop, RepDlLoop, VmapLoop
+from rivals.in_torch import NO_REPDL, PlainLoop, RepDlLoop, VmapLoop
 
 from protocol.engine import Engine
 from protocol.engine.initial import initial_state
@@ -101,7 +101,7 @@ def rivals(recipe: Recipe, data: TaskData, count: int, without: set[str]) -> dic
 def jax_loop(recipe: Recipe, data: TaskData, seeds: list[int]) -> Loop:
     if importlib.util.find_spec("jax") is None:
         raise NotImplementedError(NO_JAX)
-    from rivals_jax import JaxLoop
+    from rivals.in_jax import JaxLoop
 
     return JaxLoop(recipe, data, seeds)
 

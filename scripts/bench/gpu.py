@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import torch
 from networks import bytes_moved, operations, recipe_of  # beside this file
-from rivals_torch import PlainLoop, VmapLoop
+from rivals.in_torch import PlainLoop, VmapLoop
 
 from protocol.engine import Engine
 from protocol.engine.cuda.card_queue import CardError

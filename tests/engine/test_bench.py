@@ -16,7 +16,7 @@ import gpu
 from engine import DifferentLosses, check_losses, checked_loops, medians, ratio_lines, row
 from networks import NETWORKS, bytes_moved, check_comparable, operations, recipe_of, shipped
 from peak import compiled_peak
-from rivals_torch import NO_REPDL, PlainLoop
+from rivals.in_torch import NO_REPDL, PlainLoop
 
 from protocol.engine.cuda.driver import CAPABILITY_MAJOR, CLOCK_KHZ, MULTIPROCESSORS, NoCard
 from protocol.engine.native.build import supported_isas
@@ -37,7 +37,7 @@ from protocol.recipes.layers import (
 )
 
 if importlib.util.find_spec("jax"):
-    import rivals_jax  # noqa: F401 - the bench imports it when it needs it
+    import rivals.in_jax  # noqa: F401 - the bench imports it when it needs it
 sys.path.pop(0)  # a file in there is called like our package `coordinator`, which other tests want
 
 TINY = {

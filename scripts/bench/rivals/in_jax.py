@@ -121,7 +121,7 @@ def apply(layer: Layer, arrays: Params, values: jax.Array) -> jax.Array:
         return values.reshape(len(values), -1)
     if type(layer) in ACTIVATIONS:
         return ACTIVATIONS[type(layer)](values)
-    raise NotImplementedError(f"no {type(layer).__name__} in rivals_jax.py")
+    raise NotImplementedError(f"no {type(layer).__name__} in rivals/in_jax.py")
 
 
 def pool(layer: MaxPool2d | AvgPool2d, values: jax.Array) -> jax.Array:
