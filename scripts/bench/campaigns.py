@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as `zooswarm train` does
-sys.path.append(sys.path.pop(0))  # this file's folder has a `coordinator.py`: ours comes first
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this folder has a `coordinator.py`: ours comes first
 
 from protocol.engine import Engine
 from protocol.engine.select import select_engine

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.append(sys.path.pop(0))  # this file is called like a package of ours: that one first
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this folder has a `coordinator.py`: ours comes first
 
 from crowd import Crowd, Tally, train  # beside this file
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import grpc
 
-sys.path.append(sys.path.pop(0))  # this file's folder has a `coordinator.py`: ours comes first
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this folder has a `coordinator.py`: ours comes first
 
 from coordinator.directories import read_settings
 from peer.session.client import Away, Client

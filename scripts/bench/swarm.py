@@ -22,7 +22,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-sys.path.append(sys.path.pop(0))  # this file's folder has a `coordinator.py`: ours comes first
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this folder has a `coordinator.py`: ours comes first
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from soaking.swarm import Swarm, descendants

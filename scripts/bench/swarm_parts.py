@@ -112,7 +112,7 @@ def wrap_trainers(program: str, folder: str) -> None:
 
 def main() -> None:
     program, folder, *words = sys.argv
-    sys.path.append(sys.path.pop(0))  # this folder has a `coordinator.py`: ours comes first
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this folder has a `coordinator.py`: ours comes first
     kind = TRAINER if words[0] == TRAINER else words[1]
     clock = PartClock(kind == TRAINER)
     told: dict[str, Any] = {"kind": kind}

@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # this folder has a `coordinator.py`: ours comes first
+
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {  # name -> zoo, what is measured, its probes
     "matrix": ("large", "weights", ("fromfile_kept", "fromfile")),
