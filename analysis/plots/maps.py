@@ -48,13 +48,13 @@ def _scatter(axes: Axes, scores_ND: np.ndarray, labels: list[str]) -> None:
 def draw_matrices(
     tables: Mapping[str, tuple[Sequence[str], np.ndarray]], label: str, sides: tuple[str, str] = ("", "")
 ) -> Figure:
-    """One heat map a title, from zero, so that flat looks flat: (names, values (K, K)) each."""
+    """One heat map a title, all on one scale from zero, so that flat looks flat: (names, values (K, K)) each."""
     classes = len(next(iter(tables.values()))[0])
+    top = max(float(np.nanmax(value_KK, initial=1e-9)) for _, value_KK in tables.values())
     with rc_context(STYLE):
         figure = Figure(figsize=(9.4, 1.6 + min(0.42 * classes, 6) + 0.6), layout="constrained")
         grid = figure.subplots(1, len(tables), squeeze=False)[0]
         for axes, (title, (names, value_KK)) in zip(grid, tables.items(), strict=True):
-            top = max(float(np.nanmax(value_KK, initial=1e-9)), 1e-9)
             image = axes.imshow(value_KK, cmap="Blues", vmin=0, vmax=1.25 * top, aspect="auto")
             ticks = range(classes) if classes <= 25 else []
             axes.set_xticks(ticks, [plain(names[i]) for i in ticks], rotation=35, ha="right", rotation_mode="anchor")
