@@ -15,7 +15,7 @@ from protocol.engine.initial import initial_state
 from protocol.engine.streams import batch_orders, task_data
 from protocol.errors import UsageError, shown
 from protocol.recipes.layers import Dropout, Gru, LayerNorm, LeakyRelu, Linear, Lstm, Relu, Rnn
-from protocol.recipes.recipe import Network, Recipe, Training
+from protocol.recipes.recipe import Network, Recipe, Resistance, Training
 from protocol.tasks.kinds import MachineTask
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ SELF_TEST_MORE = Recipe(
         learning_rate=0.03,
         momentum=0.5,
         clip_norm=0.1,
+        resist=Resistance(radius=0.05, begin=2),
         schedule="cosine",
         batch=18,
         max_steps=100,
@@ -58,7 +59,7 @@ SELF_TEST_MORE = Recipe(
     ),
 )
 SELF_TEST_STEPS = 8
-SELF_TEST_DIGEST = "614bd4dad5446633a19aaf07a8b0e9ec7f9aedff91c05b08d7f2b61a1484f672"
+SELF_TEST_DIGEST = "6dae09ca76d916f79a35388573843c96091fc9d6cfe41fef28b5d40111417464"
 
 
 NO_FUSING = (
@@ -150,7 +151,8 @@ def beside_the_processor(
 
     try:
         processor = otherwise()
-    except UsageError:
+    except UsageError as error:
+        say(f"the processor does not help the GPU: {error}")
         return CudaOrElse(CudaEngine(cards), otherwise, say)
     draw = getattr(processor, "batch_orders", batch_orders)
     return CudaOrElse(CudaEngine(cards, draw), lambda: processor, say, few)

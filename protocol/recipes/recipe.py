@@ -56,6 +56,18 @@ class Network(StrictStruct, frozen=True, kw_only=True):
     init_value: Annotated[float, Meta(ge=-100, le=100)] = 0.0  # constant
 
 
+class Resistance(StrictStruct, frozen=True, kw_only=True):
+    """Training against corrupted parameters (after Sun et al., AAAI 2021; with share 1 it is sharpness-aware).
+
+    The gradient becomes (1 - share) * g(w) + share * g(w + a), with a along g(w) and |a| = radius * |w|; a batch costs
+    twice as much.
+    """
+
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    radius: Annotated[float, Meta(gt=0, le=1)] = 0.01  # of the parameters' norm
+    begin: Annotated[int, Meta(ge=0, le=10_000_000)] = 0  # the first step, from 0, that does it
+
+
 class Training(StrictStruct, frozen=True, kw_only=True):
     loss: Annotated[str, Meta(pattern=r"^(mse|bce|cross_entropy)\Z")] = "mse"
     optimizer: Annotated[str, Meta(pattern=r"^(adam|adamw|sgd|rmsprop)\Z")] = "adam"
@@ -68,6 +80,7 @@ class Training(StrictStruct, frozen=True, kw_only=True):
     weight_decay: Annotated[float, Meta(ge=0, le=1)] = 0.0
     epsilon: Annotated[float, Meta(gt=0, le=1)] = 1e-8  # adam, adamw, rmsprop
     clip_norm: Annotated[float, Meta(ge=0, le=1e6)] = 0.0  # 0: gradients are not clipped
+    resist: Resistance | None = None
     schedule: Annotated[str, Meta(pattern=r"^(constant|step|cosine)\Z")] = "constant"
     warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 0  # the rate rises linearly over these
     decay_every: Annotated[int, Meta(ge=0, le=10_000_000)] = 0  # schedule step: steps between two decays
@@ -258,6 +271,8 @@ def _check_training(recipe: Recipe, source: str) -> None:
         raise UsageError(f"{source}: training.decay_every: schedule step needs the number of steps between two decays")
     if t.warmup_steps >= t.max_steps:
         raise UsageError(f"{source}: training.warmup_steps: must be smaller than max_steps ({t.max_steps})")
+    if t.resist is not None and t.resist.begin >= t.max_steps:
+        raise UsageError(f"{source}: training.resist.begin: must be smaller than max_steps ({t.max_steps})")
 
 
 def parse_recipe(value: dict, source: str) -> Recipe:

@@ -118,7 +118,7 @@ def write_out(population: dict[str, Any], values: Values, index: int, count: int
     """The recipe's table with these values in it, and a name of its own."""
     recipe = copy.deepcopy(population["recipe"])
     for path, value in values.items():
-        put(recipe, path, value, place)
+        put(recipe, path, copy.deepcopy(value), place)  # a later path may lead into it
     default = f"{recipe.get('name', '')}.{index:0{len(str(count - 1))}d}" if count > 1 else recipe.get("name", "")
     recipe["name"] = fill(population.get("name", default), values, f"{place}.name")
     if "class" in population:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from support.engines.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images
 
 from analysis.modules import network_module
 from protocol.canonical import sha256
+from protocol.engine import State
 from protocol.engine.initial import initial_state
 from protocol.engine.native.build import supported_isas
 from protocol.engine.native.engine import NativeEngine
@@ -35,6 +37,7 @@ from protocol.recipes.layers import (
     Sigmoid,
     Tanh,
 )
+from protocol.recipes.recipe import Resistance
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +191,38 @@ def test_optimizers_agree_with_torch(engine, name):
     assert np.linalg.norm(states[0].params - oracle) < 2e-5 * np.linalg.norm(oracle)
 
 
+def test_resistant_training_agrees_with_torch(engine):
+    """g becomes (1 - share) g(w) + share g(w + a), |a| = radius |w| along g, from step `begin` on."""
+    resist = Resistance(share=0.3, radius=0.2, begin=3)
+    m = made(Linear(width=6), Tanh(), Linear(width=3), optimizer="sgd", learning_rate=0.05, resist=resist)
+    start = initial_state(m.recipe, 1)
+    module = network_module(m.recipe, start.params).double()
+
+    def gradient(rows: np.ndarray) -> torch.Tensor:
+        loss = torch_loss(m, module, m.data.inputs[rows], m.data.targets[rows])
+        return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(module.parameters()))])
+
+    w = torch.nn.utils.parameters_to_vector(module.parameters()).detach()
+    for step, rows in enumerate(batch_order(m.recipe, 1, 0, 8)):
+        torch.nn.utils.vector_to_parameters(w, module.parameters())
+        g = gradient(rows)
+        if step >= resist.begin:
+            moved = w + resist.radius * w.norm() * g / g.norm()
+            torch.nn.utils.vector_to_parameters(moved, module.parameters())
+            g = (1 - resist.share) * g + resist.share * gradient(rows)
+        w = w - 0.05 * g
+    states, _ = engine.train(m.recipe, m.data, [1], [start], 8)
+    assert np.linalg.norm(states[0].params - w.numpy()) < 2e-5 * np.linalg.norm(w.numpy())
+
+
+def test_a_gradient_of_zero_resists_without_harm(engine):
+    m, count = made(Linear(width=3), resist=Resistance(share=1.0, radius=1.0)), 18
+    zeros = State(step=0, params=np.zeros(count, np.float32), moments=np.zeros((2, count), np.float32))
+    data = msgspec.structs.replace(m.data, targets=np.zeros_like(m.data.targets))
+    states, losses = engine.train(m.recipe, data, [0], [zeros], 2)
+    assert not losses.any() and not states[0].params.any()
+
+
 # ---- independence ----
 
 MIXED = made(
@@ -291,6 +326,8 @@ GOLDEN_OPTIMIZERS = {
     "{'optimizer': 'sgd', 'momentum': 0.9, 'nesterov': True, 'clip_norm': 0.1}": "b355412e561ecd44",
     "{'optimizer': 'rmsprop', 'alpha': 0.9}": "95f506998a5561f7",
     "{'optimizer': 'rmsprop', 'momentum': 0.5, 'weight_decay': 0.01}": "fb10c78be484300c",
+    "{'resist': Resistance(share=0.75, radius=0.05, begin=0)}": "d362dd82f0c63a5c",
+    "{'optimizer': 'sgd', 'momentum': 0.9, 'resist': Resistance(share=1.0, radius=0.1, begin=2)}": "59a17357853a948d",
     "{'warmup_steps': 3}": "9f32be107e1aacc0",
     "{'schedule': 'step', 'decay_every': 2, 'decay_factor': 0.5}": "8513c354acde9c5d",
     "{'schedule': 'cosine', 'final_rate': 0.1, 'warmup_steps': 2, 'max_steps': 8}": "ad1f653cbe0cd969",

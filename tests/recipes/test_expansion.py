@@ -50,6 +50,13 @@ def test_a_grid_is_every_combination(tmp_path):
     assert campaign_from_bytes(found.exact) == found
 
 
+def test_a_field_may_lead_into_a_table_that_the_grid_gives(tmp_path):
+    found = recipes(
+        tmp_path, '[populations.grid]\n"training.resist" = [{ share = 0.5 }]\n"training.resist.radius" = [0.1, 0.2]\n'
+    )
+    assert [one.training.resist.radius for one in found] == [0.1, 0.2]
+
+
 def test_recipes_share_their_seeds_or_have_their_own(tmp_path):
     grid = '[populations.grid]\n"task.index" = "0:4"\n'
     shared, own = (campaign(tmp_path, text + grid) for text in ("", "own_seeds = true\n"))

@@ -11,11 +11,16 @@ enum Rule { ADAM = 1, ADAMW, SGD, RMSPROP };
 typedef struct {
   int32_t rule, nesterov;
   float beta1, rest1, beta2, rest2, epsilon, momentum, decay, clip;
+  float share, rest_share, radius; /* resistant training, from step `begin` on; share 0: none */
+  int32_t begin;
 } Optimizer;
+
+/* Of a vector with room for SQUARES behind its last value. */
+static float norm(float *values, int64_t n) { return sqrtf(sum_of_squares(values, n)); }
 
 /* Scale the gradient so that its norm is at most `clip`. */
 static void clip_norm(float clip, int64_t n, float *gradient) {
-  float scale = clip / (sqrtf(sum_of_squares(gradient, n)) + 1e-6f);
+  float scale = clip / (norm(gradient, n) + 1e-6f);
   if (scale < 1.0f)
     EACH_ITEM(p, n) gradient[p] = gradient[p] * scale;
 }
@@ -153,6 +158,19 @@ static float loss_and_gradient(const Program *program, Plan *plan, const float *
   return total / count;
 }
 
+/* A batch's gradient is in the plan: mix it with that of parameters moved along it by `radius` of their norm. */
+static void resist(const Program *program, Plan *plan, const float *params, const Samples *samples,
+                   const int32_t *rows, int batch, const Optimizer *o) {
+  int64_t n = program->parameters;
+  float *moved = plan->moved, *there = plan->gradient, *here = plan->here;
+  copy_floats(moved, params, n);
+  copy_floats(here, there, n);
+  float scale = (o->radius * norm(moved, n)) / (norm(there, n) + 1e-12f);
+  EACH_ITEM(p, n) moved[p] = fused_one(here[p], scale, params[p]);
+  loss_and_gradient(program, plan, moved, samples, rows, batch);
+  EACH_ITEM(p, n) there[p] = fused_one(there[p], o->share, here[p] * o->rest_share);
+}
+
 /* Train one network in place by `steps` steps, the first of which is `step`. order: steps x batch rows; sizes: steps x 3;
    moments: first, then second; keys: layers x 2. */
 static void train_network(const Program *program, Plan *plan, const Samples *samples, const int32_t *order, int batch,
@@ -160,8 +178,11 @@ static void train_network(const Program *program, Plan *plan, const Samples *sam
                           float *params, float *moments, float *losses) {
   for (int s = 0; s < steps; s++) {
     ALONE(plan->keys = keys; plan->step = (uint32_t)(step + s);)
-    float loss = loss_and_gradient(program, plan, params, samples, order + (int64_t)s * batch, batch);
+    const int32_t *rows = order + (int64_t)s * batch;
+    float loss = loss_and_gradient(program, plan, params, samples, rows, batch);
     ALONE(losses[s] = loss;)
+    if (optimizer->share > 0.0f && step + s >= optimizer->begin)
+      resist(program, plan, params, samples, rows, batch, optimizer);
     optimize(optimizer, sizes + 3 * s, program->parameters, plan->gradient, params, moments);
   }
 }

@@ -18,7 +18,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-  int32_t layers, parameters, lanes;
+  int32_t layers, parameters, lanes, resists;
   int32_t input_kind, target_kind, loss;
   int32_t target_length, target_width;
   float scale;
@@ -35,6 +35,7 @@ typedef struct {
   float *padded;                     /* conv: derivative by the padded image */
   float *bias;                       /* recurrent: both biases added */
   float *gradient;                   /* one a parameter, and room for SQUARES behind the last */
+  float *moved, *here;               /* resistant training: moved parameters, with the same room; the gradient before */
   float *target;                     /* [time][width][lanes], or class numbers as int32 [time][lanes] */
   int lanes, valid;                  /* of this group: rows of lanes, and those that hold a sample */
   int first;                         /* the group's first sample of the batch */
@@ -141,6 +142,8 @@ static int64_t make_plan(const Program *program, Plan *plan, float *scratch) {
   plan->padded = take(&space, padded * lanes);
   plan->bias = take(&space, widest);
   plan->gradient = take(&space, program->parameters + SQUARES);
+  plan->moved = take(&space, program->resists ? program->parameters + SQUARES : 0);
+  plan->here = take(&space, program->resists ? program->parameters : 0);
   plan->target = take(&space, (int64_t)program->target_length * program->target_width * lanes);
   return space - start + 16;
 }

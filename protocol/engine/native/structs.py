@@ -31,7 +31,7 @@ from protocol.recipes.layers import (
     Tanh,
     values_kept,
 )
-from protocol.recipes.recipe import Recipe
+from protocol.recipes.recipe import Recipe, Resistance
 
 KINDS = {
     Gru: 1,
@@ -78,7 +78,7 @@ class CLayer(ctypes.Structure):
 
 class CProgram(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int32) for name in ("layers", "parameters", "lanes")),
+        *((name, ctypes.c_int32) for name in ("layers", "parameters", "lanes", "resists")),
         *((name, ctypes.c_int32) for name in ("input_kind", "target_kind", "loss", "target_length", "target_width")),
         ("scale", ctypes.c_float),
         ("layer", ctypes.POINTER(CLayer)),
@@ -94,8 +94,12 @@ class COptimizer(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("rule", "nesterov")),
         *(
             (name, ctypes.c_float)
-            for name in ("beta1", "rest1", "beta2", "rest2", "epsilon", "momentum", "decay", "clip")
+            for name in (
+                *("beta1", "rest1", "beta2", "rest2", "epsilon", "momentum", "decay", "clip"),
+                *("share", "rest_share", "radius"),
+            )
         ),
+        ("begin", ctypes.c_int32),
     ]
 
 
@@ -131,6 +135,7 @@ def program_of(recipe: Recipe, input_dtype: np.dtype, samples: int) -> CProgram:
         layers=len(layers),
         parameters=recipe.parameter_count,
         lanes=_lanes(recipe, samples),
+        resists=recipe.training.resist is not None,
         input_kind=BYTES if input_dtype == np.uint8 else FLOATS,
         target_kind=TARGETS[shape.target],
         loss=LOSSES[recipe.training.loss],
@@ -251,6 +256,7 @@ def dropout_keys(recipe: Recipe, seed: int) -> np.ndarray:
 def optimizer_of(recipe: Recipe) -> COptimizer:
     t = recipe.training
     beta2 = t.alpha if t.optimizer == "rmsprop" else t.beta2
+    resist = t.resist or Resistance(share=0.0)  # no step of it
     return COptimizer(
         rule=RULES[t.optimizer],
         nesterov=t.nesterov,
@@ -262,6 +268,10 @@ def optimizer_of(recipe: Recipe) -> COptimizer:
         momentum=t.momentum,
         decay=t.weight_decay,
         clip=t.clip_norm,
+        share=resist.share,
+        rest_share=1.0 - resist.share,
+        radius=resist.radius,
+        begin=resist.begin,
     )
 
 

@@ -105,7 +105,13 @@ def train_one(recipe: Recipe, data: TaskData, seed: int, state: State, steps: in
     order, sizes = batch_order(recipe, seed, state.step, steps), step_sizes(recipe, state.step, steps)
     losses = []
     for s in range(steps):
-        loss, gradient = loss_and_gradient(recipe, params, data, order[s], seed, state.step + s)
+        step = state.step + s
+        loss, gradient = loss_and_gradient(recipe, params, data, order[s], seed, step)
+        resist = recipe.training.resist
+        if resist is not None and step >= resist.begin:
+            moved = corrupted(params, gradient, F(resist.radius))
+            there = loss_and_gradient(recipe, moved, data, order[s], seed, step)[1]
+            gradient = fma(there, F(resist.share), gradient * F(1.0 - resist.share))
         params, moments = optimize(recipe.training, sizes[s], params, moments, gradient)
         losses.append(loss)
     return State(step=state.step + steps, params=params, moments=moments), losses
@@ -157,17 +163,27 @@ def optimize(
     return params, np.stack([first, second])
 
 
+def corrupted(params: np.ndarray, gradient: np.ndarray, radius: np.float32) -> np.ndarray:
+    """The parameters moved along the gradient by `radius` of their own norm."""
+    return fma(gradient, (radius * norm(params)) / (norm(gradient) + F(1e-12)), params)
+
+
 def clip(gradient: np.ndarray, limit: np.float32) -> np.ndarray:
-    """Scaled so that the norm is at most `limit`: squares go to 64 sums in turn, then a tree like that over lanes."""
-    padded = np.zeros(-(-len(gradient) // SQUARES) * SQUARES, F)
-    padded[: len(gradient)] = gradient
+    """Scaled so that the norm is at most `limit`."""
+    scale = limit / (norm(gradient) + F(1e-6))
+    return gradient * scale if scale < F(1) else gradient
+
+
+def norm(values: np.ndarray) -> np.float32:
+    """Of a vector (P,): squares go to 64 sums in turn, then a tree like that over lanes."""
+    padded = np.zeros(-(-len(values) // SQUARES) * SQUARES, F)
+    padded[: len(values)] = values
     total = np.zeros(SQUARES, F)
     for row in padded.reshape(-1, SQUARES):
         total = fma(row, row, total)
     while len(total) > 1:
         total = total[: len(total) // 2] + total[len(total) // 2 :]
-    scale = limit / (np.sqrt(total[0]) + F(1e-6))
-    return gradient * scale if scale < F(1) else gradient
+    return np.sqrt(total[0])
 
 
 def load(recipe: Recipe, inputs: np.ndarray, targets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

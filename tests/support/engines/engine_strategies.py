@@ -28,6 +28,7 @@ from protocol.recipes.layers import (
     Tanh,
     flow_after,
 )
+from protocol.recipes.recipe import Resistance
 
 ANY: dict[str, Any] = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 BATCHES = st.sampled_from([1, 2, 15, 16, 17, 33, 64, 81])
@@ -78,6 +79,8 @@ OPTIMIZERS = [
     {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "clip_norm": 0.1},
     {"optimizer": "rmsprop", "alpha": 0.9},
     {"optimizer": "rmsprop", "momentum": 0.5, "weight_decay": 0.01},
+    {"resist": Resistance(share=0.75, radius=0.05)},
+    {"optimizer": "sgd", "momentum": 0.9, "resist": Resistance(share=1.0, radius=0.1, begin=2)},
 ]
 SCHEDULES = [
     {"warmup_steps": 3},
