@@ -5,12 +5,13 @@
     weights_NP = zoo.weights(where="class = 'parity'")
 
 - `pull`: copying a zoo; `audit`: is its evidence sound?
-- `zoo`: tables and matrices; `catalogue`: which rows; `modules`: PyTorch modules
-- `weights`: numbers about weights
+- `zoo`: tables and matrices; `catalogue`: which rows
+- `weights`: numbers about weights, networks as PyTorch modules
 - `statistics`: honest comparisons
 - `methods`: one question a file (docs/analyses.md)
+- `probes`: what one can know about each network (docs/probes.md)
 - `plots`: draw tables
-- `report`: the page; `cli`: the verbs `pull`, `report`, `audit`
+- `report`: the page; `cli`: the verbs `pull`, `report`, `probe`, `audit`
 """
 
 from typing import TYPE_CHECKING

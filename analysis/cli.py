@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from analysis.probes.command import PROBE
 from protocol.errors import shown
 
 LINE_SECONDS = 5.0
@@ -23,8 +24,11 @@ LINE_SECONDS = 5.0
     show_default=True,
     help="Shuffles behind every p-value: more cost more time, 300 are the fewest that can show one of twelve pairs.",
 )
+@click.option("--probes", is_flag=True, help="Also a section for every probe that left rows (zooswarm probe).")
 @click.option("--no-cache", is_flag=True, help="Compute everything again, and keep nothing.")
-def report(zoo: Path, out: Path, where: str | None, json_too: bool, permutations: int, no_cache: bool) -> None:
+def report(
+    zoo: Path, out: Path, where: str | None, json_too: bool, permutations: int, probes: bool, no_cache: bool
+) -> None:
     """Make one self-contained HTML page about ZOO, a zoo's directory.
 
     Minutes for a thousand networks the first time, seconds the next time. Ctrl-C keeps the sections that are done.
@@ -43,7 +47,7 @@ def report(zoo: Path, out: Path, where: str | None, json_too: bool, permutations
             bar.update(done, total, title, line=f"{done + 1}/{total}  {title}" if done < total else "")
 
         cache = None if no_cache else cache_dir()
-        settings = Settings(where=where, permutations=permutations, cache=cache, hear=hear)
+        settings = Settings(where=where, permutations=permutations, probes=probes, cache=cache, hear=hear)
         with contextlib.suppress(KeyboardInterrupt):
             page = write_report(zoo, out, settings, json_too)
     if page is None:
@@ -111,4 +115,4 @@ def pull(address: str, out: Path) -> None:
     run_pull(address, out)
 
 
-VERBS: list[click.Command] = [pull, report, audit]
+VERBS: list[click.Command] = [pull, report, PROBE, audit]

@@ -1,9 +1,13 @@
 """Open a zoo: its catalogue as a table, its weights as a matrix, a network as a module. Axes: N networks, P parameters.
 
 `where` is a SQL expression over the catalogue's columns (docs/zoo.md); a recipe's fields may be written with or without
-quotes: `class = 'parity' and training.learning_rate < 0.01`. Rows always come in one order: class, recipe, seed.
+quotes: `class = 'parity' and training.learning_rate < 0.01`. It may ask the tables of probes, too (docs/probes.md):
+`id in (select network from probes.corruption where halving < 0.01)`. Rows always come in one order: class, recipe,
+seed.
 """
 
+import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.catalogue import Catalogue
+from analysis.catalogue.probe_tables import read_probe
+from analysis.catalogue.rows import Catalogue
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 from protocol.trust.identity import verify_signature
 from protocol.zoo.store import Store, open_store
 
+NETWORK_ID = re.compile(r"[0-9a-f]{16}-[0-9]+\Z")  # `network_id` of protocol.zoo.store
+
 if TYPE_CHECKING:
-    from analysis.modules import ZooNetwork
+    from analysis.weights.modules import ZooNetwork
 
 
 def open_zoo(path: Path | str) -> "Zoo":
@@ -98,7 +105,7 @@ class Zoo:
 
     def module(self, network_id: str) -> "ZooNetwork":
         """The network as a PyTorch module: (B, T, 9) commands -> (B, T, 20) pins. Raises UsageError: unknown id."""
-        from analysis.modules import network_module
+        from analysis.weights.modules import network_module
 
         row = self.row(network_id)
         return network_module(self.recipe(row["recipe"]), self.store.gather([row["shard"]], np.array([row["row"]]))[0])
@@ -145,6 +152,33 @@ class Zoo:
         ordered = [{"id": name} | lines[name] for name in rows["id"].to_pylist()]
         numbers = [(name, pa.float64()) for name in ("loss", "accuracy", "attack_success")]
         return pa.Table.from_pylist(ordered, schema=pa.schema([("id", pa.string()), *numbers]))
+
+    def probe(self, name: str, among: str | pa.Table | None = None, columns: Sequence[str] = ()) -> pa.Table:
+        """Rows that `zooswarm probe` left for a probe, in the file's order; of networks of `among` and of families.
+
+        `among`: a `where`, or a table in hand. `columns`: of the catalogue, put behind the probe's own; null for rows
+        of families. Raises UsageError: there are no rows yet.
+        """
+        rows = read_probe(self.store.path, name)
+        if among is None and not columns:
+            return rows
+        table = self.table(among, ["id", *columns]) if among is None or isinstance(among, str) else among
+        place = {network: i for i, network in enumerate(table["id"].to_pylist())}
+        networks = rows["network"].to_pylist()
+        if among is not None:
+            kept = [i for i, name in enumerate(networks) if name in place or not NETWORK_ID.match(name)]
+            rows, networks = rows.take(pa.array(kept, pa.int64())), [networks[i] for i in kept]
+        at = pa.array([place.get(network) for network in networks], pa.int64())
+        for column in columns:
+            rows = rows.append_column(column, table[column].take(at))
+        return rows
+
+    def sql(self, query: str) -> pa.Table:
+        """Any SELECT over `catalogue` and `probes.NAME`, whose column `network` is the catalogue's `id`.
+
+        Raises UsageError: not SQL, or no such table.
+        """
+        return self._catalogue.sql(query)
 
     @cached_property
     def _catalogue(self) -> Catalogue:

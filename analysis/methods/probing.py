@@ -23,9 +23,9 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from analysis.methods.properties import Predictor
-from analysis.modules import network_module
 from analysis.statistics import classify
 from analysis.statistics.classify import Accuracy
+from analysis.weights.modules import network_module
 from protocol.engine.streams import task_data
 from protocol.recipes.layers import Recurrent
 from protocol.recipes.recipe import Recipe

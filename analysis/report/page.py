@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.catalogue.probe_tables import probe_names
 from analysis.plots.style import svg
 from analysis.report.cache import Cache
 from analysis.report.caveats import caveats, names
@@ -19,6 +20,8 @@ from analysis.report.overview import TABLE_COLUMNS, overview, provenance
 from analysis.report.selection import Selection, comparable, draw, prelude
 from analysis.report.soundness import soundness
 from analysis.report.studies import changes, classes, maps, paths, training
+from analysis.report.studies.probes import corruption
+from analysis.report.studies.probes.study import ProbeStudy
 from analysis.report.study import Section, Study, section_from
 from analysis.zoo import Zoo, open_zoo
 from protocol.errors import UsageError
@@ -42,6 +45,7 @@ STUDIES: tuple[Study, ...] = (
     training.LearningCurves(),
     training.StepsToStop(),
 )
+PROBE_STUDIES: tuple[ProbeStudy, ...] = (corruption.Corrupted(),)  # of those that left rows
 TOO_FEW = "Not enough networks: this needs at least two classes with at least two seeds each."
 log = logging.getLogger(__name__)
 Hear = Callable[[int, int, str], None]
@@ -53,6 +57,7 @@ class Settings:
 
     where: str | None = None  # only these networks
     permutations: int = PERMUTATIONS
+    probes: bool = False  # a section for each probe that left rows, too
     cache: Path | None = None  # where sections are kept; None: nowhere
     hear: Hear = field(default=lambda done, total, title: None)  # sections done, in all, and the one in work
 
@@ -115,12 +120,15 @@ def _values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
     elif lone:
         values["too_few"] = f"Left out of comparisons, having a single seed: {', '.join(lone)}."
     used = [study for study in STUDIES if comparing or study.classes < 2]
+    if settings.probes:
+        there = probe_names(zoo.store.path)
+        used += [study for study in PROBE_STUDIES if study.probe in there]
     by_classes = [(whole, "catalogue"), (sample, "sample"), (several, "classes")]
     sections = []
     for done, study in enumerate(used):
         settings.hear(done, len(used), study.title)
         selection, scope = by_classes[min(study.classes, 2)]
-        key = [study.key, selection.where, settings.permutations]
+        key = [study.key, selection.where, settings.permutations, study.stamp(selection)]
         kept = cache.value(key, lambda: section_of(study, selection).kept())  # noqa: B023
         sections.append((scope if selection is not sample else "sample", selection, section_from(kept)))
     settings.hear(len(used), len(used), "the page")

@@ -64,6 +64,10 @@ class Study(ABC, Generic[Result]):
         """Text before the snippet that defines a name which is dear, and which the selection therefore keeps."""
         return ""
 
+    def stamp(self, selection: "Selection") -> str:
+        """What its numbers depend on besides the zoo's content, the expression and our code: the cache's business."""
+        return ""
+
     def compute(self, selection: "Selection") -> Result:
         """Run the snippet. Raises UsageError: too few networks of a kind, or layers that a method does not know."""
         return run(self.snippet(selection), selection)

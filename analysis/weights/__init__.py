@@ -1,4 +1,4 @@
 """Numbers about weights. Reading order: `features`, `geometry` (maps, distances), `symmetry_rules` (what may be changed
 without changing the function), `symmetry`, `matching`, `chains`, `forward` (what networks compute), `similarity`,
-`neighbours`, `dask_arrays` (more than one machine).
+`neighbours`, `dask_arrays` (more than one machine), `modules` (a network as a PyTorch module).
 """

@@ -6,20 +6,28 @@ products, `features` block by block with `map_blocks`. Axes: N networks, P param
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from analysis.weights.neighbours import BLOCK_ROWS, Both, Neighbours, Pair, block_pairs, merged, nearest_of_blocks
-from analysis.zoo import Zoo
 from protocol.errors import UsageError
-from protocol.zoo.store import open_store
+from protocol.zoo.store import Store, open_store
 
 if TYPE_CHECKING:
     import dask.array as da  # pyright: ignore[reportMissingImports]
+    import pyarrow as pa
 
 
-def dask_weights(zoo: Zoo, where: str | None = None, rows: int = BLOCK_ROWS) -> "da.Array":
+class Opened(Protocol):
+    """What an `analysis.zoo.Zoo` is here."""
+
+    store: Store
+
+    def table(self, where: str | None = None, columns: list[str] | None = None) -> "pa.Table": ...
+
+
+def dask_weights(zoo: Opened, where: str | None = None, rows: int = BLOCK_ROWS) -> "da.Array":
     """(N, P) float32 in blocks of `rows` networks; row i is row i of `zoo.table(where)`, as in `zoo.weights(where)`.
 
     Nothing is read before something is computed. Raises UsageError: no network, or networks of different shapes.

@@ -11,10 +11,10 @@ from support.zoos import network
 
 from analysis import open_zoo
 from analysis.methods import cohorts, probing, properties, targets
-from analysis.modules import network_module
 from analysis.statistics import splits
 from analysis.statistics.auc import auc, ridge_scorer, unseen_auc, unseen_scores
 from analysis.weights import symmetry
+from analysis.weights.modules import network_module
 from protocol.engine.initial import initial_state
 from protocol.errors import UsageError
 from protocol.recipes.campaign import Campaign, Population, load_campaign

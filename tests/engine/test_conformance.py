@@ -12,8 +12,8 @@ import pytest
 import torch
 from support.engines.engine_recipes import Made, made
 
-from analysis.modules import network_module
 from analysis.weights import chains, features, forward, symmetry
+from analysis.weights.modules import network_module
 from analysis.weights.symmetry_rules import symmetry_spec
 from protocol.engine.initial import initial_state
 from protocol.engine.native.engine import NativeEngine

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from support.engines.engine_recipes import Made, made
 from support.engines.engine_strategies import ANY, OPTIMIZERS, SCHEDULES, images, sequences
 
-from analysis.modules import network_module
+from analysis.weights.modules import network_module
 from protocol.canonical import sha256
 from protocol.engine import State
 from protocol.engine.initial import initial_state

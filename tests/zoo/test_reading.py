@@ -6,7 +6,7 @@ import pytest
 from support.zoos import ADDER, ORGANIZER, PARITY, network, publish
 
 from analysis import catalogue, open_zoo
-from analysis.catalogue import Catalogue, is_mentioned
+from analysis.catalogue.rows import Catalogue, is_mentioned
 from coordinator.zoo.writer import ZooWriter
 from protocol.errors import UsageError
 from protocol.zoo.store import shard_path

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from analysis.modules import LastStep, torch_layer
+from analysis.weights.modules import LastStep, torch_layer
 from protocol.engine.initial import initial_state
 from protocol.engine.streams import batch_order
 from protocol.recipes.layers import Recurrent

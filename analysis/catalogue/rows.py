@@ -8,14 +8,19 @@ Arrow dictionaries. Axes: N networks.
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.catalogue.probe_tables import FOLDER, probe_names, read_probe
 from protocol.errors import UsageError
 from protocol.zoo.catalogue import all_columns, catalogue_schema, read_part
 from protocol.zoo.store import Store
+
+if TYPE_CHECKING:
+    import duckdb
 
 ORDER = ("class", "recipe", "seed")
 OWN = ("id", "weights_digest", "state_digest")  # texts that no two networks share
@@ -68,6 +73,7 @@ class Catalogue:
             query = f"select {quoted(PLACE)} from (select {grouped} from catalogue) where ({where}\n)"
             with duckdb.connect() as connection:
                 connection.register("catalogue", table)
+                self._probes(connection, where)
                 connection.execute("set enable_external_access = false")  # `where` reads this zoo, no other file
                 try:
                     return np.sort(connection.sql(query).to_arrow_table()[PLACE].to_numpy())
@@ -76,6 +82,35 @@ class Catalogue:
             if len(names) == len(self.schema.names):
                 break
         raise UsageError(f"where {where!r}: {reason}; columns: {column_names()}")
+
+    def sql(self, query: str) -> pa.Table:
+        """Any SELECT over the tables `catalogue` and `probes.NAME`. Raises UsageError: not SQL, or no such table."""
+        import duckdb
+
+        with duckdb.connect() as connection:
+            connection.register("catalogue rows", self._read(self.schema.names))
+            columns = ", ".join(["*", *groups(self.schema.names)])
+            connection.execute(f'create temp view catalogue as select {columns} from "catalogue rows"')
+            self._probes(connection, query)
+            connection.execute("set enable_external_access = false")
+            try:
+                return connection.sql(query).to_arrow_table()
+            except (duckdb.Error, AttributeError) as error:  # a statement without rows gives None
+                reason = str(error).splitlines()[0]
+        tables = ", ".join(["catalogue", *(f"{FOLDER}.{name}" for name in probe_names(self.store.path))])
+        raise UsageError(f"sql: {reason}; tables: {tables}")
+
+    def _probes(self, connection: "duckdb.DuckDBPyConnection", query: str) -> None:
+        """Make the tables `probes.NAME` that the query names."""
+        words = set(WORD.findall(query.lower()))
+        if FOLDER not in words:
+            return
+        connection.execute(f"create schema {FOLDER}")
+        for name in probe_names(self.store.path):
+            if name in words:
+                connection.register("rows of a probe", read_probe(self.store.path, name))
+                connection.execute(f'create table {FOLDER}.{name} as select * from "rows of a probe"')
+                connection.unregister("rows of a probe")
 
     def _read(self, names: list[str], place_N: np.ndarray | None = None) -> pa.Table:
         """Columns in the files' order, each once; all rows, or those of the numbers `place_N`, which ascend."""

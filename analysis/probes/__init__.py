@@ -1,0 +1,12 @@
+"""What one can know about a network beyond its weights: probes, each a table of rows (docs/probes.md).
+
+    from analysis.probes.corruption.probe import CorruptionSettings
+    from analysis.probes.run import probe
+    table = probe(open_zoo("zoo/"), "class = 'digits'", CorruptionSettings())
+
+Reading order: `contract` (what a probe is), `names` (which there are), `registry` (one by name), `run` (all units, kept
+as they come), `work` (one unit, in whichever process), `store` (ZOO/probes/NAME.parquet), `samples` (a task for
+PyTorch), `command` (the verb).
+
+Probes: `corruption` (how small a change of the weights does harm).
+"""

@@ -1,0 +1,44 @@
+"""What sections of probes share: they are drawn when the probe left rows, and say how these were made."""
+
+from abc import ABC
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from analysis.catalogue.probe_tables import origin_of, probe_digest, read_probe
+from analysis.probes.registry import probe_named
+from analysis.report.selection import Selection
+from analysis.report.study import Study
+
+Result = TypeVar("Result")
+
+
+class ProbeStudy(Study[Result], ABC):
+    """A study whose snippet starts from `zoo.probe(NAME, table, ...)`."""
+
+    probe: ClassVar[str]
+    classes = 0  # it looks at all networks, of any shape
+
+    def stamp(self, selection: Selection) -> str:
+        return probe_digest(selection.zoo.store.path, self.probe)
+
+    def made(self, selection: Selection) -> str:
+        """A sentence: the command that made the rows, and what it skipped."""
+        origin = origin_of(read_probe(selection.zoo.store.path, self.probe))
+        if origin is None:
+            return "Nobody said how these rows were made."
+        chosen = changed_settings(self.probe, origin.settings)
+        command = " ".join(["zooswarm probe PATH --probe", self.probe, *(f"--set {k}={v}" for k, v in chosen.items())])
+        skipped = sum(origin.skipped.values())
+        also = f" {skipped:,} units gave no rows: {'; '.join(sorted(origin.skipped)[:3])}." if skipped else ""
+        return f"Rows: {command} (version {origin.version}).{also}"
+
+
+def changed_settings(probe: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that are not the default, as `--set` reads them."""
+    default = probe_named(probe).settings()
+    told = {name: listed(value) for name, value in settings.items()}
+    return {name: value for name, value in told.items() if value != listed(getattr(default, name, None))}
+
+
+def listed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,190 @@
+"""A probe's rows are those of its networks, wherever they are computed; what is done stays done."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support.populations import RECIPES, planted, publish
+from support.sizes import SizesSettings
+
+from analysis import open_zoo
+from analysis.catalogue.probe_tables import origin_of, probe_path
+from analysis.probes.contract import Unit, units_of_networks
+from analysis.probes.run import probe
+from protocol.errors import UsageError
+from protocol.zoo.verify import verify_zoo
+
+SETTINGS = SizesSettings()
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    networks = [planted(recipe, seed, 0.3) for recipe in RECIPES for seed in range(4)]
+    return open_zoo(publish(tmp_path / "zoo", networks, RECIPES))
+
+
+@pytest.fixture
+def ask(zoo, tmp_path):
+    def run(settings=SETTINGS, where=None, hear=lambda done, total: None):
+        return probe(zoo, where, settings, kept=tmp_path / "kept", processes=1, hear=hear)
+
+    return run
+
+
+def numbers(table):
+    return table.drop_columns(["seconds"]).to_pylist()
+
+
+def test_rows_are_those_of_the_networks_in_the_catalogues_order(zoo, ask):
+    table = ask()
+    assert table["network"].to_pylist() == zoo.table()["id"].to_pylist()
+    assert table["norm"].to_numpy() == pytest.approx(np.linalg.norm(zoo.weights(), axis=1))
+    assert origin_of(table)._asdict() == {
+        "probe": "sizes", "version": 1, "settings": dataclasses.asdict(SETTINGS) | {"only": []}, "skipped": {}
+    }  # fmt: skip
+    assert numbers(zoo.probe("sizes")) == numbers(table)
+
+
+def test_what_was_computed_is_read_again_and_only_the_rest_is_computed(ask, tmp_path):
+    some = ask(where="seed < 2")
+    heard = []
+    all_of_them = ask(hear=lambda done, total: heard.append((done, total)))
+    assert heard == [(done, 12) for done in range(6, 13)]
+    assert [row for row in all_of_them.to_pylist() if row in some.to_pylist()] == some.to_pylist()  # seconds too
+    ask(hear=lambda done, total: heard.append((done, total)))
+    assert heard[7:] == [(12, 12)]
+    assert len(list((tmp_path / "kept").rglob("*.json"))) == 12
+
+
+def test_other_settings_and_another_version_are_computed_anew(ask, tmp_path, monkeypatch):
+    ask()
+    assert ask(SizesSettings(power=1.0))["norm"].to_pylist() != ask()["norm"].to_pylist()
+    monkeypatch.setattr("support.sizes.Sizes.version", 2)
+    ask()
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+def test_a_run_that_was_stopped_keeps_each_unit_that_was_done_and_goes_on(ask, zoo):
+    def stop(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(hear=stop)
+    assert not probe_path(zoo.store.path, "sizes").exists()
+    heard = []
+    ask(hear=lambda done, total: heard.append(done))
+    assert heard[0] == 5
+
+
+def test_half_a_file_is_computed_again(ask, tmp_path):
+    whole = numbers(ask())
+    path = next((tmp_path / "kept").rglob("*.json"))
+    path.write_bytes(path.read_bytes()[:20])
+    assert numbers(ask()) == whole
+
+
+@pytest.mark.slow
+def test_processes_give_the_rows_of_one(ask, tmp_path, zoo):
+    alone = numbers(ask())
+    together = probe(zoo, None, SETTINGS, kept=tmp_path / "other", processes=2)
+    assert numbers(together) == alone
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_rows_of_one_process(ask, tmp_path, zoo):
+    distributed = pytest.importorskip("dask.distributed")
+    alone = numbers(ask())
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        table = probe(zoo, None, SETTINGS, kept=tmp_path / "other", dask=cluster.scheduler_address)
+    assert numbers(table) == alone
+
+
+def test_a_unit_that_gives_no_rows_is_told_and_asked_again_the_next_time(ask):
+    table = ask(SizesSettings(only=(1, 2)))
+    assert table.num_rows == 6
+    assert origin_of(table).skipped == {"not one of these seeds": 6}
+    heard = []
+    ask(SizesSettings(only=(1, 2)), hear=lambda done, total: heard.append(done))
+    assert heard[0] == 6
+
+
+def test_a_column_that_nobody_declared_is_the_probes_mistake(ask):
+    with pytest.raises(LookupError, match="undeclared"):
+        ask(SizesSettings(wrong=True))
+
+
+def test_rows_join_the_catalogue(zoo, ask):
+    ask(SizesSettings(draws=3))
+    norms = np.linalg.norm(zoo.weights(), axis=1)
+    large = float(np.median(norms))
+    found = zoo.table(f"id in (select network from probes.sizes where norm > {large!r})", ["id"])["id"].to_pylist()
+    assert sorted(found) == sorted(np.array(zoo.table()["id"].to_pylist())[norms > large])
+    joined = zoo.sql(
+        "select class, count(*) as rows, avg(norm) as norm from catalogue join probes.sizes s on id = s.network "
+        "group by class order by class"
+    ).to_pylist()
+    classes = np.array(zoo.table()["class"].to_pylist())
+    assert [row["rows"] for row in joined] == [12, 12, 12]
+    assert [row["norm"] for row in joined] == pytest.approx([norms[classes == row["class"]].mean() for row in joined])
+
+
+def test_rows_of_some_networks_with_columns_of_the_catalogue(zoo, ask):
+    ask()
+    found = zoo.probe("sizes", "class = 'parity' and seed > 1", ["class", "seed"])
+    assert [(row["class"], row["seed"]) for row in found.to_pylist()] == [("parity", 2), ("parity", 3)]
+    table = zoo.table("class = 'xor'")
+    assert zoo.probe("sizes", table)["network"].to_pylist() == table["id"].to_pylist()
+
+
+def test_rows_of_families_are_of_no_network_and_stay(zoo, ask):
+    rows = ask()
+    named = rows.set_column(0, "network", [["family", *rows["network"].to_pylist()[1:]]])
+    pq.write_table(named, probe_path(zoo.store.path, "sizes"))
+    found = zoo.probe("sizes", "seed = 3", ["class"]).to_pylist()
+    assert [(row["network"], row["class"]) for row in found[:1]] == [("family", None)] and len(found) == 4
+
+
+def test_what_is_not_there_is_said(zoo, ask):
+    with pytest.raises(UsageError, match=r"there: none.*zooswarm probe"):
+        zoo.probe("sizes")
+    with pytest.raises(UsageError, match="a probe's name"):
+        zoo.probe("../../etc/passwd")
+    with pytest.raises(UsageError, match=r"no such table|does not exist"):
+        zoo.sql("select * from probes.sizes")
+    ask()
+    path = probe_path(zoo.store.path, "sizes")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UsageError, match="damaged; remove it"):
+        zoo.probe("sizes")
+
+
+@pytest.mark.parametrize("query", ["drop table catalogue", "select * from read_csv('/etc/passwd')", "selec", ""])
+def test_sql_reads_this_zoo_and_nothing_else(zoo, query):
+    with pytest.raises(UsageError, match="sql: "):
+        zoo.sql(query)
+
+
+def test_a_zoo_with_rows_of_probes_is_as_sound_as_without(zoo, ask):
+    before = verify_zoo(zoo.store.path)
+    ask()
+    assert verify_zoo(zoo.store.path) == before and not before.problems
+    assert len(open_zoo(zoo.store.path)) == 12
+
+
+def test_a_unit_is_named_by_its_networks_their_weights_and_what_it_is_about():
+    unit = Unit(networks=("a", "b"), digests=("1", "2"))
+    others = [
+        Unit(networks=("b", "a"), digests=("2", "1")),
+        Unit(networks=("a", "b"), digests=("1", "3")),
+        Unit(networks=("a", "b"), digests=("1", "2"), about="x"),
+    ]
+    assert len({unit.key, *(other.key for other in others)}) == 4
+
+
+def test_chance_is_the_units_own(zoo):
+    units = units_of_networks(zoo.table())
+    assert len({unit.key for unit in units}) == 12
