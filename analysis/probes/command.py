@@ -75,8 +75,12 @@ def run_one(zoo, name: str, where: str | None, settings, threads: int | None, da
     from protocol.cli.console import progress
 
     with progress(name, line_seconds=LINE_SECONDS) as bar:
+
+        def hear(done: int, total: int) -> None:
+            bar.update(done, total, name)
+
         try:
-            table = probe(zoo, where, settings, processes=threads, dask=dask, hear=lambda *at: bar.update(*at, name))
+            table = probe(zoo, where, settings, processes=threads, dask=dask, hear=hear)
         except KeyboardInterrupt:
             print(
                 f"stopped: {name}: {bar.done:,} of {bar.total or 0:,} units are kept; "

@@ -31,9 +31,7 @@ from protocol.tasks.datasets import NO_SHELF, Shelf
 if TYPE_CHECKING:
     from analysis.weights.modules import ZooNetwork
 
-Row = dict[
-    str, Any
-]  # flat, of str, int, float and bool; always with `network`: an id of the catalogue, or what a family is called
+Row = dict[str, Any]  # flat, of str, int, float, bool; always with `network`: a catalogue id, or a family's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Every study is on the page, and everything that it calls is in docs/analyses.md, with its source."""
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -11,10 +12,14 @@ import pytest
 
 import analysis.methods
 import analysis.report.studies
-from analysis.report.page import STUDIES
+import analysis.report.studies.probes
+from analysis.probes.names import PROBES
+from analysis.probes.registry import probe_named
+from analysis.report.page import PROBE_STUDIES, STUDIES
 from analysis.report.study import Study
 
-TEXT = (Path(__file__).parents[2] / "docs" / "analyses.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT, OF_PROBES = (DOCS / "analyses.md").read_text(), (DOCS / "probes.md").read_text()
 IMPORTS = re.compile(r"from (analysis\.\w+\.\w+) import ([\w, ]+)")
 
 
@@ -30,11 +35,10 @@ def documented() -> dict[str, str]:
     return found
 
 
-def written() -> list[type[Study]]:
-    """Every study in analysis/report/studies/, in no order."""
+def written(package=analysis.report.studies) -> list[type[Study]]:
+    """Every study in the modules of a package, in no order."""
     modules = [
-        importlib.import_module(f"analysis.report.studies.{each.name}")
-        for each in pkgutil.iter_modules(analysis.report.studies.__path__)
+        importlib.import_module(f"{package.__name__}.{each.name}") for each in pkgutil.iter_modules(package.__path__)
     ]
     return [
         value
@@ -47,7 +51,9 @@ def written() -> list[type[Study]]:
 
 def test_every_study_is_on_the_page_once():
     assert sorted(type(study).__name__ for study in STUDIES) == sorted(kind.__name__ for kind in written())
-    assert len({study.key for study in STUDIES}) == len(STUDIES)
+    kinds = written(analysis.report.studies.probes)
+    assert sorted(type(study).__name__ for study in PROBE_STUDIES) == sorted(kind.__name__ for kind in kinds)
+    assert len({study.key for study in (*STUDIES, *PROBE_STUDIES)}) == len(STUDIES) + len(PROBE_STUDIES)
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.key)
@@ -55,6 +61,15 @@ def test_what_it_calls_is_documented_with_its_source(study):
     called = [name for _, names in IMPORTS.findall(inspect.getsource(type(study))) for name in names.split(", ")]
     known = documented()
     assert any(known.get(name) for name in called), f"docs/analyses.md, table of methods, has none of {called}"
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_every_probe_is_documented_with_all_its_settings_and_columns(name):
+    probe = probe_named(name)
+    section = re.search(rf"^## .*\(`{name}`\)\n(.*?)(?=^## |\Z)", OF_PROBES, re.MULTILINE | re.DOTALL)
+    assert probe.name == probe.settings.probe == name and section, f"docs/probes.md has no section (`{name}`)"
+    names = [*probe.columns, *(field.name for field in dataclasses.fields(probe.settings))]
+    assert [each for each in names if f"`{each}`" not in section[1]] == []
 
 
 @pytest.mark.parametrize("module", [each.name for each in pkgutil.iter_modules(analysis.methods.__path__)])
@@ -67,7 +82,7 @@ def test_what_a_zoo_says_enters_a_snippet_only_as_a_literal():
     makers = ("snippet", "opening", "paths_code", "prelude")
     ours = {"selection.permutations", "PAIRS_TOLD_MAX", "FAMILIES_MAX", "PAIRS_DRAWN + 1"}
     report, inserted = Path(__file__).parents[2] / "analysis" / "report", []
-    for path in (*sorted((report / "studies").glob("*.py")), report / "selection.py"):
+    for path in (*sorted((report / "studies").rglob("*.py")), report / "selection.py"):
         for function in ast.walk(ast.parse(path.read_text())):
             if isinstance(function, ast.FunctionDef) and function.name in makers:
                 inserted += [node for node in ast.walk(function) if isinstance(node, ast.FormattedValue)]

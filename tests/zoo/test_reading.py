@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 from support.zoos import ADDER, ORGANIZER, PARITY, network, publish
 
-from analysis import catalogue, open_zoo
+from analysis import open_zoo
+from analysis.catalogue import rows as catalogue
 from analysis.catalogue.rows import Catalogue, is_mentioned
 from coordinator.zoo.writer import ZooWriter
 from protocol.errors import UsageError
