@@ -135,7 +135,8 @@ def read_part(path: Path, columns: list[str] | None = None, shared: Collection[s
                 raise UsageError(f"{path}: not a catalogue file: there is no column {name}")
             if schema.field(name).type != catalogue_schema().field(name).type:
                 raise UsageError(f"{path}: not a catalogue file: column {name} is not {kind}")
-        with pq.ParquetFile(path, read_dictionary=list(shared)) as file:
+        there = [name for name in shared if name in schema.names]  # an older version may have had fewer columns
+        with pq.ParquetFile(path, read_dictionary=there) as file:
             return with_keys(with_names(file.read(columns=columns), path), path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None
