@@ -88,13 +88,17 @@ class Zoo:
 
     def initial_weights_of(self, rows: pa.Table) -> np.ndarray:
         """`initial_weights` for rows in hand (columns recipe, seed)."""
-        from protocol.engine.initial import initial_state
+        from protocol.engine.initial import initial_states
 
-        pairs = list(zip(rows["recipe"].to_pylist(), rows["seed"].to_pylist(), strict=True))
-        if len({self.recipe(digest).parameter_count for digest, _ in pairs}) > 1:
+        places, seeds = places_of(rows["recipe"]), rows["seed"].to_pylist()
+        widths = {self.recipe(digest).parameter_count for digest in places}
+        if len(widths) > 1:
             raise UsageError("these networks do not have one shape: narrow `where`, e.g. to one recipe_name")
-        initial = [initial_state(self.recipe(digest), seed).params for digest, seed in pairs]
-        return np.stack(initial) if initial else np.zeros((0, 0), np.float32)
+        initial_NP = np.empty((rows.num_rows, widths.pop() if widths else 0), np.float32)
+        for digest, members in places.items():
+            for i, state in zip(members, initial_states(self.recipe(digest), [seeds[i] for i in members]), strict=True):
+                initial_NP[i] = state.params
+        return initial_NP
 
     def row(self, network_id: str) -> dict[str, Any]:
         """One network's catalogue row. Raises UsageError for an unknown id."""
@@ -140,10 +144,7 @@ class Zoo:
         rows = self.table(where, ["id", "recipe", "shard", "row"])
         lines: dict[str, dict[str, Any]] = {}
         engine = select_engine()
-        places: dict[str, list[int]] = {}
-        for i, digest in enumerate(rows["recipe"].to_pylist()):
-            places.setdefault(digest, []).append(i)
-        for digest, members in places.items():
+        for digest, members in places_of(rows["recipe"]).items():
             some = rows.take(members)
             found = measure(engine, self.recipe(digest), list(self.weights_of(some)), self.store.shelf)
             for i, name in enumerate(some["id"].to_pylist()):
@@ -183,3 +184,11 @@ class Zoo:
     @cached_property
     def _catalogue(self) -> Catalogue:
         return Catalogue(self.store)
+
+
+def places_of(column: pa.ChunkedArray) -> dict[str, list[int]]:
+    """Text -> the rows that have it, ascending."""
+    places: dict[str, list[int]] = {}
+    for i, text in enumerate(column.to_pylist()):
+        places.setdefault(text, []).append(i)
+    return places

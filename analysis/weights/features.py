@@ -42,8 +42,21 @@ def array_statistics(recipe: Recipe, weights_NP: np.ndarray) -> np.ndarray:
     columns = []
     for array in split_layers(recipe, np.asarray(weights_NP, np.float64)).values():
         flat = array.reshape(len(array), -1)
-        columns += [flat.mean(1, keepdims=True), flat.std(1, keepdims=True), np.quantile(flat, QUANTILES, axis=1).T]
+        columns += [flat.mean(1, keepdims=True), flat.std(1, keepdims=True), row_quantiles(flat)]
     return np.concatenate(columns, axis=1)
+
+
+def row_quantiles(flat_NV: np.ndarray) -> np.ndarray:
+    """(N, 5) QUANTILES of each row: np.quantile's, bit for bit, in a third of its time. NaN in a row: all are NaN."""
+    sorted_NV = np.sort(flat_NV, axis=1)
+    last, columns = sorted_NV.shape[1] - 1, []
+    for quantile in QUANTILES:
+        at = quantile * last
+        share = at - int(at)
+        low_N, high_N = sorted_NV[:, int(at)], sorted_NV[:, min(int(at) + 1, last)]
+        step_N = high_N - low_N
+        columns.append(high_N - step_N * (1 - share) if share >= 0.5 else low_N + step_N * share)
+    return np.where(np.isnan(sorted_NV[:, [-1]]), np.nan, np.stack(columns, axis=1))
 
 
 def weighted_layers(recipe: Recipe) -> list[tuple[int, Linear | Conv2d | Recurrent]]:

@@ -38,13 +38,14 @@ def pca(weights_NP: np.ndarray, directions: int = 2, seed: int = 0) -> Map:
     mean_P = weights_NP.mean(0, dtype=np.float64)
     kept = min(directions + SPARE_DIRECTIONS, n, p)
     axes_PD = np.linalg.qr(np.random.default_rng(seed).normal(size=(p, kept)))[0]
+    once = list(blocks(weights_NP, mean_P)) if n <= BLOCK_ROWS else None  # few networks are centred once
     for _ in range(ITERATIONS):
         moved_PD = np.zeros_like(axes_PD)
-        for _, block in blocks(weights_NP, mean_P):
+        for _, block in once or blocks(weights_NP, mean_P):
             moved_PD += block.T @ (block @ axes_PD)
         axes_PD = np.linalg.qr(moved_PD)[0]
     scores_ND, total = np.empty((n, kept)), 0.0
-    for rows, block in blocks(weights_NP, mean_P):
+    for rows, block in once or blocks(weights_NP, mean_P):
         scores_ND[rows] = block @ axes_PD
         total += float((block * block).sum())
     left_ND, size_D, _ = np.linalg.svd(scores_ND, full_matrices=False)

@@ -24,15 +24,24 @@ class Change:
 def moved(array_N: np.ndarray, use: Use, order_NH: np.ndarray, factor_NH: np.ndarray) -> np.ndarray:
     """One use of a change on one array (N, ...): renumber its axis, multiply or divide by the factors."""
     n, h = order_NH.shape
+    if (order_NH == np.arange(h)).all():
+        return array_N if (factor_NH == 1).all() else array_N * factors(array_N, use, factor_NH)
     block = np.arange(len(use.carries))[:, None, None] * h
     index = (order_NH[:, None, :, None] + block) * use.positions + np.arange(use.positions)
-    power = 1 if use.axis == 0 else -1
-    ones = np.ones_like(factor_NH)
-    factor = np.concatenate([factor_NH**power if carried else ones for carried in use.carries], axis=1)
     shape = [n] + [1] * (array_N.ndim - 1)
     shape[use.axis + 1] = -1
     taken = np.take_along_axis(array_N, index.reshape(shape), use.axis + 1)
-    return taken * np.repeat(factor, use.positions, axis=1).reshape(shape)
+    return taken * factors(array_N, use, factor_NH)
+
+
+def factors(array_N: np.ndarray, use: Use, factor_NH: np.ndarray) -> np.ndarray:
+    """What one use of a change multiplies an array (N, ...) by: of the same shape along the use's axis, else 1."""
+    power = 1 if use.axis == 0 else -1
+    ones = np.ones_like(factor_NH)
+    factor = np.concatenate([factor_NH**power if carried else ones for carried in use.carries], axis=1)
+    shape = [len(factor_NH)] + [1] * (array_N.ndim - 1)
+    shape[use.axis + 1] = -1
+    return np.repeat(factor, use.positions, axis=1).reshape(shape)
 
 
 def rows_of(array_N: np.ndarray, use: Use) -> np.ndarray:
@@ -114,16 +123,15 @@ def balanced(spec: Spec, weights_NP: np.ndarray) -> np.ndarray:
     The exact canonical chain of a ReLU network. After a norm, a unit's incoming weight is its gain. A unit without
     incoming weights is left as it is.
     """
-    weights_NP = np.asarray(weights_NP, np.float64)
+    weights_NP = np.array(weights_NP, np.float64)
+    arrays = split_layers(spec.recipe, weights_NP)  # views: they are scaled where they stand
     for g, group in enumerate(spec.groups):
         if group.scale:
-            incoming = split_layers(spec.recipe, weights_NP)[group.producers[0]].reshape(
-                len(weights_NP), group.size, -1
-            )
+            incoming = arrays[group.producers[0]].reshape(len(weights_NP), group.size, -1)
             length_NH = np.sqrt((incoming**2).sum(2))
-            change = identity(spec, len(weights_NP))
-            change.factor_NH[g] = 1 / np.where(length_NH > 0, length_NH, 1)
-            weights_NP = apply_change(spec, weights_NP, change)
+            factor_NH = 1 / np.where(length_NH > 0, length_NH, 1)
+            for use in spec.uses_of(g):
+                arrays[use.array] *= factors(arrays[use.array], use, factor_NH)
     return weights_NP
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.populations import recipe_of
 
-from analysis.weights import chains, forward, matching, similarity, symmetry
+from analysis.weights import chains, features, forward, matching, similarity, symmetry
 from protocol.engine.initial import initial_state
 from protocol.engine.reference.engine import NumpyEngine
 from protocol.engine.streams import task_data
@@ -25,6 +25,16 @@ seeds = st.integers(0, 2**32 - 1)
 def random_networks(layers, n: int, seed: int):
     recipe = recipe_of("parity", layers)
     return recipe, np.random.default_rng(seed).normal(size=(n, recipe.parameter_count))
+
+
+def test_quantiles_of_rows_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    for values in (1, 2, 3, 4, 5, 20, 101):
+        flat_NV = rng.standard_normal((6, values))
+        flat_NV[1, 0], flat_NV[2, -1] = np.nan, np.inf
+        with np.errstate(invalid="ignore"):
+            expected = np.quantile(flat_NV, features.QUANTILES, axis=1).T
+            assert np.array_equal(features.row_quantiles(flat_NV), expected, equal_nan=True)
 
 
 # --- symmetry --------------------------------------------------------------------------------------------------------
