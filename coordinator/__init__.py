@@ -6,5 +6,6 @@
 - `checking`: from a commitment to a verdict
 - `zoo`: admitted bundles into the zoo
 - `server`: sockets and threads
-- `directories`, `client`, `dataset_verbs`, `cli`: the verbs `host`, `seed`, `status`, `control`, `data`
+- `field`: what it was like with volunteers, as a page
+- `directories`, `client`, `dataset_verbs`, `cli`: the verbs `host`, `seed`, `status`, `control`, `data`, ...
 """

@@ -104,6 +104,25 @@ def doctor(directory: Path) -> None:
     sys.exit(run_doctor(directory, click.echo))
 
 
+@click.command("field-report")
+@click.argument("directory", metavar="[DIR]", required=False, type=DIR)
+@click.option("--out", type=DIR, required=True, help="Directory for the page; made if missing.")
+@click.option("--pause", default=30.0, show_default=True, help="Minutes without a sign: then a volunteer has left.")
+@click.option("--json", "json_too", is_flag=True, help="Also write field.json: the page's numbers.")
+def field_report(directory: Path | None, out: Path, pause: float, json_too: bool) -> None:
+    """What it was like with volunteers: who came, how long they stayed, who did how much, what was lost and checked.
+
+    Of DIR, a coordinator's directory, running or stopped; default: the one used last. Nothing in it is written.
+
+    \b
+    zooswarm field-report --out field
+    """
+    from coordinator.directories import last_directory
+    from coordinator.field.page import write_page
+
+    click.echo(write_page(directory or last_directory(), out, 60 * pause, json_too))
+
+
 @click.command()
 @click.argument("host_name", metavar="HOST")
 @click.option("--days", type=click.FloatRange(0, 3660, min_open=True), default=30.0, show_default=True)
@@ -144,4 +163,4 @@ def list_data(directory: Path | None) -> None:
         click.echo(shown(line))
 
 
-VERBS: list[click.Command] = [host, seed, status, control, ticket, data, doctor]
+VERBS: list[click.Command] = [host, seed, status, control, ticket, data, doctor, field_report]
