@@ -28,7 +28,8 @@ def test_the_page_says_what_the_ledger_says(host, tmp_path):
     assert numbers["segments"]["admitted"] == sum(one.credit for one in found.members) > 0
     assert numbers["segments"]["under_way"] > 0
     assert numbers["costs"][0]["steps"] == sum(w.steps for w in found.works if w.phase == "admitted")
-    assert numbers["volunteers"] == len({w.host for w in found.works} | {one.host for one in found.members})
+    everybody = {one.host for one in [*found.works, *found.checks, *found.members]}
+    assert numbers["volunteers"] == len(everybody - {found.organizer})
     html = page.read_text()
     assert html.count("data:image/svg+xml;base64,") == 4 and "http" not in html.split("<main>")[1]
     assert {name: (host / name).read_bytes() for name in before if not name.endswith(("-shm", "-wal"))} == {
