@@ -10,4 +10,8 @@ class Listed(NamedTuple):
 
 PROBES: dict[str, Listed] = {
     "corruption": Listed("analysis.probes.corruption.probe:Corruption", "how small a change of the weights does harm"),
+    "gp_spectrum": Listed("analysis.probes.gp.probe_spectrum:GpSpectrum", "which frequencies a family learns when"),
+    "gp_depth": Listed("analysis.probes.gp.probe_depth:GpDepth", "what depth does to untrained networks"),
+    "gp_influence": Listed("analysis.probes.gp.probe_influence:GpInfluence", "which training points matter"),
+    "gp_ranking": Listed("analysis.probes.gp.probe_ranking:GpRanking", "which architecture suits a data set"),
 }

@@ -30,6 +30,11 @@ def _wave(x: np.ndarray) -> np.ndarray:
     return np.where(double < 1.0, _sine(np.minimum(double, 1.0)), -_sine(np.maximum(double - 1.0, 0.0)))
 
 
+def _waves(x: np.ndarray) -> np.ndarray:
+    turns = [_wave(k * x - np.floor(k * x)) for k in (1.0, 3.0, 6.0)]
+    return turns[0] + turns[1] + turns[2]
+
+
 def _cubic(x: np.ndarray) -> np.ndarray:
     z = 2.0 * x - 1.0
     return 4.0 * z * z * z - 3.0 * z
@@ -59,6 +64,7 @@ def _yacht(length: np.ndarray, beam: np.ndarray, speed: np.ndarray) -> np.ndarra
 FUNCTIONS: dict[str, Function] = {
     "line": Function(1, lambda x: 2.0 * x - 1.0, "2x - 1"),
     "wave": Function(1, _wave, "one period of a sine, by Bhaskara's rational approximation"),
+    "waves": Function(1, _waves, "three such sines of 1, 3 and 6 periods, added"),
     "cubic": Function(1, _cubic, "Chebyshev's cubic 4z^3 - 3z, z = 2x - 1"),
     "runge": Function(1, _runge, "Runge's 1 / (1 + 25 z^2), z = 2x - 1"),
     "triangle": Function(1, lambda x: 1.0 - np.abs(2.0 * x - 1.0), "1 - |2x - 1|"),

@@ -31,6 +31,7 @@ CAMPAIGNS = {  # networks, recipes
     "changes-campaign": (200, 5),
     "mlds-campaign": (1000, 10),
     "tour-campaign": (210, 7),
+    "probes-campaign": (1232, 150),
 }
 PARAMETERS = {
     "ds1": 4364,
@@ -41,6 +42,7 @@ PARAMETERS = {
     "ds4-lenet28": 61_562,
     "zoo-cnn": 4970,
     "ffl-mlp": 2146,
+    "digits-mlp": 2778,
     "regression-wave": 1153,
     "regression-friedman": 1441,
 }
