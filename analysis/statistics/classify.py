@@ -144,14 +144,27 @@ def _score_parts(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray
     penalized_ID = square_D + np.array(RIDGES)[:, None] * float(square_D.sum() / max(1, len(size_D)))
     best_R = best_penalties(left_MD, square_D / penalized_ID, codes_RM, classes)
     hats = {i: (test_TD * (size_D / penalized_ID[i])) @ left_MD.T for i in np.unique(best_R).tolist()}
+    rest = {i: 1 - hat_TM.sum(1)[:, None, None] for i, hat_TM in hats.items()}  # what the labels' mean adds: almost 1
     at_once = max(1, VALUES_AT_ONCE // (len(train_MF) * classes))
     for begin in range(0, len(codes_RM), at_once):
-        target_MRK, best_B = np.eye(classes)[codes_RM[begin : begin + at_once].T], best_R[begin : begin + at_once]
-        center_RK = target_MRK.mean(0)
-        scores_TRK = np.empty((len(test_TD), *center_RK.shape))
-        for i in np.unique(best_B).tolist():
-            scores_TRK[:, best_B == i] = np.tensordot(hats[i], (target_MRK - center_RK)[:, best_B == i], 1)
-        yield scores_TRK + center_RK
+        target_MRK, best_B = one_hot(codes_RM[begin : begin + at_once].T, classes), best_R[begin : begin + at_once]
+        center_RK, used = target_MRK.mean(0), np.unique(best_B).tolist()
+        if len(used) == 1:
+            scores_TRK = np.tensordot(hats[used[0]], target_MRK, 1)
+            scores_TRK += rest[used[0]] * center_RK
+        else:
+            scores_TRK = np.empty((len(test_TD), *center_RK.shape))
+            for i in used:
+                at_B = best_B == i
+                scores_TRK[:, at_B] = np.tensordot(hats[i], target_MRK[:, at_B], 1) + rest[i] * center_RK[at_B]
+        yield scores_TRK
+
+
+def one_hot(codes_MR: np.ndarray, classes: int) -> np.ndarray:
+    """(M, R, K) float64."""
+    target_MRK = np.zeros((*codes_MR.shape, classes))
+    np.put_along_axis(target_MRK, codes_MR[..., None], 1, 2)
+    return target_MRK
 
 
 def best_penalties(left_MD: np.ndarray, shrink_ID: np.ndarray, codes_RM: np.ndarray, classes: int) -> np.ndarray:

@@ -6,6 +6,7 @@ else made. Axes: N networks, P parameters.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,8 +26,11 @@ def groups(*keys: Iterable[Hashable]) -> np.ndarray:
     """
     from scipy.cluster.hierarchy import DisjointSet
 
-    ties = DisjointSet()
     rows = list(zip(*(list(key) for key in keys), strict=True))
+    if len(keys) == 1:  # nothing is tied through others
+        last_of = {row: i for i, row in enumerate(rows)}
+        return np.unique([str(last_of[row]) for row in rows], return_inverse=True)[1]
+    ties = DisjointSet()
     for i, row in enumerate(rows):
         ties.add(i)
         for key in enumerate(row):
@@ -59,12 +63,17 @@ def fold_by_group(code_N: np.ndarray, group_N: np.ndarray, folds: int = FOLDS, s
 
     At most as many folds as there are groups, at least two. Raises ValueError with a single group.
     """
+    folds = max(2, min(folds, len(np.unique(group_N))))
+    return _folds(tuple(np.asarray(code_N).tolist()), tuple(np.asarray(group_N).tolist()), folds, seed).copy()
+
+
+@lru_cache(maxsize=64)  # trained weights, initial ones and shuffles go through the same folds
+def _folds(codes: tuple[int, ...], groups: tuple[int, ...], folds: int, seed: int) -> np.ndarray:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    folds = max(2, min(folds, len(np.unique(group_N))))
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    fold_N = np.zeros(len(group_N), int)
-    for fold, (_, test) in enumerate(split.split(group_N, code_N, group_N)):
+    fold_N = np.zeros(len(groups), int)
+    for fold, (_, test) in enumerate(split.split(groups, codes, groups)):
         fold_N[test] = fold
     return np.unique(fold_N, return_inverse=True)[1]  # an empty fold leaves no gap in the numbers
 
