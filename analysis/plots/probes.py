@@ -10,11 +10,12 @@ from analysis.plots.comparisons import Line
 from analysis.plots.style import COLOURS, STYLE, plain, plain_log
 
 
-def draw_magnitudes(panels: Sequence[tuple[str, Sequence[str], Sequence[Line]]]) -> Figure:
-    """Medians with intervals on logarithmic axes, panels side by side: (label, names of the series, lines).
+def draw_magnitudes(panels: Sequence[tuple[str, Sequence[str], Sequence[Line]]], logarithmic: bool = True) -> Figure:
+    """Medians with intervals, panels side by side: (label, names of the series, lines).
 
-    All panels have the same lines by name; what is not above zero and finite is not drawn.
+    All panels have the same lines by name; what is not finite, or on a logarithmic axis not above zero, is not drawn.
     """
+    least = 0.0 if logarithmic else -np.inf
     with rc_context(STYLE):
         lines = panels[0][2]
         figure = Figure(figsize=(9.4, 1.6 + 0.34 * len(lines)), layout="constrained")
@@ -24,12 +25,13 @@ def draw_magnitudes(panels: Sequence[tuple[str, Sequence[str], Sequence[Line]]])
             for place, line in enumerate(marked):
                 for (value, low, high), shift, colour, name in zip(line.marks, shifts, COLOURS, series, strict=False):
                     text = None if place else plain(name)
-                    if np.isfinite([low, high]).all() and low > 0:
+                    if np.isfinite([low, high]).all() and low > least:
                         axes.plot([low, high], [place + shift] * 2, color=colour, lw=2.5, alpha=0.5)
-                    shown = value if np.isfinite(value) and value > 0 else np.nan
+                    shown = value if np.isfinite(value) and value > least else np.nan
                     axes.plot(shown, place + shift, "o", color=colour, ms=5, label=text)
-            axes.set_xscale("log")
-            plain_log(axes.xaxis)
+            if logarithmic:
+                axes.set_xscale("log")
+                plain_log(axes.xaxis)
             axes.set_xlabel(label)
             axes.grid(True, axis="x", lw=0.6)
             axes.tick_params(axis="y", length=0)

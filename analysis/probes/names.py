@@ -14,4 +14,8 @@ PROBES: dict[str, Listed] = {
     "gp_depth": Listed("analysis.probes.gp.probe_depth:GpDepth", "what depth does to untrained networks"),
     "gp_influence": Listed("analysis.probes.gp.probe_influence:GpInfluence", "which training points matter"),
     "gp_ranking": Listed("analysis.probes.gp.probe_ranking:GpRanking", "which architecture suits a data set"),
+    "quantitative": Listed(
+        "analysis.probes.quantitative.probe:Quantitative", "how often a property fails, from samples alone"
+    ),
+    "information": Listed("analysis.probes.information.probe:Information", "how many bits of a task a network knows"),
 }

@@ -1,4 +1,4 @@
-"""Shares of networks that are right: an exact test and an interval, both SciPy's."""
+"""Shares of networks that are right: exact tests and intervals, all SciPy's."""
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
@@ -9,6 +9,17 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     from scipy.stats import binomtest
 
     interval = binomtest(correct, total).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
+
+
+def clopper_pearson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share, 0 to 1 (Clopper, Pearson 1934): for a `total` that was fixed beforehand.
+
+    Raises ValueError unless 0 <= correct <= total and total > 0.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, total).proportion_ci(level, "exact")
     return float(interval.low), float(interval.high)
 
 
