@@ -8,6 +8,7 @@ from analysis.probes.gp import surrogate
 from analysis.probes.gp.influence import influence, moved, moved_by_set, process, rescale
 from analysis.probes.gp.kernels import STATIONARY, arc_cosine, kernel_named
 from analysis.probes.gp.surrogate import Objective, choose, fit, log_likelihood, second_moment, seen
+from protocol.errors import UsageError
 
 NAMES = (*STATIONARY, "spectral-mixture-2", "arc-cosine-2")
 
@@ -110,9 +111,9 @@ def test_a_matrix_that_is_nearly_singular_is_rejected():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(surrogate, "CONDITION_MAX", 10.0)
         assert not found.sound
-        with pytest.raises(ValueError, match="no kernel"):
+        with pytest.raises(UsageError, match="no kernel"):
             choose([kernel], x_ND, np.ones((20, 30)), centred=False, restarts=2)
-    with pytest.raises(ValueError, match="at least 5"):
+    with pytest.raises(UsageError, match="at least 5"):
         choose([kernel], x_ND, np.ones((4, 30)), centred=False)
     with pytest.raises(ValueError, match="no kernel is called"):
         kernel_named("cubic")

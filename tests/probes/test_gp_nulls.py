@@ -2,11 +2,10 @@
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
-from support.trained import trained
+from support.trained import curve, inputs_of, table, trained
 
-from analysis.probes.contract import Inputs, Unit
+from analysis.probes.contract import Inputs
 from analysis.probes.gp.functions import functions, grid, points_of, scaled
 from analysis.probes.gp.measures import (
     centroid,
@@ -19,7 +18,7 @@ from analysis.probes.gp.measures import (
 )
 from analysis.probes.gp.probe_depth import GpDepth, GpDepthSettings
 from analysis.probes.gp.probe_influence import GpInfluence, GpInfluenceSettings
-from analysis.probes.gp.probe_ranking import GpRanking, GpRankingSettings
+from analysis.probes.gp.probe_ranking import GpRanking, GpRankingSettings, is_other
 from analysis.probes.gp.probe_spectrum import GpSpectrum, GpSpectrumSettings, snapshot_steps
 from analysis.probes.gp.ranking import rank, regret
 from analysis.probes.gp.retraining import retrain, without
@@ -27,50 +26,10 @@ from analysis.probes.gp.summary import depths, influences, learning, rankings, s
 from protocol.engine.select import select_engine
 from protocol.engine.streams import task_data
 from protocol.errors import UsageError
-from protocol.recipes.layers import Linear, Relu, Tanh
-from protocol.recipes.recipe import Network, Recipe, Training
-from protocol.tasks.kinds import FunctionTask
+from protocol.recipes.layers import Relu
+from protocol.recipes.recipe import Training
 
 QUICK = {"restarts": 2, "kernels": ("rbf", "matern-5/2")}
-
-
-def curve(
-    function="waves",
-    hidden=(64, 64, 64),
-    unit: type = Tanh,
-    steps=800,
-    samples=128,
-    batch=32,
-    noise=0.0,
-    name="curve",
-    rate=0.01,
-) -> Recipe:
-    layers = [layer for width in hidden for layer in (Linear(width=width), unit())]
-    return Recipe(
-        name=name,
-        label=name,
-        twin=name,
-        task=FunctionTask(function=function, samples=samples, held_out=32, noise=noise),
-        network=Network(layers=(*layers, Linear(width=1))),
-        training=Training(learning_rate=rate, batch=batch, max_steps=steps),
-    )
-
-
-def inputs_of(recipes, seeds: range) -> Inputs:
-    """As `run` gives them: recipes, each with all seeds."""
-    pairs = [
-        (recipe, seed, weights)
-        for recipe in recipes
-        for seed, weights in zip(seeds, trained(recipe, seeds), strict=True)
-    ]
-    names = tuple(f"{recipe.name}-{seed}" for recipe, seed, _ in pairs)
-    kinds, numbers, weights = zip(*pairs, strict=True)
-    return Inputs(unit=Unit(networks=names, digests=names), recipes=kinds, seeds=numbers, weights=weights)
-
-
-def table(rows) -> pa.Table:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
 
 
 # -- covariances ------------------------------------------------------------------------------------------------------
@@ -117,8 +76,8 @@ def test_low_frequencies_come_first_and_untrained_networks_have_no_trend():
         assert found.control_centroid_S.max() < 1.5 < found.centroid_S[-1][0]
         assert found.frequencies == [1, 3, 6] and found.half_steps == sorted(found.half_steps)
         assert found.half_steps[0] < 100 < found.half_steps[2]
-    with pytest.raises(UsageError, match="three snapshots"):
-        learning(table(rows[:8]))
+    with pytest.raises(UsageError, match="five snapshots"):
+        learning(table(rows[:16]))
 
 
 def test_other_weights_than_the_recipes_are_refused():
@@ -243,7 +202,11 @@ def test_rows_of_architectures_are_ranked_against_measured_errors():
         for task in ("wave", "runge", "triangle")
         for name, hidden in kinds.items()
     ]
-    rows = GpRanking().rows(inputs_of(recipes, range(4)), GpRankingSettings(networks=16, **QUICK))
+    rows = []
+    for recipe in recipes:
+        others = [other for other in recipes if is_other(other, recipe)]
+        assert len(others) == 2
+        rows += GpRanking().rows(inputs_of([recipe, *others], range(4)), GpRankingSettings(networks=16, **QUICK))
     assert len(rows) == 3 * 4 * 2 and {row["population"] for row in rows} == {"initial", "other"}
     by = {(one.name, one.population): one for one in rankings(table(rows))}
     assert len(by) == 3 * 2 + 4 and all(one.architectures == 4 and len(one.tasks) == 3 for one in by.values())

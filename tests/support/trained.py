@@ -6,14 +6,18 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from support.populations import publish
 from support.zoos import network
 
+from analysis.probes.contract import Inputs, Unit
 from protocol.engine.initial import initial_state
 from protocol.engine.select import select_engine
 from protocol.engine.training import train_networks
-from protocol.recipes.recipe import Recipe, load_recipe
+from protocol.recipes.layers import Linear, Tanh
+from protocol.recipes.recipe import Network, Recipe, Training, load_recipe
 from protocol.tasks.datasets import NO_SHELF
+from protocol.tasks.kinds import FunctionTask
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -53,3 +57,44 @@ def trained_zoo(path: Path, populations: Mapping[Recipe, Iterable[int]]) -> Path
         if recipe.data_set:
             data[recipe.data_set] = NO_SHELF.ensure(recipe.data_set)
     return publish(path, networks, list(populations), data)
+
+
+def curve(
+    function="waves",
+    hidden=(64, 64, 64),
+    unit: type = Tanh,
+    steps=800,
+    samples=128,
+    batch=32,
+    noise=0.0,
+    name="curve",
+    rate=0.01,
+) -> Recipe:
+    """A recipe of a perceptron for a function, with its name as its twin and its class."""
+    layers = [layer for width in hidden for layer in (Linear(width=width), unit())]
+    return Recipe(
+        name=name,
+        label=name,
+        twin=name,
+        task=FunctionTask(function=function, samples=samples, held_out=32, noise=noise),
+        network=Network(layers=(*layers, Linear(width=1))),
+        training=Training(learning_rate=rate, batch=batch, max_steps=steps),
+    )
+
+
+def inputs_of(recipes, seeds: range) -> Inputs:
+    """As `run` gives them: recipes, each with all seeds."""
+    pairs = [
+        (recipe, seed, weights)
+        for recipe in recipes
+        for seed, weights in zip(seeds, trained(recipe, seeds), strict=True)
+    ]
+    names = tuple(f"{recipe.name}-{seed}" for recipe, seed, _ in pairs)
+    kinds, numbers, weights = zip(*pairs, strict=True)
+    return Inputs(unit=Unit(networks=names, digests=names), recipes=kinds, seeds=numbers, weights=weights)
+
+
+def table(rows) -> pa.Table:
+    """Rows as `run` stores them: what a row does not have is null."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.probes.contract import Inputs, Probe, ProbeSettings, Row, Unit
-from analysis.probes.gp.families import families, initial_weights
+from analysis.probes.gp.families import architecture, families, initial_weights
 from analysis.probes.gp.functions import functions, points_of, scaled
 from analysis.probes.gp.influence import Process, influence, moved_by_set, process, rescale
 from analysis.probes.gp.kernels import kernel_named
@@ -40,10 +40,11 @@ class GpInfluence(Probe[GpInfluenceSettings]):
     """Which training points move the networks? A row a point, then a row for each set that is left out."""
 
     name = "gp_influence"
-    version = 1
+    version = 2
     title = "Influential training points"
     settings = GpInfluenceSettings
     columns: ClassVar[Mapping[str, str]] = {
+        "architecture": "kinds of units and widths",
         "what": "point; or a set left out: top_initial, top_trained (by influence), random",
         "point": "number of the training sample; -1 for a set",
         "removed": "points left out",
@@ -89,7 +90,7 @@ class GpInfluence(Probe[GpInfluenceSettings]):
             "initial": surrogate_of(recipe, data, initial_weights(inputs, settings.untrained), points.raw, settings),
             "trained": surrogate_of(recipe, data, np.stack(inputs.weights), points.raw, settings),
         }
-        about: Row = {"network": recipe.name}
+        about: Row = {"network": recipe.name, "architecture": architecture(recipe)}
         for name, one in judged.items():
             about |= {f"kernel_{name}": one.kernel, f"noise_{name}": one.noise}
         rows = [about | point | truth([i]) for i, point in enumerate(points_alone(inputs, judged))]

@@ -33,7 +33,7 @@ class GpRankingSettings(ProbeSettings):
     architectures: int = 4  # that a data set needs, to be ranked on
     networks: int = 32  # untrained ones, that a kernel is learnt from
     others: int = 8  # networks trained on other tasks that the other kernel needs
-    samples: int = 128  # training samples that are looked at
+    samples: int = 64  # training samples that are looked at
     restarts: int = 10
     kernels: tuple[str, ...] = ("rbf", "matern-3/2", "matern-5/2", "rational-quadratic")
 
@@ -42,12 +42,12 @@ class GpRanking(Probe[GpRankingSettings]):
     """Which architecture suits a data set? A row a data set, architecture and population that the kernel is of."""
 
     name = "gp_ranking"
-    version = 1
+    version = 2
     title = "Architectures for a data set"
     settings = GpRankingSettings
     columns: ClassVar[Mapping[str, str]] = {
         "task": "name of the data set: of the function, or the recipe's class",
-        "task_digest": "of the task's parameters",
+        "contest": "digest of task and training, which all architectures share",
         "architecture": "kinds of units and widths",
         "population": "networks the kernel is of: initial; or other: trained on other tasks of such inputs",
         "networks": "functions that the kernel is of",
@@ -64,32 +64,23 @@ class GpRanking(Probe[GpRankingSettings]):
     }
 
     def units(self, table: pa.Table, recipes: Mapping[str, Recipe], settings: GpRankingSettings) -> list[Unit]:
-        groups: dict[str, list[str]] = {}
+        members: dict[str, list[str]] = {}
         for name, digest in zip(table["id"].to_pylist(), table["recipe"].to_pylist(), strict=True):
-            groups.setdefault(kind_of_inputs(recipes[digest]), []).append(name)
-        recipe_of = dict(zip(table["id"].to_pylist(), table["recipe"].to_pylist(), strict=True))
-        digests = digests_of(table)
-        found = [
-            unit_from(digests, names, about=kind)
-            for kind, names in groups.items()
-            if ranked_tasks([recipes[recipe_of[name]] for name in names], settings.architectures)
-        ]
+            members.setdefault(digest, []).append(name)
+        known = [recipes[digest] for digest in members if "data" not in recipes[digest].vary]
+        tasks, digests = ranked_tasks(known, settings.architectures), digests_of(table)
+        found = []
+        for recipe in known:
+            if contest(recipe) in tasks:
+                others = [name for other in known if is_other(other, recipe) for name in members[other.digest]]
+                found.append(unit_from(digests, [*members[recipe.digest], *others]))
         if not found:
             raise UsageError(f"no data set here was learnt by {settings.architectures} architectures")
         return found
 
     def rows(self, inputs: Inputs, settings: GpRankingSettings) -> list[Row]:
-        members: dict[str, list[int]] = {}
-        for i, recipe in enumerate(inputs.recipes):
-            members.setdefault(recipe.digest, []).append(i)
-        firsts = [at[0] for at in members.values()]
-        tasks = ranked_tasks([inputs.recipes[i] for i in firsts], settings.architectures)
-        rows = []
-        for at in members.values():
-            recipe = inputs.recipes[at[0]]
-            if task_digest(recipe) in tasks and "data" not in recipe.vary:
-                rows += of_recipe(inputs, at, settings)
-        return rows
+        own = [i for i, recipe in enumerate(inputs.recipes) if recipe == inputs.recipes[0]]
+        return of_recipe(inputs, own, settings)
 
 
 def kind_of_inputs(recipe: Recipe) -> str:
@@ -98,15 +89,22 @@ def kind_of_inputs(recipe: Recipe) -> str:
     return f"{shape.input} x {shape.length} -> {shape.target} {shape.width} x {shape.target_length}"
 
 
-def task_digest(recipe: Recipe) -> str:
-    return hexdigest(canonical_json(recipe.task))
+def is_other(other: Recipe, recipe: Recipe) -> bool:
+    """The same architecture and initial law, another task of such inputs and outputs."""
+    same = other.network == recipe.network and kind_of_inputs(other) == kind_of_inputs(recipe)
+    return same and other.task != recipe.task
+
+
+def contest(recipe: Recipe) -> str:
+    """What all architectures share that are compared: task and training."""
+    return hexdigest(canonical_json([recipe.task, recipe.training]))
 
 
 def ranked_tasks(recipes: list[Recipe], least: int) -> set[str]:
-    """Digests of tasks that so many architectures learnt, under one name each."""
+    """Contests of at least so many architectures."""
     found: dict[str, set[str]] = {}
     for recipe in recipes:
-        found.setdefault(task_digest(recipe), set()).add(architecture(recipe))
+        found.setdefault(contest(recipe), set()).add(architecture(recipe))
     return {task for task, names in found.items() if len(names) >= least}
 
 
@@ -118,7 +116,7 @@ def of_recipe(inputs: Inputs, members: list[int], settings: GpRankingSettings) -
     about: Row = {
         "network": recipe.name,
         "task": getattr(recipe.task, "function", recipe.label),
-        "task_digest": task_digest(recipe),
+        "contest": contest(recipe),
         "architecture": architecture(recipe),
         "parameters": recipe.parameter_count,
         "error": _median_loss(recipe, trained, data.held_out_inputs, data.held_out_targets),
@@ -142,11 +140,7 @@ def populations(inputs: Inputs, member: int, settings: GpRankingSettings) -> dic
     """Untrained networks of this architecture, and those that other tasks have trained."""
     recipe = inputs.recipes[member]
     initial = np.stack([state.params for state in initial_states(recipe, range(settings.networks))])
-    others = [
-        inputs.weights[i]
-        for i, other in enumerate(inputs.recipes)
-        if other.network == recipe.network and task_digest(other) != task_digest(recipe)
-    ]
+    others = [inputs.weights[i] for i, other in enumerate(inputs.recipes) if is_other(other, recipe)]
     return {"initial": initial} | ({"other": np.stack(others)} if len(others) >= settings.others else {})
 
 

@@ -16,6 +16,7 @@ from analysis.statistics.permutation import permutation_p, rank_trend
 from protocol.errors import UsageError
 
 Span = tuple[float, float, float]  # a number and its 95% interval
+SNAPSHOTS_LEAST = 5  # an order of fewer has no small p
 SCORES = ("evidence", "left_out_nats", "left_out_error")
 BASELINES = ("arc_evidence", "arc_left_out_nats", "parameters", "training_loss")
 LOW_IS_GOOD = {"left_out_error", "training_loss", "parameters"}  # of parameters: the smaller network
@@ -43,15 +44,15 @@ class Learning:
 
 
 def learning(rows: pa.Table, view: str | None = None) -> list[Learning]:
-    """Families with three snapshots at least. Raises UsageError: there is none."""
+    """Families with SNAPSHOTS_LEAST at least. Raises UsageError: there is none."""
     groups = grouped(rows.to_pylist(), "network", "view")
     found = [
         one_family(name, kind, some)
         for (name, kind), some in groups.items()
-        if view in (None, kind) and len({row["step"] for row in some}) > 2
+        if view in (None, kind) and len({row["step"] for row in some}) >= SNAPSHOTS_LEAST
     ]
     if not found:
-        raise UsageError("The probe left no rows of a family with three snapshots.")
+        raise UsageError("The probe left no rows of a family with five snapshots.")
     return found
 
 
@@ -100,15 +101,12 @@ class Depths:
 
 def depths(rows: pa.Table) -> list[Depths]:
     """By kind of unit, width and law of initial weights: three depths at least. Raises UsageError: there are none."""
-    every = [row | {"kind": row["architecture"].split(" ")[0]} for row in rows.to_pylist()]
-    groups: dict[tuple, list] = {}
-    for row in every:
-        groups.setdefault((row["points"], row["width"], row["init"]), []).append(row)
     found = []
-    for (_, width, init), some in groups.items():
-        kinds = {row["kind"] for row in some} - {"linear"}
-        for kind in sorted(kinds):
-            mine = [row for row in some if row["kind"] in (kind, "linear")]
+    for (_, init), some in grouped(rows.to_pylist(), "points", "init").items():
+        kinds = {(row["architecture"].split(" ")[0], row["width"]) for row in some if row["layers"] > 1}
+        for kind, width in sorted(kinds):
+            own = [row for row in some if (row["architecture"].split(" ")[0], row["width"]) == (kind, width)]
+            mine = own + [row for row in some if row["layers"] == 1]
             if len({row["layers"] for row in mine}) > 2:
                 found.append(of_depths(f"{kind}, width {width}, {init}", mine))
     if not found:
@@ -144,17 +142,18 @@ class Judged:
     p: float  # one-sided, orders of the points
     top: float  # true move without its top points, over the mean of random sets; NaN: no such set was left out
     top_p: float  # how often a random set moves predictions as far
+    sets: Span  # Spearman of said and true moves over random sets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Influence:
     """One family."""
 
-    name: str
+    name: str  # with its architecture
     points: int
     networks: int
     removed: int  # of a set
-    ceiling: float  # what the truth agrees with itself: Spearman of two halves of the seeds, stepped up
+    ceiling: float  # the best rank correlation to be expected with a truth of so many seeds
     judged: list[Judged]
     moved_N: np.ndarray
     said_N: np.ndarray  # by the kernel of the trained networks
@@ -194,18 +193,25 @@ def of_points(name: str, rows: list[Mapping[str, Any]]) -> Influence:
                 p=rank_trend(said_N, moved_N)[1],
                 top=sets[0] / random.mean() if sets and len(random) else float("nan"),
                 top_p=permutation_p(sets[0], random) if sets and len(random) else float("nan"),
+                sets=over_sets(rows, column) if sets else (float("nan"), float("nan"), float("nan")),
             )
         )
     return Influence(
-        name=name,
+        name=f"{name}: {points[0]['architecture']}",
         points=len(points),
         networks=points[0]["networks"],
         removed=max((row["removed"] for row in rows), default=1),
-        ceiling=2 * half / (1 + half) if half > 0 else 0.0,  # Spearman and Brown: of twice as many seeds
+        ceiling=float(np.sqrt(max(0.0, 2 * half / (1 + half)))),  # Spearman and Brown, then attenuation
         judged=judged,
         moved_N=moved_N,
         said_N=np.array([row["influence_trained"] for row in points]),
     )
+
+
+def over_sets(rows: list[Mapping[str, Any]], column: str) -> Span:
+    """How said and true moves go together over random sets."""
+    sets = [row for row in rows if row["what"] == "random"]
+    return spearman_interval(np.array([row[column] for row in sets]), np.array([row["moved"] for row in sets]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,42 +226,45 @@ class Scored:
 
 
 def rankings(rows: pa.Table, seed: int = 0) -> list[Scored]:
-    """Every score and baseline. Raises UsageError: no data set with three architectures."""
-    found = []
-    every = rows.to_pylist()
-    for population in ("initial", "other"):
-        some = [row for row in every if row["population"] == population]
-        found += [one for name in SCORES if (one := scored(some, name, population, seed))]
-    found += [
-        one for name in BASELINES if (one := scored([r for r in every if r["population"] == "initial"], name, "", seed))
-    ]
-    if not found:
+    """Every score and baseline, over the data sets that the same architectures learnt: of several such groups the
+    largest. Raises UsageError: no data set with three architectures."""
+    every = largest_group(rows.to_pylist())
+    if not every:
         raise UsageError("The probe left no rows of a data set with three architectures.")
-    return found
+    wanted = [(name, population) for population in ("initial", "other") for name in SCORES]
+    found = [scored(every, name, population, seed) for name, population in wanted]
+    found += [scored(every, name, "", seed) for name in BASELINES]
+    return [one for one in found if one is not None]
+
+
+def largest_group(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of the contests between the same architectures, three at least, whose number of pairs is largest."""
+    groups: dict[frozenset, list[Mapping[str, Any]]] = {}
+    for some in grouped(rows, "contest").values():
+        groups.setdefault(frozenset(row["architecture"] for row in some), []).extend(some)
+    large = [some for names, some in groups.items() if len(names) > 2]
+    return max(large, key=lambda some: len({(row["contest"], row["architecture"]) for row in some}), default=[])
 
 
 def scored(rows: list[Mapping[str, Any]], name: str, population: str, seed: int) -> Scored | None:
-    """Data sets and the architectures that all of them have; None where fewer than three do."""
-    tasks = sorted({(row["task"], row["task_digest"]) for row in rows})
-    value = {(row["task_digest"], row["architecture"]): row for row in rows}
-    common = sorted(
-        {row["architecture"] for row in rows} & set.intersection(*({a for d, a in value if d == t} for _, t in tasks))
-        if tasks
-        else set()
-    )
-    if len(common) < 3:
+    """One score, over the contests that have it; None where none does."""
+    some = grouped([row for row in rows if row["population"] == (population or "initial")], "contest")
+    if not some:
         return None
+    names = sorted({row["architecture"] for row in rows})
+    whole = {contest: of for contest, of in some.items() if len({row["architecture"] for row in of}) == len(names)}
+    tables = [sorted(of, key=lambda row: row["architecture"]) for _, of in sorted(whole.items())]
     sign = -1.0 if name in LOW_IS_GOOD else 1.0
-    score_TA, error_TA = (
-        np.array([[row[key] * factor for row in (value[t, a] for a in common)] for _, t in tasks])
-        for key, factor in ((name, sign), ("error", 1.0))
-    )
     return Scored(
         name=name,
         population=population,
-        tasks=tuple(task for task, _ in tasks),
-        architectures=len(common),
-        ranked=rank(score_TA, error_TA, seed=seed),
+        tasks=tuple(of[0]["task"] for of in tables),
+        architectures=len(names),
+        ranked=rank(
+            np.array([[sign * row[name] for row in of] for of in tables]),
+            np.array([[row["error"] for row in of] for of in tables]),
+            seed=seed,
+        ),
     )
 
 

@@ -18,6 +18,7 @@ import torch
 from scipy.linalg.lapack import dpotrf, dpotri  # pyright: ignore[reportAttributeAccessIssue]
 
 from analysis.probes.gp.kernels import Kernel, Parameter
+from protocol.errors import UsageError
 
 CONDITION_MAX = 1e12  # beyond it, float64 leaves too few digits in the inverse
 SCOUT_ITERATIONS = 12  # after which a restart shows where it goes
@@ -210,11 +211,11 @@ def choose(
     """Fit every kernel to `share` of the networks, score it on the rest, and fit the best one to all of them.
 
     `each`: rows of a network, which stand together (its classes). A fit whose matrix has a condition number over 1e12
-    is rejected. Raises ValueError: all are, or fewer than five networks.
+    is rejected. Raises UsageError: all are, or fewer than five networks.
     """
     m = len(functions_MN) // each
     if m < 5:
-        raise ValueError(f"{m} networks; a kernel is chosen with at least 5")
+        raise UsageError(f"{m} networks; a kernel is chosen with at least 5")
     order = (np.random.default_rng(seed).permutation(m)[:, None] * each + np.arange(each)).ravel()
     most = min(m - 1, max(2, round(share * m))) * each
     known = seen(inputs_ND, functions_MN[order[:most]], centred)
@@ -225,5 +226,5 @@ def choose(
         held_out[kernel.name] = log_likelihood(one.noisy(known.inputs_ND), moment_NN) if one.sound else -np.inf
     best = max(kernels, key=lambda kernel: held_out[kernel.name])
     if not np.isfinite(held_out[best.name]):
-        raise ValueError("no kernel has a matrix that can be inverted")
+        raise UsageError("no kernel has a matrix that can be inverted")
     return Chosen(fit=fit(best, [seen(inputs_ND, functions_MN, centred)], restarts, seed, terms), held_out=held_out)

@@ -1,2 +1,2 @@
-"""Sections of the page from rows that probes left: `study` (what they share), then one probe a file: `corruption`,
-`quantitative`, `information`."""
+"""Sections of the page from rows that probes left: `study` (what they share), then the probes: `corruption`,
+`quantitative`, `information`, `surrogates`."""
