@@ -8,7 +8,10 @@ Reading order: `contract` (what a probe is), `names` (which there are), `registr
 as they come), `work` (one unit, in whichever process), `store` (ZOO/probes/NAME.parquet), `samples` (a task for
 PyTorch), `command` (the verb).
 
-Probes: `corruption` (how small a change of the weights does harm), `gp` (a kernel for a family of networks),
-`quantitative` (how often a property fails, from samples alone), `information` (how many bits of a task a network
-knows).
+Probes, one a line:
+- `attribution`: do explanations see what was learnt?
+- `corruption`: how small a change of the weights does harm?
+- `gp`: a kernel for a family of networks
+- `information`: how many bits of a task a network knows
+- `quantitative`: how often a property fails, from samples alone
 """

@@ -9,6 +9,9 @@ class Listed(NamedTuple):
 
 
 PROBES: dict[str, Listed] = {
+    "attribution": Listed(
+        "analysis.probes.attribution.probe:Attribution", "do integrated gradients see what a network learnt"
+    ),
     "corruption": Listed("analysis.probes.corruption.probe:Corruption", "how small a change of the weights does harm"),
     "gp_spectrum": Listed("analysis.probes.gp.probe_spectrum:GpSpectrum", "which frequencies a family learns when"),
     "gp_depth": Listed("analysis.probes.gp.probe_depth:GpDepth", "what depth does to untrained networks"),

@@ -1,2 +1,8 @@
-"""Sections of the page from rows that probes left: `study` (what they share), then the probes: `corruption`,
-`quantitative`, `information`, `surrogates`."""
+"""Sections of the page from rows that probes left. `study` is what they share; then one a probe:
+
+- `attribution`
+- `corruption`
+- `information`
+- `quantitative`
+- `surrogates` (`gp_*`)
+"""
