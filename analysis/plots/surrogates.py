@@ -25,7 +25,8 @@ def draw_learning(found: Sequence[Learning]) -> Figure:
             half.plot([f for f, _ in seen], [s for _, s in seen], "o-", color=colour, ms=5, lw=1.2)
         for axes, label in ((over, "mean frequency, periods a unit"), (length, "length scale, deviations")):
             axes.set_xscale("symlog", linthresh=50)
-            axes.set_xticks(sorted({0, *(int(one.steps_S[-1]) for one in found)}))
+            most = max(int(one.steps_S[-1]) for one in found)
+            axes.set_xticks([0, *(50 * 4**power for power in range(10) if 50 * 4**power <= most)])
             axes.xaxis.set_major_formatter(lambda x, _: f"{x:.0f}")
             axes.minorticks_off()
             axes.set_xlabel("training steps")
@@ -72,15 +73,15 @@ def draw_depths(found: Sequence[Depths]) -> Figure:
 def draw_influence(found: Sequence[Influence]) -> Figure:
     """A panel a family: what the surrogate said of each point against what retraining without it did; logarithmic."""
     with rc_context(STYLE):
-        columns = min(4, len(found))
+        columns = min(3, len(found))
         rows = -(-len(found) // columns)
-        figure = Figure(figsize=(9.4, 0.4 + 2.7 * rows), layout="constrained")
+        figure = Figure(figsize=(9.4, 0.4 + 3.0 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, one in zip(panels, found, strict=False):
             rho = one.judged[0].rho[0]
             axes.plot(one.said_N, one.moved_N, "o", color=COLOURS[0], ms=4, alpha=0.75)
             axes.axhline(float(np.median(one.moved_N)), color=REST, lw=1)
-            axes.set_title(plain(f"{one.name}: rho {rho:.2f}", TITLE_MAX))
+            axes.set_title(f"{plain(one.name)}\nrank correlation {rho:.2f}", size=8.5)
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.xaxis.set_major_locator(_decades(one.said_N))

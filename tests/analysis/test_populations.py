@@ -31,7 +31,7 @@ CAMPAIGNS = {  # networks, recipes
     "changes-campaign": (200, 5),
     "mlds-campaign": (1000, 10),
     "tour-campaign": (210, 7),
-    "probes-campaign": (1232, 150),
+    "probes-campaign": (1448, 204),
 }
 PARAMETERS = {
     "ds1": 4364,

@@ -19,7 +19,7 @@ Span = tuple[float, float, float]  # a number and its 95% interval
 SNAPSHOTS_LEAST = 5  # an order of fewer has no small p
 SCORES = ("evidence", "left_out_nats", "left_out_error")
 BASELINES = ("arc_evidence", "arc_left_out_nats", "parameters", "training_loss")
-LOW_IS_GOOD = {"left_out_error", "training_loss", "parameters"}  # of parameters: the smaller network
+LOW_IS_GOOD = {"left_out_error", "training_loss"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,10 @@ SCORE_NAMES = {
     "evidence": "evidence",
     "left_out_nats": "leave-one-out density",
     "left_out_error": "leave-one-out error",
-    "arc_evidence": "baseline: evidence, infinitely wide ReLU",
-    "arc_left_out_nats": "baseline: leave-one-out, infinitely wide ReLU",
-    "parameters": "baseline: fewer parameters",
-    "training_loss": "baseline: training loss (needs the trained networks)",
+    "arc_evidence": "baseline: evidence, wide ReLU",
+    "arc_left_out_nats": "baseline: leave-one-out, wide ReLU",
+    "parameters": "baseline: more parameters",
+    "training_loss": "baseline: training loss, once trained",
 }
 
 
@@ -272,13 +272,14 @@ rankings(zoo.probe("gp_ranking", table))"""
         return Notes(
             caption="Means over data sets. Regret: 0 the best, 1 the worst architecture.",
             control="scores given to other architectures, the same ones for all data sets; the number of parameters, a "
-            "kernel that no network taught, and the training loss, which is known only after training.",
+            "kernel that no network taught (of infinitely wide ReLU networks), and the training loss, which is known "
+            "only after training.",
             method="Intervals by a bootstrap over architectures. " + self.made(selection),
         )
 
 
 def _title(one: Scored) -> str:
-    of = {"initial": ", untrained networks", "other": ", networks of other tasks", "": ""}[one.population]
+    of = {"initial": ", untrained", "other": ", other tasks", "": ""}[one.population]
     return f"{SCORE_NAMES[one.name]}{of}"
 
 
