@@ -12,6 +12,7 @@ ASK_SECONDS, ASK_SECONDS_MAX = 1.0, 120.0
 BUSY_ASK_SECONDS_MAX = 15.0  # others wait for what it has to do
 BUSY_ASKS_A_SECOND = 100.0  # of all busy hosts together; a coordinator on two cores serves several times as many
 IDLE_ASKS_A_SECOND = 50.0
+VISITS_A_SECOND, GATHER_SECONDS_MAX = 50.0, 1.0  # of busy hosts, whatever they have to say; others wait for it
 
 
 BEAT_SECONDS = 300.0  # a heartbeat is good for so long: nobody keeps one to seat an absent host
@@ -34,6 +35,11 @@ def ask_again_seconds(busy: bool, busy_hosts: int, present_hosts: int) -> float:
     if busy:
         return min(BUSY_ASK_SECONDS_MAX, max(ASK_SECONDS, busy_hosts / BUSY_ASKS_A_SECOND))
     return min(ASK_SECONDS_MAX, max(ASK_SECONDS, present_hosts / IDLE_ASKS_A_SECOND))
+
+
+def gather_seconds(busy_hosts: int) -> float:
+    """How long after a heartbeat a busy host gathers what it has to say: a few say it at once, many all together."""
+    return min(GATHER_SECONDS_MAX, busy_hosts / VISITS_A_SECOND)
 
 
 def present_until(now: float, ask_again: float, presence_seconds: float) -> float:

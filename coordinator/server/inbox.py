@@ -17,7 +17,7 @@ from coordinator.ledger.tables import answers, checkers, hosts, results
 from coordinator.policy.campaigns import as_told
 from coordinator.policy.inbox import ASKED, CHECKS_MAX, OwnResult, Wanted, bans_to_tell, check_fits, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
-from coordinator.policy.presence import PRESENCE_SECONDS, ask_again_seconds
+from coordinator.policy.presence import PRESENCE_SECONDS, ask_again_seconds, gather_seconds
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import CheckRequest, Heartbeat, Inbox
@@ -121,6 +121,7 @@ class Inboxes:
                 bans_list=self._bans_list,
                 bans_known=bans_known,
                 escrow=row.escrow if row else 0,
+                gather_seconds=gather_seconds(len(shared.busy)),
             )
 
     def _new_bans(self, beat: Heartbeat) -> tuple[tuple[str, ...], int]:

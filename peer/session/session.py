@@ -240,6 +240,7 @@ def read_inbox(
         campaigns=inbox.campaigns,
         allowance=inbox.allowance,
         ask_again_seconds=inbox.ask_again_seconds,
+        gather_seconds=inbox.gather_seconds,
         refused=refused,
         refused_states=refused_states,
     )

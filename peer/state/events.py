@@ -214,6 +214,7 @@ class InboxReceived(CallEnded, frozen=True):
     campaigns: tuple[tuple[str, str], ...] = ()  # (digest, state: running, paused, complete, cancelled)
     allowance: Allowance | None = None
     ask_again_seconds: float | None = None  # None: it does not say, so as often as our own settings have it
+    gather_seconds: float = 0.0
     refused: tuple[str, ...] = ()  # for each of the call's answers "", or why it is not taken
     refused_states: tuple[str, ...] = ()  # likewise for each of its openings
 

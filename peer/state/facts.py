@@ -107,6 +107,8 @@ class PeerFacts:
     retries: Retries = field(default_factory=lambda: Retries(RETRY_SECONDS, RETRY_SECONDS_MAX))
     dataset_retries: dict[str, float] = field(default_factory=dict)
     poll_at: float = -inf
+    gather_seconds: float = 0.0  # the coordinator's word for how long to gather what we have to say, within bounds
+    gathers_until: float = -inf  # then it is said; what is urgent is said at once
     asked_seconds: float | None = None  # the coordinator's word for how often to ask, within bounds
     renew_at: float = -inf
     claim_at: float = inf  # the earliest of the resting campaigns, when we want work

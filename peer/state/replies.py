@@ -1,6 +1,7 @@
 """What the coordinator's replies mean: one function a reply, and one for each call that it can refuse."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from peer.state import actions as act
@@ -14,6 +15,7 @@ from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, Campa
 
 UPLOADED = (BlobPart.TRACE, BlobPart.WEIGHTS)  # of every result; states are opened when a challenge asks for them
 ASK_SECONDS_MIN, ASK_SECONDS_MAX = 0.2, 120.0  # whatever the coordinator says
+GATHER_SECONDS_MAX = 2.0  # likewise: others wait for our answers
 CHALLENGE_SECONDS = 1.0  # after a result is taken: nobody is asked to open it in the same moment
 CHECKS_NAMED = 4  # a coordinator names no fewer, the oldest first, while it waits for that many
 
@@ -77,6 +79,7 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
     openings_taken(facts, event, now)
     facts.figures.credit, facts.figures.clean_bundles = event.credit, event.clean_bundles
     ask_as_told(facts, event.ask_again_seconds)
+    gather_as_told(facts, event)
     facts.figures.escrow = event.escrow
     if event.banned_hosts != facts.banned_hosts:
         facts.banned_hosts = event.banned_hosts
@@ -122,6 +125,13 @@ def ask_as_told(facts: PeerFacts, seconds: float | None) -> None:
         before = facts.poll_seconds
         facts.asked_seconds = min(ASK_SECONDS_MAX, max(ASK_SECONDS_MIN, seconds))
         facts.poll_at += facts.asked_seconds - before
+
+
+def gather_as_told(facts: PeerFacts, event: on.InboxReceived) -> None:
+    """After this heartbeat and all that follow; not when there may be more checks than it could name."""
+    before, facts.gather_seconds = facts.gather_seconds, min(GATHER_SECONDS_MAX, max(0.0, event.gather_seconds))
+    full = len(event.checks) >= CHECKS_NAMED
+    facts.gathers_until = -inf if full else facts.gathers_until + facts.gather_seconds - before
 
 
 def asked_for(facts: PeerFacts, event: on.InboxReceived, now: float) -> None:

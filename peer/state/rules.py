@@ -97,9 +97,17 @@ def leave_now(facts: PeerFacts, now: float) -> None:
 
 
 def send_answers(facts: PeerFacts, now: float) -> None:
-    """With a heartbeat, at once."""
+    """With a heartbeat."""
     if facts.checks.items and facts.may_call(now) and any(True for _ in facts.checks.of(CheckPhase.ANSWERED)):
+        say_soon(facts, now)
+
+
+def say_soon(facts: PeerFacts, now: float) -> None:
+    """At once, or together with what else there will be to say until the coordinator has time for it."""
+    if now >= facts.gathers_until or facts.leaving is not None:
         call_in(facts, now)
+    else:
+        facts.poll_at = min(facts.poll_at, facts.gathers_until)
 
 
 def hand_in(facts: PeerFacts, now: float) -> None:
@@ -110,10 +118,10 @@ def hand_in(facts: PeerFacts, now: float) -> None:
 
 
 def open_states(facts: PeerFacts, now: float) -> None:
-    """Small ones with a heartbeat, at once; what is larger has a call of its own."""
+    """Small ones with a heartbeat; what is larger has a call of its own, at once."""
     if facts.openings and facts.may_call(now):
         if openings_to_enclose(facts):
-            call_in(facts, now)
+            say_soon(facts, now)
         else:
             facts.start_call(next(iter(facts.openings.values())))
 
@@ -156,7 +164,7 @@ def poll(facts: PeerFacts, now: float) -> None:
 
 def call_in(facts: PeerFacts, now: float) -> None:
     """Say that we are here, what we hold, and what we found in our checks."""
-    facts.poll_at = now + facts.poll_seconds
+    facts.poll_at, facts.gathers_until = now + facts.poll_seconds, now + facts.gather_seconds
     committed = [held.result for held in facts.held.of(Phase.COMMITTED) if held.result is not None]
     answered = [(c.id, c.answer) for c in facts.checks.of(CheckPhase.ANSWERED) if c.answer is not None]
     facts.start_call(

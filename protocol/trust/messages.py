@@ -284,6 +284,7 @@ class Inbox(Message, frozen=True, kw_only=True):
     bans_list: Index = 0  # another one than the host knows: its bans are all forgotten first
     bans_known: Index = 0  # for the next heartbeat
     escrow: int = 0  # of `credit`: what a conviction would take back
+    gather_seconds: float = 0.0  # after this heartbeat answers and start states wait so long, to come together
 
 
 class Welcome(Message, frozen=True, kw_only=True):

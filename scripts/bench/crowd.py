@@ -46,7 +46,7 @@ from protocol.trust.verdict import agreeing_answer, make_result
 
 CALL_SECONDS = 120.0
 RETRY_SECONDS = 1.0
-CHALLENGE_SECONDS = 1.0  # after handing in, as `peer.state.replies` has it
+CHALLENGE_SECONDS, CHECKS_NAMED = 1.0, 4  # after handing in; in a full inbox: as `peer.state.replies` has it
 TRAINED_AT_ONCE = 1024  # networks
 
 
@@ -180,25 +180,28 @@ class Volunteer:
                 self.poll_at = min(self.poll_at, time.monotonic() + CHALLENGE_SECONDS)
             if (wait := self.poll_at - time.monotonic()) > 0:
                 return wait
+            began = time.monotonic()
             inbox = await self.poll()
-            acted = await self.act(inbox)
+            await self.act(inbox)
         except grpc.aio.AioRpcError as error:
             self.crowd.tally.errors[f"{error.code().name} {error.details()}"[:90]] += 1
             return RETRY_SECONDS
         except (Refused, KeyError) as error:  # counted: a volunteer that ends would leave its results open
             self.crowd.tally.errors[repr(error)[:90]] += 1
             return RETRY_SECONDS
-        wait = self.wait_after(inbox, acted)
+        wait = self.wait_after(inbox, time.monotonic() - began)
         self.poll_at = time.monotonic() + wait
         return wait
 
-    def wait_after(self, inbox: Inbox, acted: bool) -> float:
-        """Seconds until the next heartbeat."""
+    def wait_after(self, inbox: Inbox, lasted: float) -> float:
+        """Seconds until the next heartbeat, by the rules of `peer.state`."""
         if self.crowd.pace is not None:
             return self.crowd.pace
         asked = inbox.ask_again_seconds
         self.crowd.tally.asked_seconds.append(asked)
-        return 0.0 if self.answers or self.opened else 0.2 if acted else asked  # there may be more
+        if not self.answers and not self.opened:
+            return asked
+        return 0.0 if len(inbox.checks) >= CHECKS_NAMED else max(0.0, inbox.gather_seconds - lasted)
 
     async def call(self, name: str, request):
         self.crowd.tally.calls[name] += 1
@@ -231,8 +234,7 @@ class Volunteer:
             self.crowd.tally.errors[refused[:90]] += 1
         return unseal(from_wire(reply.inbox), Inbox)
 
-    async def act(self, inbox: Inbox) -> bool:
-        """Whether there was anything to do."""
+    async def act(self, inbox: Inbox) -> None:
         for envelope in inbox.outcomes:
             admission = unseal(envelope, Admission)
             held = self.holding.pop(admission.result, None)
@@ -248,7 +250,6 @@ class Volunteer:
                 self.opened.append((opening.result, data))
         for request in inbox.checks:
             await self.check(request)
-        return bool(inbox.openings or inbox.missing or inbox.checks)
 
     async def submit(self, trained: Trained) -> None:
         result = make_result(trained.assignment, trained.traces, self.identity.host, "bench")

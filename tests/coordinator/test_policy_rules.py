@@ -20,6 +20,7 @@ from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import (
     ask_again_seconds,
     check_heartbeat,
+    gather_seconds,
     is_present,
     present_until,
     resumed,
@@ -140,6 +141,11 @@ def test_few_hosts_ask_every_second_and_many_no_more_often_than_can_be_served():
         asked = busy / ask_again_seconds(True, busy, busy + idle) + idle / ask_again_seconds(False, busy, busy + idle)
         assert asked <= 150.0
     assert ask_again_seconds(False, 0, 10**6) == 120.0 and ask_again_seconds(True, 10**6, 10**6) == 15.0
+
+
+def test_few_hosts_say_at_once_what_they_have_and_many_gather_it():
+    assert gather_seconds(0) == 0.0 and gather_seconds(3) < 0.1 and gather_seconds(10**6) == 1.0
+    assert all(busy / gather_seconds(busy) <= 50.0 + 1e-9 for busy in (1, 10, 40, 50))
 
 
 def test_a_host_counts_as_present_for_three_times_what_it_was_told():

@@ -36,6 +36,30 @@ def test_one_check_from_the_inbox_to_its_answer(alice):
     assert alice.state.figures.checks == 1 and list(alice.state.checks.items) == [check_of(1).check]
 
 
+def test_in_a_crowd_answers_come_together(alice):
+    """Forty busy hosts that said each thing at once had 2.4 heartbeats a result."""
+    alice.inbox(checks=(CHECK, check_of(1)), gather_seconds=0.8)
+    for _ in range(2):
+        alice.ends(on.CheckFetched)
+    alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
+    assert alice.state.call is None
+    alice.hears(on.CheckAnswered(check_of(1).check, answer_of(check_of(1).check)))
+    assert not alice.waits(0.7)
+    [call] = [action for action in alice.waits(0.2) if isinstance(action, act.Poll)]
+    assert [check for check, _ in call.answers] == [CHECK.check, check_of(1).check], "0.8 s after the heartbeat before"
+
+
+def test_answers_do_not_wait_where_more_checks_may_follow_nor_for_ever(alice):
+    alice.inbox(checks=[check_of(i) for i in range(4)], gather_seconds=1e9)
+    assert alice.state.gather_seconds == 2.0
+    for _ in range(4):
+        alice.ends(on.CheckFetched)
+    alice.hears(on.CheckAnswered(CHECK.check, answer_of(CHECK.check)))
+    assert isinstance(alice.state.call, act.Poll), "a full list may have left some out"
+    alice.inbox(gather_seconds=float("nan"))
+    assert alice.state.gather_seconds == 0.0
+
+
 def test_a_check_whose_fetch_found_nobody_is_fetched_again(alice):
     """The key stayed noted as being checked, and the check was never done by this host."""
     alice.inbox(checks=(CHECK,))

@@ -138,6 +138,7 @@ def _inbox(
         refused=refused,
         refused_states=refused_states,
         ask_again_seconds=reply.ask_again_seconds,
+        gather_seconds=reply.gather_seconds,
     )
 
 

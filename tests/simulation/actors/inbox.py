@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from coordinator.policy.campaigns import as_told
 from coordinator.policy.inbox import CHECKS_MAX, OwnResult, allowance_of, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
-from coordinator.policy.presence import ask_again_seconds
+from coordinator.policy.presence import ask_again_seconds, gather_seconds
 from protocol.engine import state_bytes_length
 from protocol.trust.allowance import Allowance
 from protocol.trust.commitment import bundle_leaves, context, merkle_levels
@@ -36,6 +36,10 @@ class Pace:
         told = ask_again_seconds(waits or host in self._busy, len(self._busy), self._present)
         return told if told > self.world.options.poll_seconds else None
 
+    def gather(self) -> float:
+        """Seconds for which hosts gather what they have to say."""
+        return gather_seconds(len(self._busy))
+
     def _count(self) -> None:
         ledger, now = self.organizer.ledger, self.organizer.now()
         self._counted_at = self.world.kernel.now
@@ -59,6 +63,7 @@ class Inbox:
     campaigns: tuple[tuple[str, str], ...]
     allowance: Allowance | None = None
     ask_again_seconds: float | None = None
+    gather_seconds: float = 0.0
 
 
 def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...], ask_again: float | None) -> Inbox:
@@ -92,6 +97,7 @@ def make(organizer: "Organizer", host: str, holding: tuple[bytes, ...], ask_agai
         campaigns=tuple(as_told({ledger.campaign.digest: CampaignState(ledger.state)}, _audited(ledger)).items()),
         allowance=None if row.banned else _allowance(organizer, host),
         ask_again_seconds=ask_again,
+        gather_seconds=organizer.pace.gather(),
     )
 
 
