@@ -79,19 +79,19 @@ class Service:
             "Poll": Answer(self.Poll, Lane.HOST, short),
             "SubmitResult": Answer(self.SubmitResult, Lane.HOST, short),
             "PutBlob": Answer(self.PutBlob, Lane.HOST, long),
-            "GetBlob": Answer(self.GetBlob, Lane.HOST, long),
+            "GetBlob": Answer(self.GetBlob, Lane.HOST, long, stream=True),
             "PutData": Answer(self.PutData, Lane.HOST, long),
-            "GetData": Answer(self.GetData, Lane.HOST, long),
-            "GetZooFile": Answer(self.GetZooFile, Lane.GUEST, long),
-            "WatchStatus": Answer(self.WatchStatus, Lane.GUEST, WATCH_SECONDS_MAX + short),
+            "GetData": Answer(self.GetData, Lane.HOST, long, stream=True),
+            "GetZooFile": Answer(self.GetZooFile, Lane.GUEST, long, stream=True),
+            "WatchStatus": Answer(self.WatchStatus, Lane.GUEST, WATCH_SECONDS_MAX + short, stream=True),
         }
 
     # -- everybody -----------------------------------------------------------------------------------------------
 
-    async def Join(self, call: Call) -> None:
+    async def Join(self, call: Call) -> pb.Signed:
         """Where the swarm is, and which campaigns there are. Refuses a nonce that is none, and nobody."""
         request = await call.first(pb.JoinRequest)
-        await call.send(await call.work(self._welcome, request, call.caller.address))
+        return await call.work(self._welcome, request, call.caller.address)
 
     def _welcome(self, request: pb.JoinRequest, address: str) -> pb.Signed:
         if len(request.nonce) != NONCE_BYTES:
@@ -109,10 +109,10 @@ class Service:
         )
         return to_wire(seal(core.identity, welcome))
 
-    async def GetCampaign(self, call: Call) -> None:
+    async def GetCampaign(self, call: Call) -> pb.CampaignReply:
         """A campaign's exact bytes and its signed manifest. Refuses a digest that was never seeded."""
         request = await call.first(pb.CampaignRequest)
-        await call.send(await call.work(self._campaign, request.digest))
+        return await call.work(self._campaign, request.digest)
 
     def _campaign(self, digest: str, whole: bool = True) -> pb.CampaignReply:
         campaign, manifest = self.stores.campaigns.get(digest)
@@ -125,22 +125,22 @@ class Service:
 
     # -- the organizer -------------------------------------------------------------------------------------------
 
-    async def SubmitCampaign(self, call: Call) -> None:
+    async def SubmitCampaign(self, call: Call) -> pb.CampaignReply:
         """Refuses other signers, commands that are old or were taken before, what is no campaign, data sets that are
         missing or not as described, and too many."""
         envelope = call.parse(await call.first(pb.Signed))
-        await call.send(await call.work(self._seed, envelope))
+        return await call.work(self._seed, envelope)
 
     def _seed(self, envelope: Envelope) -> pb.CampaignReply:
         command = unseal(envelope, SeedCampaign, signer=self.coordinator.identity.host)
         self._accept(command, hexdigest(command.campaign))
         return self._campaign(self.handlers.seed_campaign(envelope), whole=False)
 
-    async def ControlCampaign(self, call: Call) -> None:
+    async def ControlCampaign(self, call: Call) -> pb.CampaignReply:
         """Refuses other signers, commands that are old or were taken before, unknown campaigns, and what its state does
         not allow (`policy.campaigns`)."""
         envelope = call.parse(await call.first(pb.Signed))
-        await call.send(await call.work(self._control, envelope))
+        return await call.work(self._control, envelope)
 
     def _control(self, envelope: Envelope) -> pb.CampaignReply:
         command = unseal(envelope, ControlCampaign, signer=self.coordinator.identity.host)
@@ -154,7 +154,7 @@ class Service:
 
     # -- hosts ---------------------------------------------------------------------------------------------------
 
-    async def Poll(self, call: Call) -> None:
+    async def Poll(self, call: Call) -> pb.Visited:
         """Refuses a broken signature, a new key without a stamp, a heartbeat that was heard before, and numbers or text
         that must not reach a page, and other start states than it names; a banned host is told why. Of the answers that
         come along those of banned hosts, for slots of others, to other questions, and a second, different one; of the
@@ -166,7 +166,7 @@ class Service:
         if sum(map(len, visit.states)) > OPENED_BYTES_MAX:
             raise Refused("enclosed-size", f"more than {OPENED_BYTES_MAX} bytes go along; upload them")
         answers = [from_wire(answer) for answer in visit.answers]
-        await call.send(await call.work(self._poll, envelope, answers, visit.states, call.caller.address))
+        return await call.work(self._poll, envelope, answers, visit.states, call.caller.address)
 
     def _poll(self, envelope: Envelope, answers: list[Envelope], states: Sequence[bytes], address: str) -> pb.Visited:
         host, beat = envelope.signer, unseal(envelope, Heartbeat)
@@ -188,7 +188,7 @@ class Service:
                 self.calls.count(error, envelope)
         return [str(error)[:DETAIL_CHARS_MAX] if error else "" for error in refused]
 
-    async def SubmitResult(self, call: Call) -> None:
+    async def SubmitResult(self, call: Call) -> pb.Signed:
         """Refuses banned hosts, unknown campaigns, what is no result of the assignment, and where the campaign asks for
         tickets, hosts without; too many at once, or a key that was not let in: later. A part that comes along and is
         not what the result commits to is refused, and voids the result."""
@@ -197,7 +197,7 @@ class Service:
         if len(request.trace) + len(request.weights) > ENCLOSED_BYTES_MAX:
             raise Refused("enclosed-size", f"more than {ENCLOSED_BYTES_MAX} bytes go along; upload them")
         parts = {BlobPart.TRACE: request.trace, BlobPart.WEIGHTS: request.weights}
-        await call.send(await call.work(self._submit_result, envelope, parts, call.metadata(TICKET)))
+        return await call.work(self._submit_result, envelope, parts, call.metadata(TICKET))
 
     def _submit_result(self, envelope: Envelope, parts: Mapping[BlobPart, bytes], ticket: bytes) -> pb.Signed:
         if not self.desk.knows(envelope.signer):
@@ -207,7 +207,7 @@ class Service:
             check_ticket(ticket, self.coordinator.identity.host, envelope.signer, self.coordinator.clock())
         return to_wire(decode_envelope(self.handlers.submit_result(envelope, parts, ticketed=bool(ticket))))
 
-    async def PutBlob(self, call: Call) -> None:
+    async def PutBlob(self, call: Call) -> pb.Done:
         """Refuses banned hosts, results of others, parts that are late, unasked for or of another length.
 
         A part that is not what was committed to is refused too, and voids the result. A place is taken, and waited for,
@@ -216,14 +216,14 @@ class Service:
         envelope, data = await self._announced(call, "the first message of a blob is its signed Upload")
         if data:
             await call.work(self._put_small, envelope, data)
-            return await call.send(pb.Done())
+            return pb.Done()
         case, upload, have = await call.work(self.handlers.open_upload, envelope)
         if not have:
             async with self.transfers.take(call.caller.address, envelope.signer):
                 call.starts_moving()
                 data = await call.collect(upload.size)
                 await call.work(self.handlers.store_parts, case, {upload.part: data})
-        await call.send(pb.Done())
+        return pb.Done()
 
     def _put_small(self, envelope: Envelope, data: bytes) -> None:
         """All of it came with its announcement: it is in memory already, so there is no place to wait for."""
@@ -243,7 +243,7 @@ class Service:
             for start in range(0, len(data), CHUNK_BYTES):
                 await call.send(pb.BlobChunk(data=data[start : start + CHUNK_BYTES]))
 
-    async def PutData(self, call: Call) -> None:
+    async def PutData(self, call: Call) -> pb.Done:
         """Refuses other signers, commands that are old or were taken before, too many bytes, and bytes that are not
         those of the digest."""
         envelope, _ = await self._announced(call, "the first message of a data set is its signed UploadData")
@@ -258,7 +258,7 @@ class Service:
                     await call.work(receiving.keep)
                 finally:
                     receiving.drop()
-        await call.send(pb.Done())
+        return pb.Done()
 
     def _open_data(self, envelope: Envelope) -> tuple[UploadData, bool]:
         upload, have = self.stores.datasets.open_upload(envelope)

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from coordinator.ledger.database import LedgerUnavailable
 from coordinator.server.calls import DETAIL_CHARS_MAX, Calls
 from coordinator.server.doors.call import Call, TooSlow
 from coordinator.server.doors.callers import Caller, Callers
-from coordinator.server.doors.limits import STREAMS_PER_CONNECTION
+from coordinator.server.doors.limits import STREAMS_PER_CONNECTION, patience
 from coordinator.server.doors.turns import Lane
 from coordinator.server.doors.workers import Workers
 from coordinator.server.handlers import Busy
@@ -35,11 +36,12 @@ OPTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How one call of the service is answered."""
+    """How one call of the service is answered: by the message that its handler returns, or by those that it sends."""
 
-    handler: Callable[[Call], Awaitable[None]]
+    handler: Callable[[Call], Awaitable[Message | None]]
     lane: Lane
     seconds_max: float
+    stream: bool = False  # it sends its messages itself
 
 
 class Door(grpc.GenericRpcHandler):
@@ -83,12 +85,16 @@ class Door(grpc.GenericRpcHandler):
         if answer is None:
             return None
 
-        async def behave(_: Any, context: grpc.aio.ServicerContext) -> None:
-            await self._answer(name, answer, context)
+        async def behave(_: Any, context: grpc.aio.ServicerContext) -> bytes:
+            return await self._answer(name, answer, context)
 
-        return grpc.stream_stream_rpc_method_handler(behave)
+        # All read their messages themselves. What is returned goes in one piece with the status; sent by itself it
+        # would cost a turn of the loop and of gRPC's threads more.
+        make = grpc.stream_stream_rpc_method_handler if answer.stream else grpc.stream_unary_rpc_method_handler
+        return make(behave)
 
-    async def _answer(self, name: str, answer: Answer, context: grpc.aio.ServicerContext) -> None:
+    async def _answer(self, name: str, answer: Answer, context: grpc.aio.ServicerContext) -> bytes:
+        """The one reply, if there is one; the call lasts, and is counted, until gRPC is done with it."""
         caller, task = Caller.of(context.peer()), asyncio.current_task()
         assert task is not None
         spoke = cut = False
@@ -105,10 +111,11 @@ class Door(grpc.GenericRpcHandler):
                 raise Busy("too many calls from this address")
 
         number = self.callers.enter(caller, cut_off)
+        task.add_done_callback(lambda _: self.callers.leave(number, caller, spoke=spoke))
         call = Call(context, caller, answer.lane, self.workers, speaks, self._has_standing)
         try:
             async with asyncio.timeout(answer.seconds_max):
-                await answer.handler(call)
+                reply = await answer.handler(call)
         except asyncio.CancelledError:
             if not cut:
                 raise  # the caller has gone
@@ -118,8 +125,10 @@ class Door(grpc.GenericRpcHandler):
             raise
         except Exception as error:
             await context.abort(*self._status(name, call, error))
-        finally:
-            self.callers.leave(number, caller, spoke=spoke)
+        raw = reply.SerializeToString() if reply is not None else b""
+        too_slow = asyncio.get_running_loop().call_later(patience(len(raw), 0.0), task.cancel)  # to take it
+        task.add_done_callback(lambda _: too_slow.cancel())
+        return raw
 
     def _status(self, name: str, call: Call, error: Exception) -> tuple[grpc.StatusCode, str]:
         match error:
