@@ -7,7 +7,7 @@ made, so a cache needs no care; its bounds are.
 import threading
 from collections.abc import Callable, Hashable, MutableMapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -34,7 +34,7 @@ CASES_MAX = 1024  # cases in memory: tens of kilobytes each
 LEAVES_MAX = 200_000  # of traces in memory, some 300 bytes each: thousands of small bundles, or a few large ones
 BUNDLES_MIN = 8  # so many bundles' traces are kept, however long they are
 ENCLOSED_BYTES_MAX = 24 * 1024  # states and weights in a check request: it is sent again until it is answered
-TREES_MAX = 64  # bundle trees in memory: some kilobytes each
+SHARED_MAX, SHARED_BYTES_MAX = 64, 128 * 1024  # what all slots of a result share, in memory; its states and weights
 REQUESTS_MAX = 512  # check requests in memory: up to a megabyte each, mostly 100 kB
 
 RESULT = Prepared(select(results).where(results.c.digest == bindparam("digest")))
@@ -85,6 +85,14 @@ class ResultCase:
     def parts(self) -> frozenset[BlobPart]:
         """What has to be uploaded."""
         return frozenset(self.legal_sizes())
+
+
+class Shared(NamedTuple):
+    """What each of a result's slots needs a part of."""
+
+    tree: list[list[bytes]]  # the levels of its bundle tree
+    states: bytes = b""  # of all opened cells; empty when they and the weights are not small, or there are none
+    weights: bytes = b""
 
 
 def new_case(envelope: Envelope, result: Result, campaign: Campaign, assignment: Assignment) -> ResultCase:
@@ -139,7 +147,7 @@ class ResultCases:
         self._lock = threading.Lock()  # held for a look into a cache, not while a value is made
         self._cases: LRUCache[bytes, ResultCase] = LRUCache(CASES_MAX)
         self._traces: LRUCache[bytes, list[Trace]] = LRUCache(LEAVES_MAX, leaves_of)
-        self._trees: LRUCache[bytes, list[list[bytes]]] = LRUCache(TREES_MAX)
+        self._shared: LRUCache[bytes, Shared] = LRUCache(SHARED_MAX)
         self._requests: LRUCache[tuple[bytes, int, str], CheckRequest] = LRUCache(REQUESTS_MAX)
 
     def get(self, digest: bytes) -> ResultCase:
@@ -210,12 +218,15 @@ class ResultCases:
         with self._lock:
             self._traces.pop(digest, None)
 
-    def slot_states(self, case: ResultCase, slot: int) -> bytes:
-        """The start states of a slot's opened cells, in its order, as one blob. Raises OSError."""
+    def slot_states(self, case: ResultCase, slot: int, data: bytes = b"") -> bytes:
+        """The start states of a slot's opened cells, in its order, as one blob. Raises OSError.
+
+        `data`: those of all slots, when they are in hand.
+        """
         opened = case.tasks[slot].opened
         if not opened:
             return b""
-        data, length = self.blob(case, BlobPart.STATES), state_bytes_length(case.assignment.recipe)
+        data, length = data or self.blob(case, BlobPart.STATES), state_bytes_length(case.assignment.recipe)
         place = {cell: i * length for i, cell in enumerate(case.opened)}
         return b"".join(data[place[cell] : place[cell] + length] for cell in opened)
 
@@ -242,23 +253,25 @@ class ResultCases:
         task, sizes = case.tasks[slot], case.legal_sizes()
         states = state_bytes_length(case.assignment.recipe) * len(task.opened)
         small = states + sizes[BlobPart.WEIGHTS] <= ENCLOSED_BYTES_MAX
+        shared = self._cached(self._shared, case.digest, lambda: self._share(case))
         return CheckRequest(
             result=case.envelope,
             receipt=case.receipt,
             draw=case.draw_envelope,
             slot=slot,
             states=states,
-            openings=make_openings(case.context, case.assignment.seeds, self.traces(case), task, self._tree(case)),
+            openings=make_openings(case.context, case.assignment.seeds, self.traces(case), task, shared.tree),
             seat=case.seat(host),
-            enclosed_states=self.slot_states(case, slot) if small else b"",
-            enclosed_weights=self.blob(case, BlobPart.WEIGHTS) if small else b"",
+            enclosed_states=self.slot_states(case, slot, shared.states) if small else b"",
+            enclosed_weights=(shared.weights or self.blob(case, BlobPart.WEIGHTS)) if small else b"",
         )
 
-    def _tree(self, case: ResultCase) -> list[list[bytes]]:
-        """The levels of its bundle tree: each of its slots needs some of them."""
-        return self._cached(
-            self._trees, case.digest, lambda: merkle_levels(bundle_leaves(case.context, case.result.networks))
-        )
+    def _share(self, case: ResultCase) -> Shared:
+        sizes, tree = case.legal_sizes(), merkle_levels(bundle_leaves(case.context, case.result.networks))
+        if sizes[BlobPart.WEIGHTS] + sizes.get(BlobPart.STATES, 0) > SHARED_BYTES_MAX:
+            return Shared(tree)
+        states = self.blob(case, BlobPart.STATES) if case.opened else b""
+        return Shared(tree, states, self.blob(case, BlobPart.WEIGHTS))
 
     def _cached(self, cache: MutableMapping[K, T], key: K, make: Callable[[], T]) -> T:
         with self._lock:

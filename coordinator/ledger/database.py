@@ -1,10 +1,11 @@
 """The ledger: what the coordinator knows and must not forget. SQLite by default, any SQLAlchemy URL if need be.
 
 One writes at a time. Callers hand in functions; whoever waits for one and finds nobody writing runs all that have
-gathered in one transaction, each in its own savepoint, commits once, and only then are all of them answered (several
-writers stall SQLite for seconds, and a thread for it alone costs two changes of threads for each). A thread writes what
-nobody waits for. Readers use connections of their own, one a thread at most, and see the last commit. With `inline`
-there is no such thread: for programs that have one, and in memory for those that want no file.
+gathered in one transaction, commits once, and only then are all of them answered (several writers stall SQLite for
+seconds, and a thread for it alone costs two changes of threads for each). Where one of them raises, all are undone and
+made again, each in a savepoint of its own. A thread writes what nobody waits for. Readers use connections of their own,
+one a thread at most, and see the last commit. With `inline` there is no such thread: for programs that have one, and in
+memory for those that want no file.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ Change = Callable[[Connection], T]
 BATCH_MAX = 256  # changes in a transaction: a commit of these takes milliseconds
 READERS_KEPT = 64  # open connections of readers that are kept for the next; as many more as there are threads
 QUEUE_MAX = 10_000  # waiting changes; beyond, those that nobody waits for are dropped
+LINGER_SECONDS = 0.25  # so long they wait for somebody else's commit
 META = Prepared(select(meta.c.value).where(meta.c.key == bindparam("key")))
 META_CHANGE, META_NEW = Prepared(update(meta).where(meta.c.key == bindparam("name"))), Prepared(insert(meta))
 
@@ -78,7 +80,8 @@ class Ledger:
         self.place = make_url(self.url).render_as_string(hide_password=True).removeprefix("sqlite:///")
         self.version = 0  # counts commits, so that others know when to look again
         self._gathered: deque[Gathered] = deque()  # changes that nobody has made yet
-        self._turn, self._woken = threading.Lock(), threading.Event()  # held by the one that writes; for the thread
+        self._turn = threading.Lock()  # held by the one that writes
+        self._woken, self._closing = threading.Event(), threading.Event()  # for the thread
         self._closed = self._shut = False
         self._held: Connection | None = None  # the writer's own
         self._kept: list[Connection] = []  # the readers'
@@ -121,7 +124,10 @@ class Ledger:
         return cls(f"sqlite:///file:{name}?mode=memory&cache=shared&uri=true", inline=True)
 
     def write(self, change: Change[T]) -> T:
-        """Run `change` in the writer; durable when this returns. Raises what it raises, or LedgerUnavailable."""
+        """Run `change` in the writer; durable when this returns. Raises what it raises, or LedgerUnavailable.
+
+        It may be run twice: of the first time nothing stays in the ledger, and outside it a change does nothing.
+        """
         return self.submit(change).result()
 
     def submit(self, change: Change[T]) -> "Pending[T]":
@@ -211,6 +217,7 @@ class Ledger:
         if not self._closed:
             self._closed = True
             if self._thread is not None:
+                self._closing.set()
                 self._woken.set()
                 self._thread.join()
             while self._gathered:
@@ -246,16 +253,19 @@ class Ledger:
     def _write_forever(self) -> None:
         while not self._closed:
             self._woken.wait()
+            self._closing.wait(LINGER_SECONDS)
             self._woken.clear()
             while self._gathered:
                 self.write_gathered()
 
     def _commit(self, work: "list[Gathered]") -> None:
-        outcomes: list[Outcome] = []
+        changes = [change for change, _ in work]
         try:
             with self._writing() as connection:
-                for change, _ in work:
-                    outcomes.append(self._apply(connection, change, alone=len(work) == 1))
+                outcomes = _together(connection, changes)
+            if not outcomes:
+                with self._writing() as connection:
+                    outcomes = [_apart(connection, change) for change in changes]
         except DBAPIError as error:  # the disk, or the database server: none of the batch happened
             away = LedgerUnavailable(f"{self.place}: cannot write the ledger: {explained(error)}")
             log.error("%s", away)
@@ -283,24 +293,38 @@ class Ledger:
                 connection.close()
             raise
 
-    def _apply(self, connection: Connection, change: Change[Any], *, alone: bool) -> "Outcome":
-        """The change's value, or what it raised; then nothing of it stays. One that is alone needs no savepoint."""
-        try:
-            if not alone:
-                say(connection, "SAVEPOINT one_change")
-            value = change(connection)
-            if not alone:
-                say(connection, "RELEASE SAVEPOINT one_change")
-            return value, None
-        except Exception as error:
-            if isinstance(error, OperationalError) or is_damage(error):
-                raise  # not about this change: the whole batch is in doubt
-            if alone:
-                end(connection, "ROLLBACK")
-            else:
-                say(connection, "ROLLBACK TO SAVEPOINT one_change")
-                say(connection, "RELEASE SAVEPOINT one_change")
-            return None, error
+
+def _together(connection: Connection, changes: Sequence[Change[Any]]) -> list[Outcome]:
+    """All of them, or none: then what one raised that is alone, and of several nothing. Raises DBAPIError."""
+    outcomes: list[Outcome] = []
+    try:
+        for change in changes:
+            outcomes.append((change(connection), None))
+    except Exception as error:
+        _refuse_doubt(error)
+        end(connection, "ROLLBACK")
+        return [(None, error)] if len(changes) == 1 else []
+    return outcomes
+
+
+def _apart(connection: Connection, change: Change[Any]) -> Outcome:
+    """The change's value, or what it raised; then nothing of it stays. Raises DBAPIError."""
+    try:
+        say(connection, "SAVEPOINT one_change")
+        value = change(connection)
+        say(connection, "RELEASE SAVEPOINT one_change")
+        return value, None
+    except Exception as error:
+        _refuse_doubt(error)
+        say(connection, "ROLLBACK TO SAVEPOINT one_change")
+        say(connection, "RELEASE SAVEPOINT one_change")
+        return None, error
+
+
+def _refuse_doubt(error: Exception) -> None:
+    """Raises what is not about one change: the disk refuses, so the whole batch is in doubt."""
+    if isinstance(error, OperationalError) or is_damage(error):
+        raise error
 
 
 def _answer(work: Sequence[Gathered], outcomes: Sequence[Outcome]) -> None:

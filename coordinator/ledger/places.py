@@ -56,6 +56,8 @@ def _take_place(
     result = read_result(connection, digest)
     assert result is not None
     rivals = read_rivals(connection, result.campaign, result.assignment)
+    if len(rivals) == 1:  # itself
+        return ()
     stand = {r.worker for r in rivals if stands(read_standing(connection, r.worker), bar_of(campaign))}
     late = overtaken(result, rivals, stand)
     for rival in late.kept:

@@ -7,7 +7,7 @@ one transaction. With another database a prepared statement is an ordinary one.
 
 import sqlite3
 from collections import namedtuple
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Executable
@@ -15,6 +15,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError
 
 DIALECT = sqlite.dialect(paramstyle="qmark")
+ROWS_MAX = 64  # in one insert: SQLite takes at least 999 values
 
 
 class Prepared:
@@ -55,24 +56,30 @@ class Prepared:
         cursor = self._on_driver(connection, values)
         return cursor.rowcount if cursor is not None else connection.execute(self.statement, values).rowcount
 
-    def change_all(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Once for each of the rows of values."""
-        for values in rows:
-            self.change(connection, **values)
+    def insert_all(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """So many rows with the same columns, as few statements as may be."""
+        for begin in range(0, len(rows), ROWS_MAX):
+            some = rows[begin : begin + ROWS_MAX]
+            if connection.dialect.name != "sqlite":
+                connection.execute(self.statement, [dict(values) for values in some])
+                continue
+            plan = self._plan(tuple(some[0]))
+            head, _, row = plan.sql.rpartition(" VALUES ")
+            arguments = [value for values in some for value in plan.arguments(values)]
+            _run(connection, f"{head} VALUES {', '.join([row] * len(some))}", arguments)
 
     def _on_driver(self, connection: Connection, values: dict[str, Any]) -> sqlite3.Cursor | None:
         """What SQLite's driver gives; None with another database."""
         if connection.dialect.name != "sqlite":
             return None
-        names = tuple(values)
+        plan = self._plan(tuple(values))
+        return _run(connection, plan.sql, plan.arguments(values))
+
+    def _plan(self, names: tuple[str, ...]) -> "_Plan":
         plan = self._plans.get(names)
         if plan is None:
             plan = self._plans[names] = _Plan(self.statement, names)
-        driver: Any = connection.connection.driver_connection
-        try:
-            return driver.execute(plan.sql, plan.arguments(values))
-        except sqlite3.Error as error:  # as SQLAlchemy would have it
-            raise DBAPIError.instance(plan.sql, None, error, sqlite3.Error) from error
+        return plan
 
 
 class _Plan:
@@ -90,6 +97,14 @@ class _Plan:
         return [values[name] if name in values else self._constants[name] for name in self._order]
 
 
+def _run(connection: Connection, sql: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
+    driver: Any = connection.connection.driver_connection
+    try:
+        return driver.execute(sql, arguments)
+    except sqlite3.Error as error:  # as SQLAlchemy would have it
+        raise DBAPIError.instance(sql, None, error, sqlite3.Error) from error
+
+
 def _plain(value: Any) -> Any:
     """Of an enumeration's word, the word: the driver takes it at once."""
     return str(value) if isinstance(value, str) else value
@@ -99,12 +114,8 @@ def say(connection: Connection, words: str) -> None:
     """BEGIN, SAVEPOINT ...: SQLAlchemy's objects for them cost as much as a change."""
     if connection.dialect.name != "sqlite":
         connection.exec_driver_sql(words)
-        return
-    driver: Any = connection.connection.driver_connection
-    try:
-        driver.execute(words)
-    except sqlite3.Error as error:
-        raise DBAPIError.instance(words, None, error, sqlite3.Error) from error
+    else:
+        _run(connection, words)
 
 
 def end(connection: Connection, word: str) -> None:

@@ -41,18 +41,16 @@ STATE = Prepared(
 RECEIPT = Prepared(select(results.c.receipt).where(results.c.digest == bindparam("key")))
 ADMISSION = Prepared(select(results.c.admission).where(results.c.digest == bindparam("key")))
 NEW_RESULT, NEW_CHECKER, NEW_ANSWER = Prepared(insert(results)), Prepared(insert(checkers)), Prepared(insert(answers))
-SEATED = Prepared(
-    select(checkers.c.host).where(
-        checkers.c.result == bindparam("result"), checkers.c.slot == bindparam("slot"), checkers.c.silent == 0
-    )
+HOLDER = select(checkers.c.host).where(
+    checkers.c.result == bindparam("result"), checkers.c.slot == bindparam("slot"), checkers.c.silent == 0
 )
-ANSWER = Prepared(
-    select(answers.c.envelope).where(
-        answers.c.result == bindparam("result"),
-        answers.c.slot == bindparam("slot"),
-        answers.c.replay == bindparam("replay"),
-    )
+GIVEN = select(answers.c.envelope).where(
+    answers.c.result == bindparam("result"),
+    answers.c.slot == bindparam("slot"),
+    answers.c.replay == bindparam("replay"),
 )
+SEATED, ANSWER = Prepared(HOLDER), Prepared(GIVEN)
+HEARD = Prepared(select(HOLDER.scalar_subquery().label("host"), GIVEN.scalar_subquery().label("envelope")))  # one row
 
 
 class Reply(NamedTuple):
@@ -224,7 +222,7 @@ def begin_checks(connection: Connection, digest: bytes, assigned: tuple[str, ...
         return False
     seats = [(slot, host) for slot, host in enumerate(assigned) if host != NOBODY]
     rows = [{"result": digest, "slot": slot, "host": host, "since": now} for slot, host in seats]
-    NEW_CHECKER.change_all(connection, rows)
+    NEW_CHECKER.insert_all(connection, rows)
     return True
 
 
@@ -268,13 +266,13 @@ def add_answer(
 ) -> bool:
     """Store a judged answer; False when it is stored already. Raises Refused: another host's slot, or a second word."""
     entry = {"result": digest, "slot": slot, "replay": int(replay)}
-    have = ANSWER.scalar(connection, **entry)
-    if have is not None:
-        if have != envelope:
+    heard = HEARD.first(connection, **entry)
+    if heard.envelope is not None:
+        if heard.envelope != envelope:
             raise Refused("answer-twice", f"slot {slot} has been answered")
         return False
-    if not replay:
-        refuse_stranger(connection, digest, slot, host)
+    if not replay and heard.host != host:
+        raise Refused("not-seated", f"slot {slot} is not this host's")
     more = {"host": host, "envelope": envelope, "verdict": verdict, "answered_at": now}
     NEW_ANSWER.change(connection, **entry, **more)
     return True

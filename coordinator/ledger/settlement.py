@@ -156,8 +156,8 @@ def _store_admit(connection: Connection, admit: Admit, digest: bytes) -> None:
     CHANGE.change(connection, key=digest, vests_at=admit.vests_at)
     for vested in admit.vested:
         CHANGE.change(connection, key=vested, vested=1)
-    NEW_NETWORK.change_all(
-        connection, ({"recipe": admit.recipe, "seed": seed, "result": digest} for seed in admit.seeds)
+    NEW_NETWORK.insert_all(
+        connection, [{"recipe": admit.recipe, "seed": seed, "result": digest} for seed in admit.seeds]
     )
     ONE_MORE.change(connection, key=admit.campaign)
     if admit.completes:

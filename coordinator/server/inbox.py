@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, and_, bindparam, select, union
@@ -52,7 +53,12 @@ BUSY = union(  # hosts that wait for an outcome, or have something to upload or 
     .where(results.c.phase == Phase.CHECKING, checkers.c.silent == 0),
 )
 BANNED = select(hosts.c.host).where(hosts.c.banned > "").order_by(hosts.c.host)
-NAMED = Prepared(select(results.c.phase, results.c.admission).where(results.c.digest == bindparam("digest")))
+NAMES = tuple(f"digest{i}" for i in range(8))  # of results, asked for together
+NAMED = Prepared(
+    select(results.c.digest, results.c.phase, results.c.admission).where(
+        results.c.digest.in_([bindparam(name) for name in NAMES])
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +187,12 @@ class Inboxes:
 
     def _outcomes(self, connection: Connection, beat: Heartbeat) -> tuple[tuple[Envelope, ...], tuple[bytes, ...]]:
         """(Admissions of the results that the host holds, those that the ledger does not know)."""
-        rows = {digest: NAMED.first(connection, digest=digest) for digest in beat.holding}
-        settled = [row for row in rows.values() if row and row.admission is not None and row.phase not in LIVE]
+        known: dict[bytes, Any] = {}
+        for begin in range(0, len(beat.holding), len(NAMES)):
+            some = beat.holding[begin : begin + len(NAMES)]
+            names = {name: some[i] if i < len(some) else b"" for i, name in enumerate(NAMES)}
+            known |= {row.digest: row for row in NAMED.all(connection, **names)}
+        rows = [known[digest] for digest in dict.fromkeys(beat.holding) if digest in known]
+        settled = [row for row in rows if row.admission is not None and row.phase not in LIVE]
         outcomes = tuple(decode_envelope(row.admission) for row in settled)
-        return outcomes, tuple(digest for digest, row in rows.items() if row is None)
+        return outcomes, tuple(digest for digest in dict.fromkeys(beat.holding) if digest not in known)

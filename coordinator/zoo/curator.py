@@ -174,15 +174,16 @@ class Curator:
         jobs: list[Job] = []
         recipes: dict[str, Recipe] = {}
         exact: dict[str, bytes] = {}
-        for digest in digests:
-            case = self.stores.cases.get(digest)
-            try:
-                jobs.append(self._job(case))
-            except (OSError, LedgerDamaged) as error:
-                self._give_up(digest, str(error))
-                continue
-            recipes[case.assignment.recipe.digest] = case.assignment.recipe
-            exact[case.campaign.digest] = case.campaign.exact
+        with self.stores.ledger.read():  # one look for all of them
+            for digest in digests:
+                case = self.stores.cases.get(digest)
+                try:
+                    jobs.append(self._job(case))
+                except (OSError, LedgerDamaged) as error:
+                    self._give_up(digest, str(error))
+                    continue
+                recipes[case.assignment.recipe.digest] = case.assignment.recipe
+                exact[case.campaign.digest] = case.campaign.exact
         if not jobs:
             return 0
         printed = self.printer.publish(jobs, exact, self._data(recipes))
