@@ -21,7 +21,7 @@ PART = MINE & (blobs.c.part == bindparam("name"))
 DATA = Prepared(select(blobs.c.data).where(PART))
 RESULTS = Prepared(select(blobs.c.result).distinct())
 NEW, FORGET, FORGET_PART = (
-    Prepared(insert(blobs)),
+    Prepared(insert(blobs).prefix_with("OR REPLACE", dialect="sqlite")),
     Prepared(delete(blobs).where(MINE)),
     Prepared(delete(blobs).where(PART)),
 )
@@ -95,7 +95,8 @@ class LedgerBlobs:
 
 
 def _keep(connection: Connection, result: bytes, part: str, data: bytes) -> None:
-    FORGET_PART.change(connection, digest=result, name=part)
+    if connection.dialect.name != "sqlite":
+        FORGET_PART.change(connection, digest=result, name=part)
     NEW.change(connection, result=result, part=part, data=data)
 
 

@@ -5,6 +5,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -71,6 +72,8 @@ HOLDERS = Prepared(  # who has the assignment of each kept result
 )
 BANNED = Prepared(select(hosts.c.host).where(hosts.c.banned > ""))
 FALSE_ACCUSERS = Prepared(select(hosts.c.host).where(hosts.c.false_accusations >= FALSE_ACCUSATIONS_MAX))
+OPENED = (Phase.OPENING, Phase.KEPT)  # something of theirs may be missing
+VERDICTS_KEPT = 256  # in memory, some hundred bytes each
 LOOK_SECONDS = 1.0  # without any change in the ledger, time alone is a reason to look this often
 
 Begun = tuple[Future[Any], Callable[[Any], None]]  # a change of the ledger, and what follows from its value
@@ -155,7 +158,7 @@ class RefereeLoop:
                 assigned[row.result][row.slot] = Checker(row.host, row.since)
         verdicts: dict[tuple[bytes, int], dict[int, Verdict]] = defaultdict(dict)
         for row in VERDICTS.all(connection):
-            verdicts[row.result, row.replay][row.slot] = msgspec.msgpack.decode(row.verdict, type=Verdict)
+            verdicts[row.result, row.replay][row.slot] = _verdict(row.verdict)
         holders = {row.digest: Phase(row.phase) for row in HOLDERS.all(connection)}
         return [
             self._case_state(
@@ -180,7 +183,7 @@ class RefereeLoop:
             epoch=row.epoch,
             policy=campaign.policy,
             standing=case.draw.standing if case and case.draw else stands(_standing(row), bar_of(campaign)),
-            missing=case.parts() - set(row.parts.split(",")) if case else frozenset(),
+            missing=case.parts() - set(row.parts.split(",")) if case and row.phase in OPENED else frozenset(),
             slots=len(case.tasks) if case else 0,
             ranked=case.ranked if case else (),
             **checks,
@@ -260,6 +263,12 @@ def finish(begun: Sequence[Begun]) -> None:
             then(value)
     if failed is not None:
         raise failed
+
+
+@lru_cache(VERDICTS_KEPT)
+def _verdict(data: bytes) -> Verdict:
+    """Nearly all say the same: so many cells, none of them bad."""
+    return msgspec.msgpack.decode(data, type=Verdict)
 
 
 def _nothing(_value: object) -> None:

@@ -10,7 +10,7 @@ from coordinator.policy.phases import Phase
 from protocol.trust.allowance import ASSIGNMENTS_MAX, FRESH_ASSIGNMENTS
 from protocol.trust.messages import BlobPart, Cell, OpeningRequest
 
-CHECKS_MAX = 4  # at a time; the rest come when these are answered
+CHECKS_MAX = 8  # at a time, as many as a host has by default; the rest come when these are answered
 CHECKS_BYTES_MAX = 5 * 1024 * 1024  # stays under Inbox.BYTES_MAX with the rest
 ASKED = (Phase.COMMITTED, Phase.OPENING, Phase.KEPT)  # what is kept is here before it is wanted
 BANS_TOLD_MAX = 1000  # the newest; older ones have lost their leases long ago

@@ -12,7 +12,7 @@ ASK_SECONDS, ASK_SECONDS_MAX = 1.0, 120.0
 BUSY_ASK_SECONDS_MAX = 15.0  # others wait for what it has to do
 BUSY_ASKS_A_SECOND = 100.0  # of all busy hosts together; a coordinator on two cores serves several times as many
 IDLE_ASKS_A_SECOND = 50.0
-VISITS_A_SECOND, GATHER_SECONDS_MAX = 50.0, 1.0  # of busy hosts, whatever they have to say; others wait for it
+VISITS_A_SECOND, GATHER_SECONDS_MAX = 80.0, 0.5  # of busy hosts, whatever they have to say; others wait for it
 
 
 BEAT_SECONDS = 300.0  # a heartbeat is good for so long: nobody keeps one to seat an absent host

@@ -46,13 +46,15 @@ OWN_CHECKS = Prepared(
     .order_by(checkers.c.since, checkers.c.slot)
     .limit(CHECKS_MAX)
 )
-BUSY = union(  # hosts that wait for an outcome, or have something to upload or to check
-    select(results.c.worker).where(results.c.phase.in_(LIVE)),
-    select(checkers.c.host)
-    .join(results, results.c.digest == checkers.c.result)
-    .where(results.c.phase == Phase.CHECKING, checkers.c.silent == 0),
+BUSY = Prepared(
+    union(  # hosts that wait for an outcome, or have something to upload or to check
+        select(results.c.worker).where(results.c.phase.in_(LIVE)),
+        select(checkers.c.host)
+        .join(results, results.c.digest == checkers.c.result)
+        .where(results.c.phase == Phase.CHECKING, checkers.c.silent == 0),
+    )
 )
-BANNED = select(hosts.c.host).where(hosts.c.banned > "").order_by(hosts.c.host)
+BANNED = Prepared(select(hosts.c.host).where(hosts.c.banned > "").order_by(hosts.c.host))
 NAMES = tuple(f"digest{i}" for i in range(8))  # of results, asked for together
 NAMED = Prepared(
     select(results.c.digest, results.c.phase, results.c.admission).where(
@@ -149,11 +151,11 @@ class Inboxes:
 
     def _look_now(self, connection: Connection, version: int, now: float) -> Shared:
         known = set(self._bans)
-        self._bans += tuple(host for host in connection.execute(BANNED).scalars() if host not in known)
+        self._bans += tuple(host for host in BANNED.scalars(connection) if host not in known)
         return Shared(
             version=version,
             at=now,
-            busy=frozenset(connection.execute(BUSY).scalars()),
+            busy=frozenset(BUSY.scalars(connection)),
             present=self.presence.count_present(now, PRESENCE_SECONDS),
             campaigns=tuple(as_told(self.stores.campaigns.states(), read_audited(connection)).items()),
         )

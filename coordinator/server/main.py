@@ -22,9 +22,9 @@ from coordinator.zoo.press import ProcessPress
 from protocol.errors import LineFormatter, LogFile, UsageError
 
 TICK_SECONDS = 0.2
-RESTS = 3.0  # times what a step took
+RESTS = 6.0  # times what a step took
 SWITCH_SECONDS = 0.02  # how long a thread may compute while others want to
-GARBAGE = (20_000, 20, 20)  # when the collector looks: a call makes thousands of objects, hardly any in circles
+GARBAGE = (100_000, 20, 20)  # when the collector looks: a call makes thousands of objects, hardly any in circles
 CURATE_SECONDS = 0.5
 AUDIT_SECONDS = 1.0
 SWARM_SECONDS = 2.0

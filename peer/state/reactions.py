@@ -12,7 +12,7 @@ from peer.state.held import UNFINISHED, CheckHappened, CheckPhase, Happened, Hel
 from peer.state.ids import AssignmentId
 from peer.state.limits import FREE_BYTES_LAST
 
-CHECKS_MAX = 64  # in hand; the coordinator names four at a time
+CHECKS_MAX = 64  # in hand; the coordinator names a few at a time
 REFUSALS_MAX = 3  # results in a row: training the same for the same answer helps nobody
 TRAINER_DEATHS_MAX = 5  # a process that dies more often has a cause that another start does not mend
 DATASET_AWAY_SECONDS = 3.0

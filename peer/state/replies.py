@@ -18,6 +18,7 @@ ASK_SECONDS_MIN, ASK_SECONDS_MAX = 0.2, 120.0  # whatever the coordinator says
 GATHER_SECONDS_MAX = 2.0  # likewise: others wait for our answers
 CHALLENGE_SECONDS = 1.0  # after a result is taken: nobody is asked to open it in the same moment
 CHECKS_NAMED = 4  # a coordinator names no fewer, the oldest first, while it waits for that many
+CHECKS_FULL = 8  # it names no more: others may wait
 
 
 def call_ended(facts: PeerFacts, event: on.CallEnded, now: float) -> None:
@@ -130,7 +131,7 @@ def ask_as_told(facts: PeerFacts, seconds: float | None) -> None:
 def gather_as_told(facts: PeerFacts, event: on.InboxReceived) -> None:
     """After this heartbeat and all that follow; not when there may be more checks than it could name."""
     before, facts.gather_seconds = facts.gather_seconds, min(GATHER_SECONDS_MAX, max(0.0, event.gather_seconds))
-    full = len(event.checks) >= CHECKS_NAMED
+    full = len(event.checks) >= CHECKS_FULL
     facts.gathers_until = -inf if full else facts.gathers_until + facts.gather_seconds - before
 
 

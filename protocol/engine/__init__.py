@@ -64,16 +64,26 @@ def state_bytes_length(recipe: Recipe) -> int:
 
 def state_from_bytes(recipe: Recipe, data: bytes) -> State:
     """Bytes of another host or of our own disk -> State. Raises Refused: wrong length, step, or unbounded values."""
-    if len(data) != state_bytes_length(recipe):
-        raise Refused("state-size", f"{len(data)} bytes; this recipe's states have {state_bytes_length(recipe)}")
-    step = int.from_bytes(data[:8], "little")
-    if step > recipe.training.max_steps:
-        raise Refused("state-step", f"step {step} is past max_steps")
-    values = np.frombuffer(data, "<f4", offset=8).reshape(3, recipe.parameter_count)
-    check_values(values[0], "state")
-    if not np.isfinite(values[1:]).all() or (values[2] < 0).any():
+    return states_from_bytes(recipe, data, 1)[0]
+
+
+def states_from_bytes(recipe: Recipe, data: bytes, count: int) -> list[State]:
+    """So many states, one after another, looked at together. Raises Refused as `state_from_bytes`."""
+    length = state_bytes_length(recipe)
+    if len(data) != length * count:
+        raise Refused("state-size", f"{len(data)} bytes; {count} of this recipe's states have {length * count}")
+    laid_out = np.dtype([("step", "<u8"), ("values", "<f4", (3, recipe.parameter_count))])
+    states = np.frombuffer(data, laid_out)
+    values = states["values"].copy()  # (count, 3, P)
+    if count and states["step"].max() > recipe.training.max_steps:
+        raise Refused("state-step", f"step {states['step'].max()} is past max_steps")
+    check_values(values[:, 0], "state")
+    if not np.isfinite(values[:, 1:]).all() or (values[:, 2] < 0).any():
         raise Refused("state-values", "moments are not finite, or a second moment is negative")
-    return State(step=step, params=values[0].copy(), moments=values[1:].copy())
+    return [
+        State(step=step, params=state[0], moments=state[1:])
+        for step, state in zip(states["step"].tolist(), values, strict=True)
+    ]
 
 
 def params_from_bytes(recipe: Recipe, data: bytes) -> np.ndarray:

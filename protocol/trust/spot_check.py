@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from protocol.engine import Engine, State, params_from_bytes, state_bytes_length, state_from_bytes
+from protocol.engine import Engine, State, check_values, state_bytes_length, states_from_bytes
 from protocol.engine.initial import initial_state, initial_states
 from protocol.engine.streams import task_data
 from protocol.engine.training import advance
@@ -19,7 +19,7 @@ def open_states(recipe: Recipe, data: bytes, cells: tuple[Cell, ...]) -> dict[Ce
     length = state_bytes_length(recipe)
     if len(data) != length * len(cells):
         raise Refused("states-size", f"{len(data)} bytes; expected {length * len(cells)}")
-    return {cell: state_from_bytes(recipe, data[i * length : (i + 1) * length]) for i, cell in enumerate(cells)}
+    return dict(zip(cells, states_from_bytes(recipe, data, len(cells)), strict=True))
 
 
 def open_weights(recipe: Recipe, data: bytes, count: int) -> list[np.ndarray]:
@@ -27,7 +27,9 @@ def open_weights(recipe: Recipe, data: bytes, count: int) -> list[np.ndarray]:
     length = 4 * recipe.parameter_count
     if len(data) != length * count:
         raise Refused("weights-size", f"{len(data)} bytes; expected {length * count}")
-    return [params_from_bytes(recipe, data[i * length : (i + 1) * length]) for i in range(count)]
+    weights_NP = np.frombuffer(data, "<f4").reshape(count, recipe.parameter_count).copy()
+    check_values(weights_NP, "weights")
+    return list(weights_NP)
 
 
 def spot_check(

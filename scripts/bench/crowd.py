@@ -46,7 +46,7 @@ from protocol.trust.verdict import agreeing_answer, make_result
 
 CALL_SECONDS = 120.0
 RETRY_SECONDS = 1.0
-CHALLENGE_SECONDS, CHECKS_NAMED = 1.0, 4  # after handing in; in a full inbox: as `peer.state.replies` has it
+CHALLENGE_SECONDS, CHECKS_FULL = 1.0, 8  # after handing in; in a full inbox: as `peer.state.replies` has it
 TRAINED_AT_ONCE = 1024  # networks
 
 
@@ -201,7 +201,7 @@ class Volunteer:
         self.crowd.tally.asked_seconds.append(asked)
         if not self.answers and not self.opened:
             return asked
-        return 0.0 if len(inbox.checks) >= CHECKS_NAMED else max(0.0, inbox.gather_seconds - lasted)
+        return 0.0 if len(inbox.checks) >= CHECKS_FULL else max(0.0, inbox.gather_seconds - lasted)
 
     async def call(self, name: str, request):
         self.crowd.tally.calls[name] += 1
