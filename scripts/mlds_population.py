@@ -208,7 +208,7 @@ def distances(people: People, permutations: int) -> list[str]:
         for kind, features_NF in zip(("trained", "initial"), both, strict=True):
             scaled = features_NF if name != "chain features" else chain_rows(features_NF)
             found = between_classes.class_distances(scaled, people.classes)
-            test = permutation.permanova(similarity.euclidean(scaled), people.classes, permutations)
+            test = permutation.permanova(similarity.euclidean(scaled), people.classes, people.seeds, permutations)
             numbers = [f"{value:.3f}" for value in (found.within, found.between, found.centres)]
             rows.append([f"{name}, {kind}", *numbers, f"{test.r2:.1%}", f"{test.p:.2g}"])
     return grid("form, within a class, between classes, centres apart, PERMANOVA R², p", rows)
@@ -232,7 +232,7 @@ def groups(people: People, permutations: int) -> list[str]:
     )
     for told, labels in (("ten classes", people.classes), ("five machines", machines)):
         for kind, features_NF in forms.items():
-            for one in clusters.agreement(features_NF, labels):
+            for one in clusters.agreement(features_NF, labels, people.seeds, permutations):
                 values = f"{one.ari:.3f}", f"{one.null_ari:.3f}", f"{one.p:.2g}", f"{one.ami:.3f}"
                 rows.append([f"{told}; {kind}", one.method, str(one.found), str(one.unclustered), *values])
     shown = {"initial weights": forms["initial, invariants"], "trained weights": forms["invariants"]}

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.statistics.auc import Auc, auc, auc_values, ridge_scorer, unseen_auc, unseen_scores
-from analysis.statistics.classify import labeling_scores, shuffled_within
+from analysis.statistics.classify import labeling_scores
 from analysis.statistics.distances import class_distances
 from analysis.statistics.permutation import permutation_p, rank_trend
+from analysis.statistics.shuffles import shuffled_labels
 from analysis.statistics.splits import fold_by_group
 from protocol.errors import UsageError
 
@@ -92,8 +93,7 @@ def separation(
     if min(len(np.unique(seed_N[second_N == side])) for side in (False, True)) < 2:
         raise UsageError(f"telling {first} from {second} needs two seeds of each")
     fold_N = fold_by_group(second_N, seed_N, seed=seed)
-    rng = np.random.default_rng(seed)
-    codes_RN = np.stack([second_N, *(shuffled_within(second_N, fold_N, rng) for _ in range(shuffles))]).astype(int)
+    codes_RN = np.vstack([second_N, shuffled_labels(second_N, seed_N, shuffles, seed, fold_N)]).astype(int)
     score_RN = labelings_scored(x, codes_RN, fold_N)
     trained = unseen_auc(score_RN[0], second_N)
     null_R = auc_values(score_RN[1:], codes_RN[1:] == 1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.statistics.labels import label_codes
 from analysis.statistics.permutation import permutation_p
+from analysis.statistics.shuffles import shuffled_labels
 from analysis.weights.features import standardized
 from analysis.weights.geometry import pca
 from protocol.errors import UsageError
@@ -34,10 +35,15 @@ class Agreement:
 
 
 def agreement(
-    features_NF: np.ndarray, labels: Sequence[str], permutations: int = 199, seed: int = 0
+    features_NF: np.ndarray,
+    labels: Sequence[str],
+    groups: Sequence[int] | np.ndarray,
+    permutations: int = 1000,
+    seed: int = 0,
 ) -> list[Agreement]:
     """k-means (with as many clusters as classes) and HDBSCAN on the first principal axes, against the labels.
 
+    Labels are shuffled by group. Where there is one cluster, or none, all labels agree with it alike: p is 1.
     Raises UsageError with fewer than two classes, or fewer than two networks a class on average.
     """
     from sklearn.cluster import HDBSCAN, KMeans
@@ -52,12 +58,10 @@ def agreement(
         "k-means": KMeans(len(classes), n_init=10, random_state=seed).fit_predict(places_ND),  # pyright: ignore[reportArgumentType]
         "HDBSCAN": HDBSCAN(min_cluster_size=smallest, copy=True).fit_predict(places_ND),  # pyright: ignore[reportArgumentType]
     }
-    rng = np.random.default_rng(seed)
-    shuffled_RN = [rng.permutation(code_N) for _ in range(permutations)]
+    codes_RN = np.vstack([code_N, shuffled_labels(code_N, groups, permutations, seed)])
     rows = []
     for method, cluster_N in found.items():
-        ari = adjusted_rand(code_N, cluster_N)
-        null_R = np.array([adjusted_rand(other_N, cluster_N) for other_N in shuffled_RN])
+        ari, *null_R = adjusted_rand(codes_RN, cluster_N).tolist()
         rows.append(
             Agreement(
                 method=method,
@@ -66,7 +70,7 @@ def agreement(
                 ari=ari,
                 nmi=float(normalized_mutual_info_score(code_N, cluster_N)),
                 ami=float(adjusted_mutual_info_score(code_N, cluster_N)),
-                null_ari=float(null_R.max(initial=-1)),
+                null_ari=max(null_R, default=float("nan")),
                 p=permutation_p(ari, null_R),
                 cluster_N=cluster_N,
             )
@@ -74,18 +78,21 @@ def agreement(
     return rows
 
 
-def adjusted_rand(code_N: np.ndarray, cluster_N: np.ndarray) -> float:
-    """Adjusted Rand index of two groupings, numbers from -1: scikit-learn's formula, without its checks of input."""
-    clusters = int(cluster_N.max()) + 2
-    pairs_KC = np.bincount((code_N + 1) * clusters + cluster_N + 1).astype(int)
-    pairs_KC = np.pad(pairs_KC, (0, -len(pairs_KC) % clusters)).reshape(-1, clusters)
-    both, first, second = (int((x**2).sum()) for x in (pairs_KC, pairs_KC.sum(1), pairs_KC.sum(0)))
-    together, only_first, only_second = both - len(code_N), first - both, second - both
-    apart = len(code_N) ** 2 - only_first - only_second - both
-    if not only_first and not only_second:
-        return 1.0
-    shared = (together + only_first) * (only_first + apart) + (together + only_second) * (only_second + apart)
-    return 2.0 * (together * apart - only_first * only_second) / shared
+def adjusted_rand(codes_RN: np.ndarray, cluster_N: np.ndarray) -> np.ndarray:
+    """(R,) adjusted Rand index of R labelings, numbers from 0, with one clustering: scikit-learn's formula."""
+    of_cluster_NC = np.equal.outer(cluster_N, np.unique(cluster_N)).astype(np.float64)
+    counts_RKC = np.stack([(codes_RN == k) @ of_cluster_NC for k in range(int(codes_RN.max()) + 1)], axis=1)
+    both_R, first_R, second_R = (
+        (x**2).reshape(len(x), -1).sum(1) for x in (counts_RKC, counts_RKC.sum(2), counts_RKC.sum(1))
+    )
+    n = codes_RN.shape[1]
+    together_R, only_first_R, only_second_R = both_R - n, first_R - both_R, second_R - both_R
+    apart_R = n**2 - only_first_R - only_second_R - both_R
+    shared_R = (together_R + only_first_R) * (only_first_R + apart_R)
+    shared_R += (together_R + only_second_R) * (only_second_R + apart_R)
+    equal_R = (only_first_R == 0) & (only_second_R == 0)
+    index_R = 2 * (together_R * apart_R - only_first_R * only_second_R) / np.where(equal_R, 1, shared_R)
+    return np.where(equal_R, 1.0, index_R)
 
 
 def silhouette(features_NF: np.ndarray, labels: Sequence[str]) -> float:

@@ -17,6 +17,7 @@ from analysis.methods import properties, trojans
 from analysis.methods.changes import modification_pairs
 from analysis.statistics.auc import Auc
 from analysis.statistics.intervals import jackknife
+from analysis.statistics.shuffles import shuffled_labels
 from protocol.canonical import hexdigest
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
@@ -187,9 +188,9 @@ def trojan_columns(
     seed: int = 0,
 ) -> TrojanColumns:
     """`trojan_rows` of the clean class and each poisoned one; the last of them on initial weights and shuffled too."""
-    label_N, worst = np.array(labels, str), poisoned[-1]
+    label_N, seed_N, worst = np.array(labels, str), np.asarray(seeds), poisoned[-1]
     chosen, mixed_N = np.isin(label_N, [clean, worst]), label_N.copy()
-    mixed_N[chosen] = np.random.default_rng(seed).permutation(label_N[chosen])
+    mixed_N[chosen] = shuffled_labels(label_N[chosen], seed_N[chosen], 1, seed)[0]
     columns = {name: trojan_rows(recipe, weights_NP, initial_NP, label_N, seeds, clean, name) for name in poisoned}
     columns["initial weights"] = trojan_rows(recipe, initial_NP, None, label_N, seeds, clean, worst)
     columns["shuffled labels"] = trojan_rows(recipe, weights_NP, initial_NP, mixed_N, seeds, clean, worst)

@@ -45,7 +45,7 @@ def grouped(
 ) -> dict[str, Grouped]:
     """Method -> answer. Raises UsageError with fewer than two classes or too few networks of them.
 
-    Intervals: jackknife over seeds, with clusters and neighbours held fixed; of retrieval, the range over its splits.
+    Intervals: jackknife over seeds, with clusters, neighbours and the maps of retrieval held fixed.
     """
     label_N, group_N = np.array(labels, str), groups(seeds)
     found = _clusters(invariants(recipe, weights_NP), label_N, group_N, permutations)
@@ -56,7 +56,7 @@ def grouped(
     )
     found["PERMANOVA, share of variance"] = _explained(recipe, weights_NP, label_N, group_N, permutations)
     if len(set(labels)) >= RETRIEVED_CLASSES:
-        seen = retrieval(features_NF, labels, permutations=permutations)
+        seen = retrieval(features_NF, labels, group_N, permutations)
         found["retrieval of unseen classes, mAP"] = Grouped(
             value=seen.mean_average_precision, low=seen.low, high=seen.high, p=seen.p, shuffled=seen.chance
         )
@@ -67,9 +67,12 @@ def _clusters(
     features_NF: np.ndarray, label_N: np.ndarray, group_N: np.ndarray, permutations: int
 ) -> dict[str, Grouped]:
     code_N, found = label_codes(label_N.tolist())[0], {}
-    for one in clusters.agreement(features_NF, label_N.tolist(), permutations):
+    for one in clusters.agreement(features_NF, label_N.tolist(), group_N, permutations):
         low, high = jackknife(
-            lambda rows, of=one.cluster_N: clusters.adjusted_rand(code_N[rows], of[rows]), group_N, -1.0, 1.0
+            lambda rows, of=one.cluster_N: float(clusters.adjusted_rand(code_N[rows][None], of[rows])[0]),
+            group_N,
+            -1.0,
+            1.0,
         )
         found[f"{one.method}, Rand index"] = Grouped(value=one.ari, low=low, high=high, p=one.p, shuffled=one.null_ari)
     return found
@@ -85,9 +88,9 @@ def _explained(
         distance_NN = euclidean(standardized(chains.chain_features(recipe, weights_NP)))
 
     def part(rows: np.ndarray) -> float:
-        return permanova(distance_NN[np.ix_(rows, rows)], label_N[rows].tolist(), permutations=0).r2
+        return permanova(distance_NN[np.ix_(rows, rows)], label_N[rows].tolist(), group_N[rows], permutations=0).r2
 
-    whole = permanova(distance_NN, label_N.tolist(), permutations)
+    whole = permanova(distance_NN, label_N.tolist(), group_N, permutations)
     low, high = jackknife(part, group_N, 0.0, 1.0)
     return Grouped(
         value=whole.r2,

@@ -2,8 +2,8 @@
 
 H1: a linear map, trained on some networks, tells the class of others. H0: the class cannot be predicted. The procedure
 follows the code of Wang et al.'s predecessor (60/40 split; their retrieval is in `retrieval`); the test statistics are
-OURS, as the paper's were not seen: an exact binomial test, 1,000 refits with shuffled training labels, Holm's
-correction over the layers. Axes: N networks, F features, K classes, R shuffles.
+OURS, as the paper's were not seen: 1,000 refits with shuffled training labels, and the largest accuracy of all layers
+in each refit as the null of every layer. Axes: N networks, F features, K classes, R shuffles, L layers.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ import numpy as np
 
 from analysis.statistics.classify import ridge_classes
 from analysis.statistics.labels import label_codes
-from analysis.statistics.permutation import PERMUTATIONS, holm, permutation_p
-from analysis.statistics.proportions import binomial_p, wilson
+from analysis.statistics.permutation import PERMUTATIONS, largest_p, permutation_p
+from analysis.statistics.proportions import wilson
+from analysis.statistics.shuffles import shuffled_labels
 from analysis.weights.chains import chains_of_all_depths
 from analysis.weights.features import gram, upper, weighted_layers
 from protocol.errors import UsageError
@@ -31,9 +32,8 @@ class Tested:
     low: float  # 95% Wilson interval
     high: float
     chance: float
-    binomial_p: float  # P(at least as many right | guessing the largest class's share)
-    permutation_p: float
-    holm_p: float  # the permutation p, corrected for all layers tested together
+    p: float  # of this layer alone
+    largest_p: float  # corrected for all layers tested together, see `permutation.largest_p`
     null_R: np.ndarray  # accuracies after shuffling the training labels
 
     @property
@@ -62,13 +62,17 @@ def tested_layers(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> dict[str, Tested]:
-    """The whole procedure for several feature sets of the same networks. Raises UsageError: too few to split."""
+    """The whole procedure for several feature sets of the same networks. Raises UsageError: too few to split.
+
+    Training labels are shuffled within seeds, as `shuffled_labels` does. No binomial p is given: guesses of one
+    classifier depend on each other.
+    """
     code_N, classes = label_codes(labels)
     train_N = split_by_seed(seeds, seed)
     if len(classes) < 2 or min(len(np.unique(code_N[side])) for side in (train_N, ~train_N)) < len(classes):
         raise UsageError("the test needs two classes with a few seeds each, on both sides of the split")
-    rng = np.random.default_rng(seed)
-    codes_RM = np.stack([code_N[train_N], *(rng.permutation(code_N[train_N]) for _ in range(permutations))])
+    code_M = code_N[train_N]
+    codes_RM = np.vstack([code_M, shuffled_labels(code_M, np.asarray(seeds)[train_N], permutations, seed)])
     test_T = code_N[~train_N]
     chance = float(np.bincount(test_T).max() / len(test_T))
     found: dict[str, tuple[int, np.ndarray]] = {}
@@ -76,7 +80,8 @@ def tested_layers(
         guess_RT = ridge_classes(features_NF[train_N], codes_RM, features_NF[~train_N], len(classes))
         right_R = (guess_RT == test_T).sum(1)
         found[name] = int(right_R[0]), right_R[1:] / len(test_T)
-    p_values = [permutation_p(right / len(test_T), null_R) for right, null_R in found.values()]
+    value_L = [right / len(test_T) for right, _ in found.values()]
+    corrected_L = largest_p(value_L, np.stack([null_R for _, null_R in found.values()], axis=1))
     return {
         name: Tested(
             correct=right,
@@ -84,12 +89,11 @@ def tested_layers(
             low=wilson(right, len(test_T))[0],
             high=wilson(right, len(test_T))[1],
             chance=chance,
-            binomial_p=binomial_p(right, len(test_T), chance),
-            permutation_p=p,
-            holm_p=corrected,
+            p=permutation_p(right / len(test_T), null_R),
+            largest_p=corrected,
             null_R=null_R,
         )
-        for (name, (right, null_R)), p, corrected in zip(found.items(), p_values, holm(p_values), strict=True)
+        for (name, (right, null_R)), corrected in zip(found.items(), corrected_L, strict=True)
     }
 
 

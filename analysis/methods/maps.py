@@ -13,6 +13,7 @@ import numpy as np
 from analysis.statistics.intervals import jackknife
 from analysis.statistics.labels import label_codes
 from analysis.statistics.permutation import permutation_p
+from analysis.statistics.shuffles import shuffled_labels
 from analysis.statistics.splits import groups
 from analysis.weights.features import invariants, standardized
 from analysis.weights.geometry import Map, pca
@@ -75,9 +76,8 @@ def same_class_nearby(
     nearest_N = index_Nk[np.arange(len(code_N)), foreign_Nk.argmax(1)]
     found_N = foreign_Nk.any(1)
     right_N = found_N & (code_N[nearest_N] == code_N)
-    rng = np.random.default_rng(seed)
-    mixed_RN = [rng.permutation(code_N) for _ in range(permutations)]
-    null_R = np.array([(found_N & (mixed_N[nearest_N] == mixed_N)).mean() for mixed_N in mixed_RN])
+    mixed_RN = shuffled_labels(code_N, group_N, permutations, seed)  # by group: neighbours are looked for in others
+    null_R = (found_N & (mixed_RN[:, nearest_N] == mixed_RN)).mean(1)
     low, high = jackknife(lambda rows: float(right_N[rows].mean()), group_N, 0.0, 1.0)
     return SameClassNearby(
         value=float(right_N.mean()),

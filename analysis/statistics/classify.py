@@ -13,6 +13,7 @@ import numpy as np
 from analysis.statistics.labels import label_codes
 from analysis.statistics.permutation import permutation_p
 from analysis.statistics.proportions import wilson
+from analysis.statistics.shuffles import shuffled_labels
 from analysis.statistics.splits import FOLDS, fold_by_group
 from protocol.errors import UsageError
 
@@ -47,7 +48,7 @@ class Accuracy:
 
     @property
     def p(self) -> float:
-        """How often shuffled labels do as well."""
+        """How often shuffled labels do as well; NaN without shuffles."""
         return permutation_p(self.accuracy, self.shuffled)
 
 
@@ -71,8 +72,8 @@ def class_accuracy(
     guess = guess or ridge_classes
     code_N, classes = label_codes(labels)
     fold_N = class_folds(code_N, np.asarray(groups), classes, seed)
-    rng = np.random.default_rng(seed)
-    codes_RN = np.stack([code_N, *(shuffled_within(code_N, fold_N, rng) for _ in range(shuffles))])
+    # Within folds: else what is rare in testing would be common in training, and shuffled labels below chance.
+    codes_RN = np.vstack([code_N, shuffled_labels(code_N, np.asarray(groups), shuffles, seed, fold_N)])
     guess_RN = np.empty_like(codes_RN)
     for fold in range(fold_N.max() + 1):
         test = fold_N == fold
@@ -108,17 +109,9 @@ def class_folds(code_N: np.ndarray, group_N: np.ndarray, classes: Sequence[str],
     return fold_by_group(code_N, group_N, min(FOLDS, *groups_of_class), seed)
 
 
-def shuffled_within(code_N: np.ndarray, fold_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(N,) labels shuffled within each fold; else what is rare in testing is common in training: below chance."""
-    shuffled_N = code_N.copy()
-    for fold in np.unique(fold_N):
-        shuffled_N[fold_N == fold] = rng.permutation(code_N[fold_N == fold])
-    return shuffled_N
-
-
 def ridge_classes(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
     """Predicted classes (R, T) for R labelings of the same M training rows: the largest of `labeling_scores`."""
-    return np.concatenate([scores.argmax(2).T for scores in _score_parts(train_MF, codes_RM, test_TF, classes)])
+    return np.concatenate([scores.argmax(2).T for scores in score_parts(train_MF, codes_RM, test_TF, classes)])
 
 
 def ridge_scores(train_MF: np.ndarray, code_M: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:
@@ -132,10 +125,10 @@ def labeling_scores(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndar
     Ridge regression on one-hot labels. The penalty of each labeling is the one with the smallest leave-one-out error
     within the training rows, in closed form: (y - Hy) / (1 - diag H). Scaling is learnt from the training rows only.
     """
-    return np.concatenate(list(_score_parts(train_MF, codes_RM, test_TF, classes)), axis=1)
+    return np.concatenate(list(score_parts(train_MF, codes_RM, test_TF, classes)), axis=1)
 
 
-def _score_parts(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> Iterator[np.ndarray]:
+def score_parts(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> Iterator[np.ndarray]:
     """`labeling_scores` of some labelings after another: one factorization serves them all."""
     mean_F, scale_F = train_MF.mean(0, dtype=np.float64), train_MF.std(0, dtype=np.float64)
     scale_F[scale_F == 0] = 1.0

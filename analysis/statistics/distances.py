@@ -11,6 +11,7 @@ import numpy as np
 from analysis.statistics.intervals import jackknife
 from analysis.statistics.labels import class_sums, label_codes
 from analysis.statistics.permutation import PERMUTATIONS, permutation_p
+from analysis.statistics.shuffles import shuffled_labels
 from analysis.weights.geometry import blocks, squared_distances
 
 
@@ -22,7 +23,7 @@ class Distances:
     rms_KK: np.ndarray  # NaN on the diagonal of a class with one network
     within: float  # over all pairs of one class; NaN when there is none
     between: float  # over all pairs of two classes; NaN when there is none
-    centres: float  # between the centres of two classes, corrected for their spread; NaN when there are none
+    centres: float  # root of `centre_square`, 0 when that is negative; NaN when there are no two classes
 
 
 def class_distances(weights_NP: np.ndarray, labels: Sequence[str]) -> Distances:
@@ -55,40 +56,35 @@ def class_distances(weights_NP: np.ndarray, labels: Sequence[str]) -> Distances:
         rms_KK=np.sqrt(mean_square_KK),
         within=pooled(mean_square_KK[same], pairs_KK[same]),
         between=pooled(mean_square_KK[~same], pairs_KK[~same]),
-        centres=centre_distance(mean_square_KK),
+        centres=float(np.sqrt(np.maximum(0, centre_square(mean_square_KK)))),
     )
 
 
-def centre_distance(mean_square_KK: np.ndarray) -> float:
-    """Root mean square distance of class centres over pairs of classes, without the part that chance gives.
+def centre_square(mean_square_KK: np.ndarray) -> float:
+    """Mean square distance of class centres over pairs of classes, without the part that chance gives.
 
     E|x - y|^2 across two classes is |centre - centre|^2 and half of each class's own mean square: so the difference is
-    an unbiased estimate. Zero when it is negative; NaN with fewer than two classes of two networks.
+    an unbiased estimate, and negative about as often as not when centres are the same. NaN with fewer than two classes
+    of two networks.
     """
     own_K = np.diag(mean_square_KK)
     centre_KK = mean_square_KK - (own_K[:, None] + own_K[None]) / 2
     several_K = ~np.isnan(own_K)
     pairs_KK = np.outer(several_K, several_K) & ~np.eye(len(own_K), dtype=bool)
-    return float(np.sqrt(max(0.0, centre_KK[pairs_KK].mean()))) if pairs_KK.any() else float("nan")
+    return float(centre_KK[pairs_KK].mean()) if pairs_KK.any() else float("nan")
 
 
-def shuffled_centres(weights_NP: np.ndarray, labels: Sequence[str], shuffles: int = 20, seed: int = 0) -> np.ndarray:
-    """(R,) `centres` with the labels shuffled, one a shuffle: what chance gives.
+def centre_squares(weights_NP: np.ndarray, codes_RN: np.ndarray) -> np.ndarray:
+    """(R,) `centre_square` of R labelings that have as many networks of each class.
 
-    From the N x N squared distances, so that a shuffle costs N^2 K and not a pass over all weights.
+    From the N x N squared distances, so that a labeling costs N^2 K and not a pass over all weights.
     """
-    code_N, names = label_codes(labels)
-    count_K = np.bincount(code_N, minlength=len(names)).astype(float)
+    count_K = np.bincount(codes_RN[0]).astype(float)
     pairs_KK = np.outer(count_K, count_K)
     np.fill_diagonal(pairs_KK, count_K * (count_K - 1))
-    square_NN, rng = squared_distances(weights_NP), np.random.default_rng(seed)
+    sums = class_sums(squared_distances(weights_NP), codes_RN, len(count_K))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.array(
-            [
-                centre_distance(sums_KK / pairs_KK)
-                for sums_KK in class_sums(square_NN, (rng.permutation(code_N) for _ in range(shuffles)), len(names))
-            ]
-        )
+        return np.array([centre_square(sums_KK / pairs_KK) for sums_KK in sums])
 
 
 def pooled(mean_squares: np.ndarray, pairs: np.ndarray) -> float:
@@ -105,21 +101,28 @@ class CentreTest:
     distances: Distances
     low: float  # 95% of `distances.centres`, jackknife over groups
     high: float
-    null_R: np.ndarray  # `centres` with shuffled labels
-    p: float
+    null_R: np.ndarray  # `centre_square` with shuffled labels
+    p: float  # of that square, not of its root, which is 0 about every other time by chance
 
     @property
     def null_max(self) -> float:
-        """The most that shuffled labels gave."""
-        return float(self.null_R.max())
+        """The largest distance of centres that shuffled labels gave."""
+        return float(np.sqrt(self.null_R.max(initial=0)))
 
 
 def centre_test(
-    weights_NP: np.ndarray, labels: Sequence[str], group_N: np.ndarray, permutations: int = PERMUTATIONS
+    weights_NP: np.ndarray,
+    labels: Sequence[str],
+    group_N: np.ndarray,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
 ) -> CentreTest:
     """Distances (N, P) by class, with the interval and p of the distance between their centres."""
     label_N = np.array(labels, str)
     found = class_distances(weights_NP, labels)
-    null_R = shuffled_centres(weights_NP, labels, permutations)
+    code_N = label_codes(labels)[0]
+    square, *null = centre_squares(
+        weights_NP, np.vstack([code_N, shuffled_labels(code_N, group_N, permutations, seed)])
+    )
     low, high = jackknife(lambda rows: class_distances(weights_NP[rows], label_N[rows].tolist()).centres, group_N, 0.0)
-    return CentreTest(distances=found, low=low, high=high, null_R=null_R, p=permutation_p(found.centres, null_R))
+    return CentreTest(distances=found, low=low, high=high, null_R=np.array(null), p=permutation_p(square, null))

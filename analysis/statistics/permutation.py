@@ -1,34 +1,51 @@
 """p-values by shuffling: how often chance alone does as well.
 
-Holm's correction and PERMANOVA are a few lines each; statsmodels and scikit-bio, which have them too, are heavy for
-that. Axes: N networks, K classes, R shuffles, D doses.
+PERMANOVA is a few lines; scikit-bio, which has it too, is heavy for that. Axes: N networks, K classes, R shuffles,
+D doses, L layers or other things that are tested together.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.statistics.labels import class_sums, label_codes
+from analysis.statistics.shuffles import shuffled_labels
 from protocol.errors import UsageError
 
 PERMUTATIONS = 1000
 ORDERS_MAX = 5040  # all orders of seven values; of more, so many are drawn
+EQUAL = 1e-6  # of the largest: values that differ by less are equal, as rounding alone may order them
 
 
 def permutation_p(value: float, null_R: Sequence[float] | np.ndarray) -> float:
-    """(1 + how many are as large) / (1 + R): never zero (Phipson and Smyth 2010). Rounding does not break ties."""
-    return float((1 + (np.asarray(null_R) >= value - 1e-12).sum()) / (1 + len(null_R)))
+    """(1 + how many are larger, and a fair share of those that are equal) / (1 + R): never zero (Phipson, Smyth 2010).
+
+    Under the null every multiple of 1 / (1 + R) is then as likely as another, also for a measure of few values: the
+    place of `value` among its equals is drawn, all places alike (a randomized test: Lehmann and Romano 2005, 5.8), by
+    a stream that is keyed by where the larger and the equal ones are, so a call repeats itself. A measure that is the
+    same in every shuffle tells nothing: 1. NaN without shuffles.
+    """
+    null_R = np.asarray(null_R, float)
+    apart_R, least = null_R - value, EQUAL * max(abs(value), float(np.abs(null_R).max(initial=0)))
+    side_R = np.where(np.abs(apart_R) <= least, 0, np.sign(apart_R)).astype(np.int8)
+    larger, equal = int((side_R > 0).sum()), int((side_R == 0).sum())
+    if equal == len(side_R):
+        return 1.0 if equal else float("nan")
+    key = int.from_bytes(hashlib.sha256(side_R.tobytes()).digest())
+    place = int(np.random.default_rng(key).integers(equal + 1)) if equal else 0
+    return (1 + larger + place) / (1 + len(side_R))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979), in the order given."""
-    p = np.asarray(p_values, float)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(stepped, 1)
-    return corrected.tolist()
+def largest_p(value_L: Sequence[float] | np.ndarray, null_RL: np.ndarray) -> list[float]:
+    """p-values of L measures, corrected for their number: how often the largest of all L is as large by chance.
+
+    The single-step maximum of Westfall and Young (1993): as dependent as the measures are, so no power is lost where
+    they tell the same. A row of `null_RL` is one shuffle, all measures alike; they are on one scale.
+    """
+    null_R = np.asarray(null_RL).max(1)
+    return [permutation_p(value, null_R) for value in np.asarray(value_L).tolist()]
 
 
 def rank_trend(x_D: Sequence[float] | np.ndarray, y_D: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -66,24 +83,29 @@ class Permanova:
 
 
 def permanova(
-    distance_NN: np.ndarray, labels: Sequence[str], permutations: int = PERMUTATIONS, seed: int = 0
+    distance_NN: np.ndarray,
+    labels: Sequence[str],
+    groups: Sequence[int] | np.ndarray,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
 ) -> Permanova:
     """Permutational analysis of variance (Anderson 2001) of a distance matrix (N, N) by class.
 
-    Raises UsageError: fewer than two classes, or no more networks than classes.
+    Labels are shuffled by group (`shuffled_labels`). Raises UsageError: fewer than two classes, or no more networks
+    than classes.
     """
     code_N, classes = label_codes(labels)
     n, k = len(code_N), len(classes)
     if k < 2 or n <= k:
         raise UsageError("PERMANOVA needs two classes and more networks than classes")
-    square_NN, rng = np.asarray(distance_NN, np.float64) ** 2, np.random.default_rng(seed)
+    square_NN = np.asarray(distance_NN, np.float64) ** 2
     total = square_NN.sum() / (2 * n)
 
     def pseudo_f(sums_KK: np.ndarray) -> float:
         within = float(np.diag(sums_KK) @ (0.5 / np.bincount(code_N, minlength=k)))
         return (total - within) / (k - 1) / max(within / (n - k), 1e-300)
 
-    labelings = (code_N, *(rng.permutation(code_N) for _ in range(permutations)))
+    labelings = (code_N, *shuffled_labels(code_N, groups, permutations, seed))
     f, *null = (pseudo_f(sums_KK) for sums_KK in class_sums(square_NN, labelings, k))
     null_R = np.array(null)
     r2 = f * (k - 1) / (f * (k - 1) + n - k)

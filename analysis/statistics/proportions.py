@@ -23,13 +23,6 @@ def clopper_pearson(correct: int, total: int, level: float = 0.95) -> tuple[floa
     return float(interval.low), float(interval.high)
 
 
-def binomial_p(correct: int, total: int, chance: float) -> float:
-    """Exact one-sided p, 0 to 1: at least `correct` of `total` right by guessing, which is right with `chance`."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(correct, total, chance, alternative="greater").pvalue)
-
-
 def share_at_most(wrong: int, drawn: int) -> float:
     """One-sided 95% limit of a share, 0 to 1, of which `wrong` of `drawn` members were found (Clopper, Pearson 1934).
 

@@ -11,7 +11,7 @@ from support.zoos import network
 from analysis import open_zoo
 from analysis.methods.curves import loss_curves
 from analysis.statistics.classify import class_accuracy, class_folds
-from analysis.statistics.distances import class_distances, shuffled_centres
+from analysis.statistics.distances import centre_test, class_distances
 from analysis.statistics.proportions import wilson
 from analysis.weights.features import invariants
 from analysis.weights.geometry import pca
@@ -137,8 +137,8 @@ def test_the_distance_of_centres_is_not_fooled_by_spread():
     rng = np.random.default_rng(7)
     labels = ["tight"] * 200 + ["wide"] * 200
     weights_NP = rng.normal(size=(400, 50)) * np.repeat([1.0, 5.0], 200)[:, None]
-    chance = shuffled_centres(weights_NP, labels).max()
-    assert class_distances(weights_NP, labels).centres <= chance
+    found = centre_test(weights_NP, labels, np.arange(400), 50)
+    assert found.distances.centres <= found.null_max and found.p > 0.05
     weights_NP[:200, 0] += 3
     assert class_distances(weights_NP, labels).centres == pytest.approx(3, abs=0.5)
 

@@ -128,8 +128,8 @@ class Layers(Study[Controlled[dict[str, Tested]]]):
     title = "Which layers know the class?"
     intro = (
         "Hypothesis-training-testing: a linear map is trained on the networks of 60% of the seeds and tested on the "
-        "others, for the chain of weights up to each layer; then again and again with shuffled labels. The permutation "
-        "p-values are corrected for the number of layers (Holm)."
+        "others, for the chain of weights up to each layer; then again and again with shuffled labels. A chain counts "
+        "when it does better than the best of all chains did with shuffled labels."
     )
     classes = 2
     compares = True
@@ -141,10 +141,11 @@ controlled(lambda w_NP: tested_layers(layer_features(recipe, w_NP), classes, see
            weights_NP, initial_NP)"""
 
     def words(self, result: Controlled[dict[str, Tested]]) -> list[str]:
-        passed, odd = (sum(row.holm_p <= 0.05 for row in rows.values()) for rows in result)
+        passed, odd = (sum(row.largest_p <= 0.05 for row in rows.values()) for rows in result)
         best = max(result.trained.values(), key=lambda row: row.accuracy)
         return [
-            f"{passed} of {len(result.trained)} chains tell the class (Holm p at most 0.05); the best tells "
+            f"{passed} of {len(result.trained)} chains tell the class (corrected p at most 0.05); the best "
+            f"tells "
             f"{accuracy(best).text} of {best.total} unseen networks right, where guessing gives {best.chance:.1%}. Of "
             f"the untrained networks, {odd} of {len(result.initial)} chains do"
             f"{': something other than training tells the classes apart' if odd else ', as it must be'}."
@@ -156,14 +157,14 @@ controlled(lambda w_NP: tested_layers(layer_features(recipe, w_NP), classes, see
                 text(name),
                 accuracy(row),
                 share(row.chance),
-                *[small(p) for p in (row.binomial_p, row.permutation_p, row.holm_p)],
+                *[small(p) for p in (row.p, row.largest_p)],
                 accuracy(result.initial[name]),
-                small(result.initial[name].holm_p),
+                small(result.initial[name].largest_p),
             ]
             for name, row in result.trained.items()
         ]
-        tests = ["binomial p", "permutation p", "Holm p"]
-        return Table(["chain", "right (95%)", "guessing", *tests, "initial weights (95%)", "Holm p"], rows)
+        head = ["chain", "right (95%)", "guessing", "p", "corrected p", "initial weights (95%)", "corrected p"]
+        return Table(head, rows)
 
     def figure(self, result: Controlled[dict[str, Tested]]) -> Figure:
         lines = [
@@ -184,8 +185,8 @@ controlled(lambda w_NP: tested_layers(layer_features(recipe, w_NP), classes, see
             caption=f"Dots with 95% intervals (Wilson's). Grey bars: the middle 95% of {selection.permutations:,} "
             "trainings with shuffled labels.",
             control="the initial weights of the same networks, which must stay within chance.",
-            method="The binomial p takes guesses for independent, which those of one classifier are not: believe the "
-            "permutation p.",
+            method="p: of one chain alone. Corrected p: how often the best of all chains does as well with shuffled "
+            "labels (Westfall and Young's maximum).",
         )
 
 
@@ -235,6 +236,5 @@ controlled(lambda w_NP: grouped(recipe, w_NP, classes, seeds, {selection.permuta
         return Notes(
             caption="Dots with 95% intervals.",
             control="the same on initial weights, and shuffled labels (of clusters the largest index, else the mean).",
-            method="Intervals: jackknife over seeds, with clusters and neighbours held fixed; of retrieval, the range "
-            "over its six splits of the classes.",
+            method="Intervals: jackknife over seeds, with clusters, neighbours and retrieval's maps held fixed.",
         )
