@@ -1,7 +1,7 @@
 """p-values by shuffling: how often chance alone does as well.
 
-PERMANOVA is a few lines; scikit-bio, which has it too, is heavy for that. Axes: N networks, K classes, R shuffles,
-D doses, L layers or other things that are tested together.
+Holm's correction and PERMANOVA are a few lines each; statsmodels and scikit-bio, which have them too, are heavy for
+that. Axes: N networks, K classes, R shuffles, D doses, L layers or other things that are tested together.
 """
 
 import hashlib
@@ -46,6 +46,16 @@ def largest_p(value_L: Sequence[float] | np.ndarray, null_RL: np.ndarray) -> lis
     """
     null_R = np.asarray(null_RL).max(1)
     return [permutation_p(value, null_R) for value in np.asarray(value_L).tolist()]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (1979), in the order given: for p-values that no common shuffle made."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected.tolist()
 
 
 def rank_trend(x_D: Sequence[float] | np.ndarray, y_D: Sequence[float] | np.ndarray) -> tuple[float, float]:

@@ -40,6 +40,7 @@ def test_p_values_by_hand():
     assert permutation.permutation_p(0.9, np.zeros(999)) == 0.001
     assert permutation.permutation_p(-1.0, np.zeros(999)) == 1 == permutation.permutation_p(0.0, np.zeros(999))
     assert np.isnan(permutation.permutation_p(1.0, []))
+    assert permutation.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert permutation.largest_p([3.0, 1.0], np.array([[0, 2], [2, 0], [4, 0]])) == [0.5, 1.0]
 
 
