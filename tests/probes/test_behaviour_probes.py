@@ -16,6 +16,10 @@ from analysis.probes.quantitative.probe import Quantitative, QuantitativeSetting
 from analysis.probes.quantitative.summary import by_class as failing_by_class
 from analysis.probes.registry import probe_named
 from analysis.probes.run import probe
+from analysis.report.page import section_of
+from analysis.report.selection import Selection
+from analysis.report.studies.probes.information import Informed
+from analysis.report.studies.probes.quantitative import Quantified
 from protocol.errors import UsageError
 from protocol.recipes.layers import Flatten, Linear, Relu
 from protocol.recipes.recipe import Network
@@ -122,6 +126,29 @@ def test_what_was_learnt_is_known_and_nulls_are_not(zoo, tmp_path):
         ("pair-38", "pair-49"), ("pair-49", "pair-38")
     }  # fmt: skip
     assert all(row["bits"] <= row["reference_bits"] for row in told)
+
+
+@pytest.mark.parametrize(
+    ("study", "where", "settings"),
+    [
+        (Quantified(), "class in ('clean', 'poisoned', 'pins')", QUICK),
+        (Informed(), "class like 'pair%'", dataclasses.replace(BRIEF, curve=(40,))),
+    ],
+    ids=["quantitative", "information"],
+)
+def test_every_number_of_the_section_comes_from_the_call_beside_it(zoo, tmp_path, study, where, settings):
+    asked(zoo, tmp_path, where, settings)
+    table = zoo.table(where)
+    whole = Selection(zoo=zoo, where=where, table=table, permutations=300)
+    section = section_of(study, whole)
+    assert not section.missing and section.verdict and section.control and section.picture.startswith("<?xml")
+    assert all(len(row) == len(section.head) for row in section.rows) and len(section.rows) >= 8
+    names: dict = {"zoo": zoo, "table": table}
+    *lines, last = section.code.splitlines()
+    exec("\n".join(lines), names)
+    found = study.table(eval(last, names)).rows
+    assert found == section.rows and sum(len(cell.numbers) for row in found for cell in row) > 60
+    assert f"--probe {study.probe}" in section.note and "--set" in section.note
 
 
 def test_another_task_is_more_than_a_controlled_change():
