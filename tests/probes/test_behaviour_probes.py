@@ -95,6 +95,10 @@ def test_the_same_question_has_the_same_answer_and_the_mode_is_a_choice(zoo, tmp
         assert all(np.isnan(row["hardness_low"]) and row["answer"] != "undecided" for row in rows)
     with pytest.raises(UsageError, match="sequential, adaptive, fixed"):
         asked(zoo, tmp_path, where, dataclasses.replace(QUICK, mode="guess"))
+    with pytest.raises(UsageError, match="no bound here"):
+        asked(zoo, tmp_path, where, dataclasses.replace(QUICK, mode="fixed", theta=0.01, eta=0.1))
+    with pytest.raises(UsageError, match="theta 2"):
+        asked(zoo, tmp_path, where, dataclasses.replace(QUICK, theta=2.0))
 
 
 def test_pins_are_asked_of_machines_only(zoo, tmp_path):

@@ -135,3 +135,5 @@ def test_values_are_coded_too(engine):
 def test_too_few_samples_are_refused():
     with pytest.raises(UsageError, match="31 held-out samples"):
         orders(np.arange(31), PLAN, np.random.default_rng(0))
+    with pytest.raises(UsageError, match="first = 1"):
+        orders(np.arange(31), Plan(first=1), np.random.default_rng(0))

@@ -11,6 +11,7 @@ from analysis.probes.quantitative.samplers import ball, box
 from analysis.probes.quantitative.sequential import Walk, sequential
 from analysis.probes.quantitative.stated import Question, chernoff_cut, chernoff_samples, failures_of
 from analysis.statistics.proportions import clopper_pearson
+from protocol.errors import UsageError
 
 SEED = 20261126
 TENTH = Question(theta=0.1, eta=0.01, delta=0.01)
@@ -101,9 +102,9 @@ def test_the_cut_balances_both_bounds():
 
 
 def test_what_cannot_be_asked_is_refused_and_what_is_too_dear_is_left_undecided():
-    with pytest.raises(ValueError, match="theta 0"):
+    with pytest.raises(UsageError, match="theta 0"):
         Question(theta=0.0, eta=0.1, delta=0.01)
-    with pytest.raises(ValueError, match="no bound here"):
+    with pytest.raises(UsageError, match="no bound here"):
         adaptive(coin(0.0, np.random.default_rng(0)), Question(theta=0.01, eta=0.1, delta=0.01))
     short = Question(theta=0.1, eta=0.01, delta=0.01, samples_max=1000)
     for test in (adaptive, sequential, lambda draw, question: fixed(draw, question, 0.05)):

@@ -57,8 +57,10 @@ class Codes:
 def orders(rows: np.ndarray, plan: Plan, rng: np.random.Generator) -> list[np.ndarray]:
     """Which of these held-out samples are coded, and in which order; the same for all starts that are compared.
 
-    Raises UsageError: fewer than two blocks.
+    Raises UsageError: fewer than two blocks, or no sample to learn from in the first.
     """
+    if plan.first < 2:
+        raise UsageError(f"first = {plan.first}: at least 2, one to learn from and one to hold back")
     if len(rows) < 2 * plan.first:
         raise UsageError(f"{len(rows)} held-out samples that were not trained on; {2 * plan.first} are the fewest")
     return [rng.permutation(rows)[: plan.samples] for _ in range(plan.shuffles)]

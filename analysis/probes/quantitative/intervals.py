@@ -17,6 +17,7 @@ from analysis.probes.quantitative.stated import (
     chernoff_samples,
     failures_of,
 )
+from protocol.errors import UsageError
 
 SLACK = 1e-12  # intervals that differ by rounding are the same
 Interval = tuple[float, float]
@@ -45,7 +46,7 @@ class _Count:
 def adaptive(draw: Draw, question: Question, published: bool = False) -> Verdict:
     """Intervals [theta - w, theta] and [theta + eta, theta + eta + w], w halved each round until it is eta.
 
-    Raises ValueError: eta is more than 2.5 theta, where the bound behind the last test (deviations up to theta itself)
+    Raises UsageError: eta is more than 2.5 theta, where the bound behind the last test (deviations up to theta itself)
     does not hold.
     """
     theta, eta = _checked(question)
@@ -67,7 +68,7 @@ def fixed(draw: Draw, question: Question, alpha: float, published: bool = False)
 
     The published code gives each test delta over the number of pieces of one side, which is more than delta in all,
     never accepts the piece that ends at theta, and returns nothing after its last test; ours splits delta over all
-    tests of a side and lets the last test decide. Raises ValueError as `adaptive` does.
+    tests of a side and lets the last test decide. Raises UsageError as `adaptive` does.
     """
     theta, eta = _checked(question)
     sides = math.ceil(theta / alpha - SLACK), math.ceil((1 - theta - eta) / alpha - SLACK)
@@ -88,7 +89,7 @@ def fixed(draw: Draw, question: Question, alpha: float, published: bool = False)
 
 def _checked(question: Question) -> Interval:
     if question.eta > 2.5 * question.theta:
-        raise ValueError(f"eta {question.eta} is more than 2.5 theta: no bound here; use the sequential test")
+        raise UsageError(f"eta {question.eta} is more than 2.5 theta: no bound here; use the sequential test")
     return question.theta, question.eta
 
 

@@ -78,7 +78,7 @@ class Quantitative(Probe[QuantitativeSettings]):
     }
 
     def units(self, table: pa.Table, recipes: Mapping[str, Recipe], settings: QuantitativeSettings) -> list[Unit]:
-        test_of(settings)  # an unknown mode is refused before anything is computed
+        test_of(settings)(lambda count: np.zeros(count, bool), question_of(settings))  # refused here if at all
         steps = table["steps"].to_pylist()
         found = [
             replace(unit, about=str(count))
@@ -101,6 +101,11 @@ class Quantitative(Probe[QuantitativeSettings]):
             for row, draw in questions(inputs, subject, centres, settings, rng):
                 found.append(told | row | ask(draw) | harder(row, subject, inputs, settings, rng))
         return found
+
+
+def question_of(settings: QuantitativeSettings) -> Question:
+    """Raises UsageError: numbers that make no question."""
+    return Question(theta=settings.theta, eta=settings.eta, delta=settings.delta, samples_max=settings.samples_max)
 
 
 def test_of(settings: QuantitativeSettings) -> Test:
@@ -184,11 +189,10 @@ def keys(task: Task) -> list[tuple[str, Trigger]]:
 
 def asked(draw: Draw, settings: QuantitativeSettings) -> Row:
     """An estimate from a fixed number of draws; the test goes on from the same draws."""
-    question = Question(theta=settings.theta, eta=settings.eta, delta=settings.delta, samples_max=settings.samples_max)
     first = draw(settings.estimate)
     failures = int(first.sum())
     low, high = clopper_pearson(failures, len(first))
-    verdict = test_of(settings)(properties.after(first, draw), question)
+    verdict = test_of(settings)(properties.after(first, draw), question_of(settings))
     return {
         "answer": verdict.answer,
         "theta": settings.theta,

@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from protocol.errors import UsageError
+
 Draw = Callable[[int], np.ndarray]  # n -> (n,) bool: does the property fail, in n fresh independent draws
 Answer = Literal["yes", "no", "undecided"]
 BATCH = 4096  # draws at a time: few enough for any network's memory
@@ -18,7 +20,7 @@ BATCH = 4096  # draws at a time: few enough for any network's memory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Raises ValueError unless 0 < theta < theta + eta < 1 and 0 < delta < 1."""
+    """Raises UsageError unless 0 < theta < theta + eta < 1 and 0 < delta < 1."""
 
     theta: float  # the largest failure probability that is good enough
     eta: float  # width of the zone above it in which either answer will do
@@ -27,7 +29,7 @@ class Question:
 
     def __post_init__(self) -> None:
         if not (self.theta > 0 and self.eta > 0 and self.theta + self.eta < 1 and 0 < self.delta < 1):
-            raise ValueError(f"theta {self.theta}, eta {self.eta}, delta {self.delta}: 0 < theta < theta + eta < 1")
+            raise UsageError(f"theta {self.theta}, eta {self.eta}, delta {self.delta}: 0 < theta < theta + eta < 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
