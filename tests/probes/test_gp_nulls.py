@@ -3,9 +3,9 @@
 import msgspec
 import numpy as np
 import pytest
-from support.trained import curve, inputs_of, table, trained
+from support.trained import curve, inputs_of, recipe_of, table, trained
 
-from analysis.probes.contract import Inputs
+from analysis.probes.contract import Inputs, Unit
 from analysis.probes.gp.functions import functions, grid, points_of, scaled
 from analysis.probes.gp.measures import (
     centroid,
@@ -23,6 +23,7 @@ from analysis.probes.gp.probe_spectrum import GpSpectrum, GpSpectrumSettings, sn
 from analysis.probes.gp.ranking import rank, regret
 from analysis.probes.gp.retraining import retrain, without
 from analysis.probes.gp.summary import depths, influences, learning, rankings, spearman, spearman_interval
+from protocol.engine.initial import initial_state
 from protocol.engine.select import select_engine
 from protocol.engine.streams import task_data
 from protocol.errors import UsageError
@@ -104,6 +105,20 @@ def test_deep_untrained_networks_are_nearly_constant_and_a_second_draw_agrees():
     assert found.again_S == pytest.approx(correlation_S, abs=0.05)
 
 
+@pytest.mark.parametrize("file", ["ds4-digits.toml", "digits-mlp.toml", "ds1-parity.toml"])
+def test_any_recipe_has_a_depth_and_classes_are_rows_of_their_own(file):
+    recipe = recipe_of(file)
+    unit, weights = Unit(networks=("n",), digests=("d",)), (initial_state(recipe, 3).params,)
+    given = Inputs(unit=unit, recipes=(recipe,), seeds=(3,), weights=weights)
+    rows = GpDepth().rows(given, GpDepthSettings(networks=6, points=10, restarts=1))
+    outputs = recipe.flows[-1].features
+    assert [(row["population"], row["networks"]) for row in rows] == [("initial", 6 * outputs), ("again", 6 * outputs)]
+    assert all(1 <= row["participation"] <= 10 and -1 <= row["correlation"] <= 1 for row in rows)
+    if recipe.task_shape.target == "classes":
+        values = functions(recipe, np.stack(given.weights), points_of(recipe, task_data(recipe), 10).raw)
+        assert values.shape == (10, 10) and values.sum(0) == pytest.approx(np.zeros(10), abs=1e-12)
+
+
 # -- influence --------------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +154,53 @@ def test_influence_goes_with_true_retraining_and_shuffled_influence_does_not():
     assert abs(np.mean(rhos)) < 0.05
     held = [low <= 0 <= high for _, low, high in (spearman_interval(row, found.moved_N) for row in shuffled)]
     assert np.mean(held) > 0.9  # 95% intervals of nothing
+
+
+@pytest.mark.slow
+def test_where_influence_says_nothing_its_p_values_are_uniform():
+    from scipy.stats import kstest
+
+    rng, ps, top_ps = np.random.default_rng(4), [], []
+    for _ in range(200):
+        names = (
+            "moved",
+            "moved_first",
+            "moved_second",
+            "residual",
+            "distance",
+            "influence_initial",
+            "influence_trained",
+        )
+        about = {"network": "n", "architecture": "a", "networks": 2, "removed": 1}
+        rows = [about | {"what": "point"} | dict(zip(names, rng.random(7), strict=True)) for _ in range(30)]
+        for what in ("top_initial", "top_trained", *["random"] * 39):
+            rows.append(about | {"what": what, "removed": 3} | dict(zip(names, rng.random(7), strict=True)))
+        judged = influences(table(rows))[0].judged[0]
+        ps.append(judged.p)
+        top_ps.append(judged.top_p)
+    assert kstest(ps, "uniform").pvalue > 0.01
+    assert kstest(np.array(top_ps) - rng.uniform(0, 1 / 40, 200), "uniform").pvalue > 0.01  # of 40 equal steps
+
+
+@pytest.mark.slow
+def test_where_nothing_changes_the_trends_p_values_are_uniform():
+    from scipy.stats import kstest
+
+    rng, ps = np.random.default_rng(5), []
+    for _ in range(200):
+        rows = []
+        for step in range(7):
+            for population in ("trained", "control"):
+                low, value, high = sorted(rng.random(3))
+                about = {"network": "n", "architecture": "a", "view": "seeds", "networks": 8, "kernel": "rbf"}
+                spans = {
+                    f"{name}{end}": x
+                    for name in ("length", "centroid")
+                    for end, x in (("", value), ("_low", low), ("_high", high))
+                }
+                rows.append(about | spans | {"step": step, "population": population})
+        ps.append(learning(table(rows))[0].higher[1])
+    assert kstest(ps, "uniform").pvalue > 0.01
 
 
 def test_a_planted_outlier_is_the_most_influential_point():
