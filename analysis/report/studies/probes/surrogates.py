@@ -60,10 +60,8 @@ learning(zoo.probe("gp_spectrum", table))"""
                 text(f"{one.name}: {one.architecture}"),
                 text(one.view),
                 whole(one.networks),
-                Cell(
-                    f"{one.length_S[0][0]:.2f} to {one.length_S[-1][0]:.2f}",
-                    (one.length_S[0][0], one.length_S[-1][0]),
-                ),
+                span(*one.length_S[0], ".2f"),
+                span(*one.length_S[-1], ".2f"),
                 span(*one.centroid_S[0], ".2f"),
                 span(*one.centroid_S[-1], ".2f"),
                 _trend(one.higher),
@@ -74,8 +72,8 @@ learning(zoo.probe("gp_spectrum", table))"""
             ]
             for one in result
         ]
-        head = ["family", "view", "networks", "length scale, first to last", "mean frequency before (95%)"]
-        head += ["after training", "rise: rho, p", "shorter: rho, p", "control's rise", "steps to half of each wave"]
+        head = ["family", "view", "networks", "length scale before (95%)", "after", "mean frequency before (95%)"]
+        head += ["after", "rise: rho, p", "shorter: rho, p", "control's rise", "steps to half of each wave"]
         return Table([*head, "kernel chosen at the end"], rows)
 
     def figure(self, result: list[Learning]) -> Figure:
