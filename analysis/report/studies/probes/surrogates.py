@@ -232,11 +232,16 @@ rankings(zoo.probe("gp_ranking", table))"""
             if told
             else "No score of a surrogate ranks architectures better than chance here (Holm, 5%)."
         )
-        best = max((one for one in result if not one.population), key=lambda one: one.ranked.tau, default=None)
-        if best is None:
+        plain = [one for one in result if not one.population]
+        before = max(
+            (one for one in plain if one.name != "training_loss"), key=lambda one: one.ranked.tau, default=None
+        )
+        after = next((one for one in plain if one.name == "training_loss"), None)
+        if before is None or after is None:
             return [said]
-        name = SCORE_NAMES[best.name].removeprefix("baseline: ")
-        return [f"{said} The best baseline is {name}: tau {best.ranked.tau:.2f}."]
+        name = SCORE_NAMES[before.name].removeprefix("baseline: ")
+        compared = f"The best baseline before training is {name}, tau {before.ranked.tau:.2f}"
+        return [f"{said} {compared}; the training loss, once trained, has {after.ranked.tau:.2f}."]
 
     def table(self, result: list[Scored]) -> Table:
         rows = [
