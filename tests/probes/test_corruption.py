@@ -11,6 +11,7 @@ from analysis.probes.contract import Inputs, Unit
 from analysis.probes.corruption.ascent import halving_radius
 from analysis.probes.corruption.directions import at_random, dual, first_order_gain, norm, projected, worst
 from analysis.probes.corruption.probe import Corruption, CorruptionSettings
+from analysis.probes.samples import held_out
 
 NORMS = [1.0, 1.5, 2.0, 3.0, math.inf]
 EPS = 0.3
@@ -65,7 +66,6 @@ def test_the_halving_radius_is_where_the_score_is_halved():
     assert 0.02 <= found <= 0.02 * 1.001
     assert 0.02 <= halving_radius(score_at, {}, 0.9, 0.1, 20) <= 0.02 * 1.001
     assert halving_radius(lambda rho: 0.9, {}, 0.9, 0.1, 5) == math.inf
-    assert math.isnan(halving_radius(score_at, {}, 0.1, 0.1, 5))
 
 
 def inputs_of(recipe, params, seed=0) -> Inputs:
@@ -100,6 +100,33 @@ def test_rows_are_the_same_when_they_are_computed_again(digits):
     first, second = (Corruption().rows(inputs_of(recipe, params[0]), settings) for _ in range(2))
     assert [sorted(row.items()) for row in first] == [sorted(row.items()) for row in second]
     assert [row["layer"] for row in first] == ["all", "1", "3", "5", "all"]
+
+
+def test_a_network_that_was_never_trained_has_nothing_to_halve_and_loses_little(digits):
+    """The null: the same rows of initial weights, as if they were trained ones."""
+    recipe, params = digits
+    settings = CorruptionSettings(radii=(0.01,), layer_radii=(), trials=20)
+    begun = Inputs.initial(inputs_of(recipe, params[0]))
+    null, learnt = (Corruption().rows(inputs_of(recipe, weights), settings)[0] for weights in (begun, params[0]))
+    assert math.isnan(null["halving"]) and not math.isnan(learnt["halving"])
+    assert null["multi_step"] < 0.2 * learnt["multi_step"]
+
+
+def test_a_planted_direction_is_found():
+    """One steep weight among flat ones: the loss is that of one output, which one weight alone can move."""
+    recipe = recipe_of("regression-wave.toml", training={"max_steps": 1})
+    weights = np.zeros(recipe.parameter_count, np.float32)  # nothing but the last bias reaches the output
+    settings = CorruptionSettings(radii=(0.1,), layer_radii=(), trials=100, steps=5)
+    weights[-1] = 1.0
+    row = Corruption().rows(inputs_of(recipe, weights), settings)[0]
+    assert row["eps"] == pytest.approx(0.1)
+    # The output is the bias b, the loss its mean square distance from the targets: it rises by 2 b' eps + eps^2.
+    targets = held_out(recipe, inputs_of(recipe, weights).data(), settings.samples).targets
+    slope = 2 * (1.0 - float(targets.mean()))
+    assert row["first_order"] == pytest.approx(slope * 0.1)
+    assert row["one_step"] == pytest.approx(slope * 0.1 + 0.01)
+    assert row["multi_step"] == pytest.approx(row["one_step"])
+    assert row["random_max"] < 0.5 * row["one_step"]
 
 
 def test_a_layers_change_moves_that_layer_alone(digits):

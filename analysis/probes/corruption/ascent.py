@@ -83,11 +83,8 @@ def halving_radius(
     """The smallest rho up to RHO_MAX at which (score - chance) is halved, by bisection of its logarithm.
 
     `known`: rho -> score where that is known; the search begins between the last of them that is above the half and the
-    first that is not. It supposes that more change does no less harm. `inf`: not even RHO_MAX halves it; NaN: there is
-    nothing to halve.
+    first that is not. It supposes that more change does no less harm. `inf`: not even RHO_MAX halves it.
     """
-    if not score > chance:
-        return math.nan
     aim = chance + (score - chance) / 2
     high = min((rho for rho, met in known.items() if met <= aim), default=RHO_MAX)
     low = max((rho for rho in known if rho < high), default=RHO_MIN)

@@ -1,5 +1,6 @@
 """Rows of the corruption probe: a trained network and the same before training, all layers together and each alone."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,7 @@ class CorruptionSettings(ProbeSettings):
 
 
 class Corruption(Probe[CorruptionSettings]):
-    name, version, title = "corruption", 1, "How small a change of the weights does harm?"
+    name, version, title = "corruption", 2, "How small a change of the weights does harm?"
     settings = CorruptionSettings
     columns: ClassVar[Mapping[str, str]] = {
         "weights": "trained, or initial: the same network before training",
@@ -51,7 +52,7 @@ class Corruption(Probe[CorruptionSettings]):
         "random_mean": "mean gain of changes at random with the same norm and k",
         "random_max": "the largest of them",
         "random_score": "the lowest score with one of them; the three of trained weights and all layers only",
-        "halving": "smallest rho at which many steps halve score - chance; inf: none up to 10",
+        "halving": "smallest rho at which many steps halve score - chance; inf: none up to 10; NaN: it knows nothing",
     }
 
     def units(self, table: pa.Table, recipes: Mapping[str, Recipe], settings: CorruptionSettings) -> list[Unit]:
@@ -110,9 +111,9 @@ def compared(
 ) -> list[Row]:
     """The rows with what changes at random do, and the halving radius."""
     known = {float(row["rho"]): float(row["multi_step_score"]) for row in rows}
-    halving = halving_radius(
-        partial(score_after, attack, settings.steps), known, attack.score, guess, settings.bisections
-    )
+    halving, score_at = math.nan, partial(score_after, attack, settings.steps)
+    if attack.score - guess > knows_nothing(attack, guess):
+        halving = halving_radius(score_at, known, attack.score, guess, settings.bisections)
     directions = attack.directions(settings.trials, rng)
     found = []
     for row in rows:
@@ -124,6 +125,13 @@ def compared(
             told |= {"random_score": min(one.score for one in tried)}
         found.append(row | told)
     return found
+
+
+def knows_nothing(attack: Attack, guess: float) -> float:
+    """How far above chance a score may lie by luck: three standard errors of a share; of values a tenth of variance."""
+    if attack.function.recipe.task_shape.target == "values":
+        return 0.1
+    return 3 * math.sqrt(guess * (1 - guess) / len(attack.function.samples))
 
 
 def score_after(attack: Attack, steps: int, rho: float) -> float:
