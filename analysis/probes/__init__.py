@@ -6,7 +6,7 @@
 
 Reading order: `contract` (what a probe is), `names` (which there are), `registry` (one by name), `run` (all units, kept
 as they come), `work` (one unit, in whichever process), `store` (ZOO/probes/NAME.parquet), `samples` (a task for
-PyTorch), `command` (the verb).
+PyTorch), `across` (all of them in one table), `command` (the verb).
 
 Probes, one a line:
 - `attribution`: do explanations see what was learnt?

@@ -20,7 +20,7 @@ from analysis.report.overview import TABLE_COLUMNS, overview, provenance
 from analysis.report.selection import Selection, comparable, draw, prelude
 from analysis.report.soundness import soundness
 from analysis.report.studies import changes, classes, maps, paths, training
-from analysis.report.studies.probes import attribution, corruption, information, quantitative, surrogates
+from analysis.report.studies.probes import across, attribution, corruption, information, quantitative, surrogates
 from analysis.report.studies.probes.study import ProbeStudy
 from analysis.report.study import Section, Study, section_from
 from analysis.zoo import Zoo, open_zoo
@@ -54,6 +54,8 @@ PROBE_STUDIES: tuple[ProbeStudy, ...] = (  # of those that left rows
     surrogates.DepthAtBeginning(),
     surrogates.InfluentialPoints(),
     surrogates.Architectures(),
+    across.GoTogether(),
+    across.ForetoldByWeights(),
 )
 TOO_FEW = "Not enough networks: this needs at least two classes with at least two seeds each."
 log = logging.getLogger(__name__)
@@ -131,7 +133,7 @@ def _values(zoo: Zoo, settings: Settings) -> dict[str, Any]:
     used = [study for study in STUDIES if comparing or study.classes < 2]
     if settings.probes:
         there = probe_names(zoo.store.path)
-        used += [study for study in PROBE_STUDIES if study.probe in there]
+        used += [study for study in PROBE_STUDIES if study.ready(there)]
     by_classes = [(whole, "catalogue"), (sample, "sample"), (several, "classes")]
     sections = []
     for done, study in enumerate(used):

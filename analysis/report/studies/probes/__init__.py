@@ -1,5 +1,6 @@
 """Sections of the page from rows that probes left. `study` is what they share; then one a probe:
 
+- `across`: all of them together
 - `attribution`
 - `corruption`
 - `information`

@@ -18,6 +18,10 @@ class ProbeStudy(Study[Result], ABC):
     probe: ClassVar[str]
     classes = 0  # it looks at all networks, of any shape
 
+    def ready(self, there: list[str]) -> bool:
+        """Whether its probes are among those that left rows."""
+        return self.probe in there
+
     def stamp(self, selection: Selection) -> str:
         return probe_digest(selection.zoo.store.path, self.probe)
 
