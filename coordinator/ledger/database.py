@@ -13,7 +13,7 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,16 +21,15 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, Engine, bindparam, create_engine, event, insert, select, update
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from coordinator.ledger.damage import DAMAGE_MEND, explained, is_damage, refuse_damage
-from coordinator.ledger.prepared import Prepared, end, say
+from coordinator.ledger.prepared import Change, Outcome, Prepared, apart, end, say, together
 from coordinator.ledger.tables import LEDGER_VERSION, meta, metadata
 from protocol.errors import Refused, UsageError
 
 T = TypeVar("T")
-Change = Callable[[Connection], T]
 
 BATCH_MAX = 256  # changes in a transaction: a commit of these takes milliseconds
 READERS_KEPT = 64  # open connections of readers that are kept for the next; as many more as there are threads
@@ -63,7 +62,6 @@ class Pending(Future[T]):
 
 
 Gathered = tuple[Change[Any], Pending[Any] | None]  # None: nobody waits for it
-Outcome = tuple[Any, BaseException | None]  # of a change: what it returned, or raised
 _thread = threading.local()  # `.unhurried`
 
 
@@ -262,10 +260,10 @@ class Ledger:
         changes = [change for change, _ in work]
         try:
             with self._writing() as connection:
-                outcomes = _together(connection, changes)
+                outcomes = together(connection, changes)
             if not outcomes:
                 with self._writing() as connection:
-                    outcomes = [_apart(connection, change) for change in changes]
+                    outcomes = [apart(connection, change) for change in changes]
         except DBAPIError as error:  # the disk, or the database server: none of the batch happened
             away = LedgerUnavailable(f"{self.place}: cannot write the ledger: {explained(error)}")
             log.error("%s", away)
@@ -292,39 +290,6 @@ class Ledger:
             with contextlib.suppress(DBAPIError):
                 connection.close()
             raise
-
-
-def _together(connection: Connection, changes: Sequence[Change[Any]]) -> list[Outcome]:
-    """All of them, or none: then what one raised that is alone, and of several nothing. Raises DBAPIError."""
-    outcomes: list[Outcome] = []
-    try:
-        for change in changes:
-            outcomes.append((change(connection), None))
-    except Exception as error:
-        _refuse_doubt(error)
-        end(connection, "ROLLBACK")
-        return [(None, error)] if len(changes) == 1 else []
-    return outcomes
-
-
-def _apart(connection: Connection, change: Change[Any]) -> Outcome:
-    """The change's value, or what it raised; then nothing of it stays. Raises DBAPIError."""
-    try:
-        say(connection, "SAVEPOINT one_change")
-        value = change(connection)
-        say(connection, "RELEASE SAVEPOINT one_change")
-        return value, None
-    except Exception as error:
-        _refuse_doubt(error)
-        say(connection, "ROLLBACK TO SAVEPOINT one_change")
-        say(connection, "RELEASE SAVEPOINT one_change")
-        return None, error
-
-
-def _refuse_doubt(error: Exception) -> None:
-    """Raises what is not about one change: the disk refuses, so the whole batch is in doubt."""
-    if isinstance(error, OperationalError) or is_damage(error):
-        raise error
 
 
 def _answer(work: Sequence[Gathered], outcomes: Sequence[Outcome]) -> None:

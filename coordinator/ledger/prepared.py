@@ -2,18 +2,24 @@
 
 SQLAlchemy takes a tenth of a millisecond to run a statement that it knows, the driver a hundredth; a result is some
 hundred statements on its way. Everywhere but in the hottest places plain SQLAlchemy is right, and both may be used in
-one transaction. With another database a prepared statement is an ordinary one.
+one transaction. With another database a prepared statement is an ordinary one. And changes of the ledger that are made
+in one transaction: all of them, or each for itself.
 """
 
 import sqlite3
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from coordinator.ledger.damage import is_damage
+
+T = TypeVar("T")
+Change = Callable[[Connection], T]
+Outcome = tuple[Any, BaseException | None]  # of a change: what it returned, or raised
 DIALECT = sqlite.dialect(paramstyle="qmark")
 ROWS_MAX = 64  # in one insert: SQLite takes at least 999 values
 
@@ -125,3 +131,36 @@ def end(connection: Connection, word: str) -> None:
     driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite" and driver.in_transaction:
         say(connection, word)
+
+
+def together(connection: Connection, changes: Sequence[Change[Any]]) -> list[Outcome]:
+    """All of them, or none: then what one raised that is alone, and of several nothing. Raises DBAPIError."""
+    outcomes: list[Outcome] = []
+    try:
+        for change in changes:
+            outcomes.append((change(connection), None))
+    except Exception as error:
+        _refuse_doubt(error)
+        end(connection, "ROLLBACK")
+        return [(None, error)] if len(changes) == 1 else []
+    return outcomes
+
+
+def apart(connection: Connection, change: Change[Any]) -> Outcome:
+    """The change's value, or what it raised; then nothing of it stays. Raises DBAPIError."""
+    try:
+        say(connection, "SAVEPOINT one_change")
+        value = change(connection)
+        say(connection, "RELEASE SAVEPOINT one_change")
+        return value, None
+    except Exception as error:
+        _refuse_doubt(error)
+        say(connection, "ROLLBACK TO SAVEPOINT one_change")
+        say(connection, "RELEASE SAVEPOINT one_change")
+        return None, error
+
+
+def _refuse_doubt(error: Exception) -> None:
+    """Raises what is not about one change: the disk refuses, so the whole batch is in doubt."""
+    if isinstance(error, OperationalError) or is_damage(error):
+        raise error
