@@ -32,7 +32,7 @@ def test_the_gradient_is_that_of_differences(name, inputs):
     rng = np.random.default_rng(0)
     x_ND = rng.normal(size=(12, inputs))
     now = [seen(x_ND, rng.normal(size=(20, 12)), centred=False), seen(x_ND[:7], rng.normal(size=(9, 7)), centred=True)]
-    kernel = kernel_named(name, ard=inputs > 1)
+    kernel = kernel_named(f"{name}-ard" if inputs > 1 and name in STATIONARY else name)
     parameters = kernel.parameters(x_ND, 1.0)
     objective = Objective(kernel, now, parameters)
     logs_P = np.array([np.log((p.start_low * p.start_high) ** 0.5) for p in parameters])
@@ -98,7 +98,7 @@ def test_each_input_can_have_a_length_scale_of_its_own():
     rng = np.random.default_rng(6)
     x_ND = rng.uniform(-1, 1, (40, 2))
     functions_MN = drawn(rbf(x_ND[:, :1], x_ND[:, :1], 0.4), 64, seed=7)  # the second input does nothing
-    found = fit(kernel_named("rbf", ard=True), [seen(x_ND, functions_MN, False)], restarts=5)
+    found = fit(kernel_named("rbf-ard"), [seen(x_ND, functions_MN, False)], restarts=5)
     assert found.values["length.0"] == pytest.approx(0.4, rel=0.15) and found.values["length.1"] > 5
 
 
@@ -115,8 +115,11 @@ def test_a_matrix_that_is_nearly_singular_is_rejected():
             choose([kernel], x_ND, np.ones((20, 30)), centred=False, restarts=2)
     with pytest.raises(UsageError, match="at least 5"):
         choose([kernel], x_ND, np.ones((4, 30)), centred=False)
-    with pytest.raises(ValueError, match="no kernel is called"):
-        kernel_named("cubic")
+    for name in ("cubic", "rbf-2", "arc-cosine-ard", "spectral-mixture-0"):
+        with pytest.raises(UsageError, match="no kernel is called"):
+            kernel_named(name)
+    with pytest.raises(UsageError, match="at most 3"):
+        kernel_named("spectral-mixture-1").parameters(np.ones((3, 4)), 1.0)
 
 
 @pytest.mark.parametrize("depth", [1, 3])

@@ -8,7 +8,7 @@ import pyarrow as pa
 from analysis.probes.contract import Inputs, Unit, digests_of, unit_from
 from protocol.engine.initial import initial_states
 from protocol.errors import UsageError
-from protocol.recipes.layers import LeakyRelu, Linear, Relu, Sigmoid, Tanh
+from protocol.recipes.layers import Flatten, LeakyRelu, Linear, Relu, Sigmoid, Tanh
 from protocol.recipes.recipe import Recipe
 
 SHORT = {Relu: "relu", Tanh: "tanh", Sigmoid: "sigmoid", LeakyRelu: "leaky"}
@@ -54,5 +54,9 @@ def architecture(recipe: Recipe) -> str:
     widths = [str(layer.width) for layer in layers if isinstance(layer, Linear)][:-1]
     if len(widths) > 1 and len(set(widths)) == 1:
         widths = [f"{len(widths)}x{widths[0]}"]
-    kinds = {SHORT.get(type(layer), type(layer).__name__.lower()) for layer in layers if not isinstance(layer, Linear)}
+    kinds = {
+        SHORT.get(type(layer), type(layer).__name__.lower())
+        for layer in layers
+        if not isinstance(layer, Linear | Flatten)
+    }
     return f"{'+'.join(sorted(kinds)) or 'linear'} {'-'.join(widths)}".strip()

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from protocol.errors import UsageError
+
 Draw = np.random.Generator
 NOISE_LEAST = 1e-6  # of the mean variance: what keeps a Cholesky factor of smooth functions finite
 VARIANCE_RANGE = (1e-6, 1e4)  # of the mean variance
@@ -70,8 +72,12 @@ class Kernel(ABC):
 class Stationary(Kernel):
     """A function of the scaled distance r = |x - x'| / length; with `ard` each input has a length of its own."""
 
-    name: str
+    form: str  # of STATIONARY
     ard: bool = False
+
+    @property
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return f"{self.form}-ard" if self.ard else self.form
 
     def own(self, x_ND: np.ndarray, scale: float) -> list[Parameter]:
         (low, high), (shortest, longest) = VARIANCE_RANGE, LENGTH_RANGE
@@ -79,7 +85,7 @@ class Stationary(Kernel):
         names = [f"length.{i}" for i in range(x_ND.shape[1])] if self.ard else ["length"]
         found = [Parameter("variance", low * scale, high * scale, 0.1 * scale, 2 * scale)]
         found += [Parameter(name, shortest * spread, longest * spread, 0.1 * spread, 3 * spread) for name in names]
-        return found + ([Parameter("alpha", 0.05, 100.0, 0.3, 10.0)] if self.name == "rational-quadratic" else [])
+        return found + ([Parameter("alpha", 0.05, 100.0, 0.3, 10.0)] if self.form == "rational-quadratic" else [])
 
     def part(self, p: dict[str, torch.Tensor], x_ND: torch.Tensor, z_MD: torch.Tensor) -> torch.Tensor:
         length = torch.stack([p[f"length.{i}"] for i in range(x_ND.shape[1])]) if self.ard else p["length"]
@@ -87,14 +93,14 @@ class Stationary(Kernel):
 
     def shape(self, square: torch.Tensor, alpha: torch.Tensor | None = None) -> torch.Tensor:
         """Correlation at squared scaled distance."""
-        if self.name == "rbf":
+        if self.form == "rbf":
             return torch.exp(-0.5 * square)
         if alpha is not None:
             return torch.exp(-alpha * torch.log1p(square / (2 * alpha)))
         r = torch.sqrt(square + 1e-24)  # differentiable at 0
-        if self.name == "matern-1/2":
+        if self.form == "matern-1/2":
             return torch.exp(-r)
-        if self.name == "matern-3/2":
+        if self.form == "matern-3/2":
             return (1 + math.sqrt(3) * r) * torch.exp(-math.sqrt(3) * r)
         return (1 + math.sqrt(5) * r + 5 / 3 * square) * torch.exp(-math.sqrt(5) * r)
 
@@ -111,7 +117,7 @@ class SpectralMixture(Kernel):
 
     def own(self, x_ND: np.ndarray, scale: float) -> list[Parameter]:
         if x_ND.shape[1] > MIXTURE_INPUTS_MAX:
-            raise ValueError(f"spectral mixture: {x_ND.shape[1]} inputs; at most {MIXTURE_INPUTS_MAX}")
+            raise UsageError(f"spectral mixture: {x_ND.shape[1]} inputs; at most {MIXTURE_INPUTS_MAX}")
         low, high = VARIANCE_RANGE
         found = []
         for q in range(self.components):
@@ -190,14 +196,14 @@ def nyquist(x_N: np.ndarray) -> float:
 STATIONARY = ("rbf", "matern-1/2", "matern-3/2", "matern-5/2", "rational-quadratic")
 
 
-def kernel_named(name: str, ard: bool = False) -> Kernel:
-    """`rbf`, `matern-1/2`, `matern-3/2`, `matern-5/2`, `rational-quadratic`, `spectral-mixture-2`, `arc-cosine-3`.
-
-    Raises ValueError for any other name.
-    """
-    stem, _, number = name.rpartition("-")
-    if name in STATIONARY:
-        return Stationary(name, ard)
-    if stem in ("spectral-mixture", "arc-cosine") and number.isdecimal():
+def kernel_named(name: str) -> Kernel:
+    """`rbf`, `matern-1/2`, `matern-3/2`, `matern-5/2`, `rational-quadratic` (with `-ard`: a length scale an input),
+    `spectral-mixture-2`, `arc-cosine-3`. Raises UsageError for any other name."""
+    form, (stem, _, number) = name.removesuffix("-ard"), name.rpartition("-")
+    if form in STATIONARY:
+        return Stationary(form, ard=form != name)
+    if stem in ("spectral-mixture", "arc-cosine") and number.isdecimal() and int(number):
         return SpectralMixture(int(number)) if stem == "spectral-mixture" else ArcCosine(int(number))
-    raise ValueError(f"no kernel is called {name!r}")
+    raise UsageError(
+        f"no kernel is called {name!r}; kernels: {', '.join(STATIONARY)}, spectral-mixture-2, arc-cosine-3"
+    )

@@ -14,6 +14,7 @@ from analysis.probes.gp.kernels import kernel_named
 from analysis.probes.gp.measures import off_diagonal_correlation, participation_ratio
 from analysis.probes.gp.surrogate import fit, seen
 from analysis.statistics.intervals import jackknife
+from protocol.canonical import canonical_json, hexdigest
 from protocol.recipes.recipe import Recipe
 
 
@@ -31,12 +32,15 @@ class GpDepth(Probe[GpDepthSettings]):
     """Does depth make untrained networks constant? Any recipe; a row for each population of it."""
 
     name = "gp_depth"
-    version = 1
+    version = 2
     title = "Depth, before and after training"
     settings = GpDepthSettings
     columns: ClassVar[Mapping[str, str]] = {
         "population": "initial; again: a second draw of as many, which shares no network; trained",
         "architecture": "kinds of units and widths",
+        "task": "name of the data set: of the function, or the recipe's class",
+        "task_digest": "of the task's parameters",
+        "steps": "that the trained networks took at most",
         "init": "how weights are drawn at first",
         "layers": "of weights, the last one too",
         "width": "of the widest layer before the last; 0: there is none",
@@ -69,6 +73,9 @@ class GpDepth(Probe[GpDepthSettings]):
         about: Row = {
             "network": recipe.name,
             "architecture": architecture(recipe),
+            "task": getattr(recipe.task, "function", recipe.label),
+            "task_digest": hexdigest(canonical_json(recipe.task)),
+            "steps": recipe.training.max_steps,
             "init": recipe.network.init,
             "layers": hidden_layers(recipe) + 1,
             "width": widest(recipe),

@@ -17,6 +17,7 @@ from protocol.errors import UsageError
 
 Span = tuple[float, float, float]  # a number and its 95% interval
 SNAPSHOTS_LEAST = 5  # an order of fewer has no small p
+DEPTHS_LEAST = 4
 SCORES = ("evidence", "left_out_nats", "left_out_error")
 BASELINES = ("arc_evidence", "arc_left_out_nats", "parameters", "training_loss")
 LOW_IS_GOOD = {"left_out_error", "training_loss"}
@@ -89,7 +90,7 @@ def one_family(name: str, view: str, rows: list[Mapping[str, Any]]) -> Learning:
 class Depths:
     """Recipes that differ in depth alone."""
 
-    name: str  # kind of unit and initial weights
+    name: str  # task, kind of unit and initial weights
     layers_S: np.ndarray
     correlation_S: list[Span]
     again_S: np.ndarray  # correlation of a second draw
@@ -100,22 +101,22 @@ class Depths:
 
 
 def depths(rows: pa.Table) -> list[Depths]:
-    """By kind of unit, width and law of initial weights: three depths at least. Raises UsageError: there are none."""
+    """By task, unit, width and law of initial weights, four depths at least. Raises UsageError: there is none."""
     found = []
-    for (_, init), some in grouped(rows.to_pylist(), "points", "init").items():
+    for (_, init), some in grouped(rows.to_pylist(), "task_digest", "init").items():
         kinds = {(row["architecture"].split(" ")[0], row["width"]) for row in some if row["layers"] > 1}
         for kind, width in sorted(kinds):
             own = [row for row in some if (row["architecture"].split(" ")[0], row["width"]) == (kind, width)]
             mine = own + [row for row in some if row["layers"] == 1]
-            if len({row["layers"] for row in mine}) > 2:
-                found.append(of_depths(f"{kind}, width {width}, {init}", mine))
+            if len({row["layers"] for row in mine}) >= DEPTHS_LEAST:
+                found.append(of_depths(f"{own[0]['task']}: {kind}, width {width}, {init}", mine))
     if not found:
-        raise UsageError("The probe left no rows of three depths of one kind.")
+        raise UsageError("The probe left no rows of four depths of one kind.")
     return found
 
 
 def of_depths(name: str, rows: list[Mapping[str, Any]]) -> Depths:
-    by = grouped(rows, "population")
+    by = grouped(sorted(rows, key=lambda row: row["steps"]), "population")  # of one depth twice, that of more steps
     initial, again = ({row["layers"]: row for row in by[(key,)]} for key in ("initial", "again"))
     trained = {row["layers"]: row for row in by.get(("trained",), [])}
     layers = sorted(initial)
