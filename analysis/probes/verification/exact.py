@@ -98,7 +98,8 @@ def minimum(chain: Chain, bounds: Bounds, row_m: np.ndarray, offset: float, seco
         return None
     point = np.clip(found.x[inputs], bounds.low_Bn[0].numpy(), bounds.high_Bn[0].numpy())
     values = chain(torch.from_numpy(point)[None])[0].numpy()
-    return Minimum(float(row_m @ values) + offset, point, float(found.mip_dual_bound) + offset, found.status == 0)
+    proven = found.fun if found.mip_dual_bound is None else found.mip_dual_bound  # None: a plain linear program
+    return Minimum(float(row_m @ values) + offset, point, float(proven) + offset, found.status == 0)
 
 
 def _bend(

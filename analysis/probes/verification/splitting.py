@@ -59,10 +59,14 @@ def search(
     clock: Clock = lambda: 0.0,
     until: float = float("inf"),
     steps: int = 10,
+    cut_inputs: bool | None = None,
 ) -> Found:
     """Cut the worst parts until all bounds exceed `need`, a point has a value of 0 or below, or, with `gap`, until the
-    least value is known to within it; at most `parts` parts, or until the clock shows `until`."""
-    ask = _Row(chain, row_m[None, None], torch.full((1, 1), offset, dtype=torch.float64), steps)
+    least value is known to within it; at most `parts` parts, or until the clock shows `until`. `cut_inputs`: None, as
+    the network's inputs and operations suggest."""
+    few = chain.inputs <= INPUTS_MAX or not chain.piecewise_linear
+    by_inputs = few if cut_inputs is None else cut_inputs
+    ask = _Row(chain, row_m[None, None], torch.full((1, 1), offset, dtype=torch.float64), steps, by_inputs)
     order = itertools.count()
     first = ask.parts(bounds, [tuple([None] * len(chain.blocks))])
     best, point, closed, seen, stuck = float("inf"), first[0].point_n, float("inf"), 1, False
@@ -93,9 +97,9 @@ def search(
 class _Row:
     """One row of one network: bounds of parts, and their children."""
 
-    def __init__(self, chain: Chain, row_11m: torch.Tensor, offset_11: torch.Tensor, steps: int):
+    def __init__(self, chain: Chain, row_11m: torch.Tensor, offset_11: torch.Tensor, steps: int, by_inputs: bool):
         self.chain, self.row, self.offset, self.steps = chain, row_11m, offset_11, steps
-        self.by_inputs = chain.inputs <= INPUTS_MAX or not chain.piecewise_linear
+        self.by_inputs = by_inputs
 
     def values(self, points: list[torch.Tensor]) -> list[float]:
         if not points:

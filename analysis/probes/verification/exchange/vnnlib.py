@@ -22,7 +22,8 @@ DEPTH_MAX = 8  # the grammar nests 6 deep
 VALUES_MAX = 1 << 16  # inputs, and outputs
 ROWS_MAX = 1 << 16
 TABLE_MAX = 1 << 24  # rows times outputs
-TOKEN = re.compile(r"[()]|[^\s()]{1,400}")
+WORD_MAX = 400  # characters: the smallest float64 in full has 344
+TOKEN = re.compile(r"[()]|[^\s()]+")
 NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?\Z")
 NAME = re.compile(r"([XY])_(0|[1-9][0-9]{0,5})\Z")
 
@@ -107,9 +108,9 @@ def _statements(text: str) -> Iterator[Any]:
     stack: list[list[Any]] = []
     for line in text.splitlines():
         code = line.partition(";")[0]
-        if len(TOKEN.sub("", code).strip()):
-            raise UsageError(f"VNN-LIB: not understood: {code[:60]!r}")
         for token in TOKEN.findall(code):
+            if len(token) > WORD_MAX:
+                raise UsageError(f"VNN-LIB: not understood: {token[:60]!r}")
             if token == "(":
                 stack.append([])
                 if len(stack) > DEPTH_MAX:
