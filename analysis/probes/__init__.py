@@ -14,4 +14,5 @@ Probes, one a line:
 - `gp`: a kernel for a family of networks
 - `information`: how many bits of a task a network knows
 - `quantitative`: how often a property fails, from samples alone
+- `verification`: how far inputs may move before the answer can change, provably
 """

@@ -21,4 +21,5 @@ PROBES: dict[str, Listed] = {
         "analysis.probes.quantitative.probe:Quantitative", "how often a property fails, from samples alone"
     ),
     "information": Listed("analysis.probes.information.probe:Information", "how many bits of a task a network knows"),
+    "verification": Listed("analysis.probes.verification.probe:Verification", "how far inputs may move, provably"),
 }

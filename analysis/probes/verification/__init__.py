@@ -5,5 +5,6 @@
 
 Reading order: `network` (a recipe as a chain of blocks), `bounds` (intervals and CROWN, with what rounding may do),
 `alpha` (better lines), `question` (what is asked), `falsify` (attacks), `exact` (mixed-integer programs), `splitting`
-(branch and bound), `verify` (all of it in order), `radius` (how far inputs may move), `exchange` (for other tools).
+(branch and bound), `verify` (all of it in order), `radius` (how far inputs may move), `exchange` (for other tools),
+`probe` (rows), `summary` (by class).
 """

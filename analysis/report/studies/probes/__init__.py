@@ -6,4 +6,5 @@
 - `information`
 - `quantitative`
 - `surrogates` (`gp_*`)
+- `verification`
 """

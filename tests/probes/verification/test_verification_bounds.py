@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.small_networks import EVERY, RELU, layer, linear, random_box, random_params, recipe_of
+from probes.verification.small_networks import EVERY, RELU, layer, linear, random_box, random_params, recipe_of
 
 from analysis.probes.verification.alpha import tightened
 from analysis.probes.verification.bounds import crown, evaluation_error, intervals, lower_bounds

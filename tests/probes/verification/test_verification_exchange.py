@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.small_networks import EVERY, RECURRENT, one_row, random_box, random_params, recipe_of
+from probes.verification.small_networks import EVERY, RECURRENT, one_row, random_box, random_params, recipe_of
 
 from analysis.probes.verification.exchange.onnx_files import instance, model_bytes
 from analysis.probes.verification.exchange.vnnlib import BYTES_MAX, read, written

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from support.small_networks import (
+from probes.verification.small_networks import (
     EVERY,
     PIECEWISE_LINEAR,
     RECURRENT,

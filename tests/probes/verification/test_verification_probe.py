@@ -1,0 +1,124 @@
+"""What the verification probe says where the answer is known: nulls stay null, planted truths are found."""
+
+import numpy as np
+import pytest
+from probes.verification.small_networks import EVERY, RELU, linear, random_params, recipe_of, shifted
+from support.trained import recipe_of as recipe_file
+from support.trained import trained
+
+from analysis.probes.contract import Inputs, Unit
+from analysis.probes.verification import radius as radius_module
+from analysis.probes.verification.network.build import chain_of
+from analysis.probes.verification.probe import (
+    PIXEL,
+    Around,
+    Verification,
+    VerificationSettings,
+    answered_rightly,
+    radius_rows,
+)
+from analysis.probes.verification.question import forward_of
+from analysis.probes.verification.radius import Asked, own_answer, radii
+from analysis.probes.verification.verify import Effort
+from protocol.errors import UsageError
+
+LINES = Effort(alpha_steps=0)
+
+
+def asked_of(recipe, params, points, kind="classes", tolerance=0.0):
+    forward = forward_of(recipe, params)
+    rows = tuple(own_answer(kind, outputs, tolerance) for outputs in forward(points))
+    return Asked(chain=chain_of(recipe, params), forward=forward, points_Sn=points, rows=rows, least=0.0, most=1.0)
+
+
+def test_of_a_linear_network_both_radii_are_the_known_distance():
+    """Planted truth: two outputs a and b change places where the inputs move by (a - b) / |w_a - w_b|_1 each."""
+    rng = np.random.default_rng(5)
+    recipe = recipe_of([linear(2)], [6], 2)
+    weight = rng.normal(size=(2, 6)).astype(np.float32)
+    params = recipe.join({"0.weight": weight, "0.bias": np.zeros(2, np.float32)})
+    points = rng.uniform(0.4, 0.6, (20, 6))
+    difference = np.float64(weight[0]) - np.float64(weight[1])
+    distance = np.abs(points @ difference) / np.abs(difference).sum()
+    assert distance.max() < 0.4  # the range's ends are never met
+    found = radii(asked_of(recipe, params, points), LINES, cap=0.5, steps=14, rng=rng)
+    step = 0.5 / 2**13
+    assert (found.certified_S <= distance).all() and (distance - found.certified_S < step).all()
+    assert (found.attack_S >= distance).all() and (found.attack_S - distance < 2 * step).all()
+
+
+def test_an_answer_that_never_changes_is_certified_to_the_cap_and_never_attacked():
+    """Planted null: all weights 0, so that the biases alone answer."""
+    recipe = recipe_of(*EVERY["mlp"])
+    params = shifted(recipe, np.zeros(recipe.parameter_count, np.float32), 1, 1.0)
+    points = np.random.default_rng(0).random((5, 5))
+    found = radii(asked_of(recipe, params, points), LINES, cap=0.5, steps=6, rng=np.random.default_rng(0))
+    assert (found.certified_S == 0.5 - 0.5 / 64).all() and np.isinf(found.attack_S).all()
+
+
+def test_an_attack_within_a_certified_radius_is_our_mistake(monkeypatch):
+    monkeypatch.setattr(radius_module, "proven", lambda asked, effort, radii_S: np.ones(len(radii_S), bool))
+    recipe = recipe_of(*EVERY["mlp"])
+    asked = asked_of(recipe, random_params(recipe, np.random.default_rng(1)), np.full((3, 5), 0.5))
+    with pytest.raises(AssertionError, match="succeed within certified radii"):
+        radii(asked, LINES, cap=0.9, steps=8, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", ["classes", "pins", "values"])
+def test_each_kind_of_answer_holds_at_its_own_point_alone(kind):
+    outputs = np.array([0.5, -1.0, 2.0])
+    rows, offsets = own_answer(kind, outputs, 0.1)
+    changed = {"classes": [3.0, -1.0, 2.0], "pins": [0.5, 0.1, 2.0], "values": [0.5, -1.0, 2.11]}[kind]
+    assert (rows @ outputs + offsets).min() > 0 >= (rows @ np.array(changed) + offsets).min()
+
+
+def test_accuracies_are_in_their_order_and_shares_add_up():
+    recipe = recipe_of(*EVERY["maxpool"])
+    rng = np.random.default_rng(2)
+    points, settings = rng.random((6, 36)), VerificationSettings(bisections=5, parts=8, alpha_steps=2, attack_steps=8)
+    params = random_params(recipe, rng)
+    targets = forward_of(recipe, params)(points).argmax(1)
+    targets[0] = (targets[0] + 1) % 3  # one wrong answer
+    around = Around(points_Sn=points, targets_S=targets[:, None], least=0.0, most=1.0, deviation=1.0)
+    rows = radius_rows(recipe, params, around, settings, np.random.default_rng(0))
+    assert [row["eps"] for row in rows] == [eps * PIXEL for eps in settings.eps]
+    for row in rows:
+        assert row["accuracy"] == pytest.approx(5 / 6)
+        assert row["verified"] + row["falsified"] + row["unknown"] == pytest.approx(1)
+        assert row["verified_accuracy"] <= row["attack_accuracy"] <= row["accuracy"]
+        assert row["gap"] >= 0 and 0 <= row["unstable"] <= 1
+    for name in ("verified", "verified_accuracy", "attack_accuracy"):
+        assert sorted((row[name] for row in rows), reverse=True) == [row[name] for row in rows]
+    assert rows[0]["radius"] <= rows[0]["attack_radius"]
+
+
+def test_a_chain_that_is_too_long_is_refused_with_its_length():
+    recipe = recipe_of(*EVERY["gru"])
+    around = Around(points_Sn=np.full((2, 6), 0.5), targets_S=np.zeros((2, 1)), least=0.0, most=1.0, deviation=1.0)
+    with pytest.raises(UsageError, match=r"a chain of \d+ blocks; blocks_max is 3"):
+        radius_rows(
+            recipe,
+            random_params(recipe, np.random.default_rng(0)),
+            around,
+            VerificationSettings(blocks_max=3),
+            np.random.default_rng(0),
+        )
+
+
+def test_right_is_every_target_of_a_sample():
+    recipe = recipe_of([linear(4), RELU, linear(2)], [3], 2)
+    outputs = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert answered_rightly(recipe, outputs, np.array([[0], [0]]), 0.0).tolist() == [True, False]
+
+
+@pytest.mark.slow
+def test_rows_of_trained_digits_are_the_same_when_computed_again_and_beat_no_attack():
+    recipe = recipe_file("digits-mlp.toml", training={"max_steps": 600})
+    (params,) = trained(recipe, [0])
+    unit = Unit(networks=("n",), digests=("d",))
+    inputs = Inputs(unit=unit, recipes=(recipe,), seeds=(0,), weights=(params,))
+    settings = VerificationSettings(samples=4, eps=(1.0, 8.0))
+    first, second = (Verification().rows(inputs, settings) for _ in range(2))
+    assert [sorted(row.items()) for row in first] == [sorted(row.items()) for row in second]
+    assert [row["weights"] for row in first] == ["trained", "trained", "initial", "initial"]
+    assert first[0]["accuracy"] >= 0.75 and 0.005 < first[0]["radius"] < first[0]["attack_radius"]
