@@ -20,7 +20,15 @@ from analysis.report.overview import TABLE_COLUMNS, overview, provenance
 from analysis.report.selection import Selection, comparable, draw, prelude
 from analysis.report.soundness import soundness
 from analysis.report.studies import changes, classes, maps, paths, training
-from analysis.report.studies.probes import across, attribution, corruption, information, quantitative, surrogates, verification
+from analysis.report.studies.probes import (
+    across,
+    attribution,
+    corruption,
+    information,
+    quantitative,
+    surrogates,
+    verification,
+)
 from analysis.report.studies.probes.study import ProbeStudy
 from analysis.report.study import Section, Study, section_from
 from analysis.zoo import Zoo, open_zoo

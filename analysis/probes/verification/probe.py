@@ -167,5 +167,5 @@ def answered_rightly(recipe: Recipe, outputs_Sm: np.ndarray, targets: np.ndarray
     if recipe.task_shape.target == "classes":
         return outputs_Sm.argmax(1) == flat[:, 0]
     if recipe.task_shape.target == "pins":
-        return ((outputs_Sm > 0) == (flat > 0.5)).all(1)
-    return (np.abs(outputs_Sm - flat) <= tolerance).all(1)
+        return np.all((outputs_Sm > 0) == (flat > 0.5), axis=1)
+    return np.all(np.abs(outputs_Sm - flat) <= tolerance, axis=1)

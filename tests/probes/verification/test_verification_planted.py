@@ -63,8 +63,8 @@ def check_planted(kind, rng, depth):
     effort = dataclasses.replace(BLIND, parts=16) if kind in RECURRENT else BLIND  # their blocks are many
     (verdict,) = verify(chain, forward, [question], np.random.default_rng(0), effort)
     assert verdict.status is not Status.VERIFIED and verdict.bound <= margin
-    if verdict.status is Status.FALSIFIED:
-        assert question.contains(verdict.witness_n)
+    if verdict.witness_n is not None:
+        assert verdict.status is Status.FALSIFIED and question.contains(verdict.witness_n)
         assert question.margin(forward(verdict.witness_n[None])[0]) == verdict.margin <= 0
     if kind in PIECEWISE_LINEAR:
         told = by_program(chain, lines, asked.rows_BRm[0, 0], 0.0, seconds=30)
