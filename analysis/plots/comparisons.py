@@ -50,7 +50,8 @@ def draw_intervals(
             axes.axvline(guess, color=INK, lw=1, ls="--", label=f"guessing ({guess:.0%})" if percent else "guessing")
         axes.set_yticks(range(len(lines)), [plain(line.name) for line in lines])
         axes.set_ylim(len(lines) - 0.5, -0.5)
-        values = [x for line in lines for mark in line.marks for x in mark if np.isfinite(x)]
+        shown = [*(mark for line in lines for mark in line.marks), *(line.band for line in lines if line.band)]
+        values = [x for mark in shown for x in mark if np.isfinite(x)]
         axes.set_xlim(min([0.0, *values]) - 0.02, max([1.0, *values]) + 0.02)
         if percent:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))

@@ -73,7 +73,7 @@ def draw_depths(found: Sequence[Depths]) -> Figure:
 def draw_influence(found: Sequence[Influence]) -> Figure:
     """A panel a family: what the surrogate said of each point against what retraining without it did; logarithmic."""
     with rc_context(STYLE):
-        columns = min(3, len(found))
+        columns = 2 if len(found) in (2, 4) else min(3, len(found))
         rows = -(-len(found) // columns)
         figure = Figure(figsize=(9.4, 0.4 + 3.0 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
