@@ -79,9 +79,9 @@ def test_a_trojan_shows_in_poisoned_networks_and_in_no_twin(zoo, tmp_path):
         assert row["answer"] != "yes" or row["p_low"] <= 0.11
         assert row["answer"] != "no" or row["p_high"] >= 0.1
     found = {(one.name, one.property): one for one in failing_by_class(zoo.probe("quantitative", None, ["class"]))}
-    trojan = found["poisoned", "trigger works"]
+    trojan = found["poisoned", "trigger"]
     assert trojan.networks == 3 and trojan.no["trained"] == 1 and trojan.p["trained"][0] > 0.5
-    assert 0 < found["clean", "label changes within l2 1.5"].hardness["trained"][0] < 6
+    assert 0 < found["clean", "l2 1.5"].hardness["trained"][0] < 6
 
 
 def test_the_same_question_has_the_same_answer_and_the_mode_is_a_choice(zoo, tmp_path):

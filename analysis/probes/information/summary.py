@@ -44,9 +44,9 @@ class Known:
         told = {
             "own": "as trained",
             "curve": f"saw {self.examples:,} samples only",
-            "transfer": "its layers, on another task",
+            "transfer": "layers on another task",
             "forgetting": "after another task",
-            "mixed": "null: trained on dealt-out labels",
+            "mixed": "null: mixed labels",
             "initial": "null: before training",
         }
         return told[self.kind]

@@ -19,7 +19,7 @@ class Failing:
     """One property of one class."""
 
     name: str  # of the class
-    property: str  # with norm and radius, e.g. `robust l2 1.5`
+    property: str  # with norm and radius, e.g. `l2 1.5`: another label in that ball
     networks: int
     p: Mapping[str, Middle]  # by twin: share of failures
     yes: Mapping[str, float]  # by twin: share of the questions that were answered yes
@@ -43,13 +43,10 @@ def called(row: Mapping[str, Any]) -> str:
     """A property's name, with what tells it from others."""
     radius = f"{row['radius']:g}"
     if row["property"] == "robust":
-        return f"label changes within {row['norm']} {radius}"
-    if row["property"] == "trojan":
-        return "trigger works"
-    if row["property"] == "elsewhere":
-        return "trigger works, moved"
-    where = f", noise {radius}" if row["radius"] else ""
-    return ("a pin is wrong" if row["property"] == "pin" else "any pin of a sequence is wrong") + where
+        return f"{row['norm']} {radius}"
+    told = {"trojan": "trigger", "elsewhere": "trigger, moved", "pin": "pin", "sequence": "whole sequence"}
+    noise = f", noise {radius}" if row["radius"] and row["property"] in ("pin", "sequence") else ""
+    return told[row["property"]] + noise
 
 
 def one_group(name: str, called_so: str, rows: Sequence[Mapping[str, Any]]) -> Failing:

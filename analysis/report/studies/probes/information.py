@@ -12,7 +12,7 @@ from analysis.report.study import Notes, Table, listed, number, span, text, whol
 
 SERIES = ("bits saved while learning", "control: labels dealt out anew")
 STILL = ("bits saved without learning", "control: labels dealt out anew")
-DRAWN_MAX = 30  # lines of the picture
+DRAWN_MAX = 48  # lines of the picture
 NULLS = ("mixed", "initial")
 
 
@@ -32,10 +32,10 @@ by_class(zoo.probe("information", table, ["class"]))"""
 
     def words(self, result: list[Known]) -> list[str]:
         own = [one for one in result if one.kind == "own"]
-        know = [one.name for one in own if one.bits["net_bits"][1] > 0]
+        know = [one.name for one in own if min(one.bits["net_bits"][1], one.bits["bits"][1]) > 0]
         rest = [one.name for one in own if one.name not in know]
-        found = [f"More than their control know: {listed(know)}."] if know else []
-        found += [f"Not clearly more than their control: {listed(rest)}."] if rest else []
+        found = [f"More than nothing, and more than their control, know: {listed(know)}."] if know else []
+        found += [f"Not clearly: {listed(rest)}."] if rest else []
         nulls = [one for one in result if one.kind in NULLS]
         spans = [one.bits["net_bits"][1:] for one in nulls]
         off = [
@@ -43,7 +43,8 @@ by_class(zoo.probe("information", table, ["class"]))"""
         ]
         if nulls:
             kept = f"{len(nulls) - len(off)} of {len(nulls)} nulls have 0 in their interval"
-            found.append(f"{kept}{': not ' + listed(off) if off else ''}; one in twenty may miss it by chance.")
+            chance = "an interval misses by chance once in twenty, that of three networks, their range, once in four"
+            found.append(f"{kept}{': not ' + listed(off) if off else ''} ({chance}).")
         return found
 
     def table(self, result: list[Known]) -> Table:
@@ -65,7 +66,9 @@ by_class(zoo.probe("information", table, ["class"]))"""
         return Table([*head, "saved without learning", "by the control", "area on its own training"], rows)
 
     def figure(self, result: list[Known]) -> Figure:
-        drawn = [one for one in result if one.kind != "curve"][:DRAWN_MAX]
+        coded = [one for one in result if not np.isnan(one.uniform)] or result  # bits of values do not compare
+        drawn = [one for one in coded if one.kind != "curve"][:DRAWN_MAX]
+        unit = "bits" if np.isnan(drawn[0].uniform) else "% of the uniform code"
 
         def lines(*names: str) -> list[Line]:
             """In hundredths of the uniform code, where there is one, so that tasks compare."""
@@ -76,14 +79,14 @@ by_class(zoo.probe("information", table, ["class"]))"""
             ]
 
         panels = [
-            ("% of the uniform code, learning", SERIES, lines("bits", "control_bits")),
-            ("% of the uniform code, not learning", STILL, lines("static_bits", "static_control_bits")),
+            (f"{unit}, learning", SERIES, lines("bits", "control_bits")),
+            (f"{unit}, not learning", STILL, lines("static_bits", "static_control_bits")),
         ]
         return draw_magnitudes(panels, logarithmic=False)
 
     def notes(self, result: list[Known], selection: Selection) -> Notes:
         return Notes(
-            caption="Medians of a class with 95% intervals; bits where targets are numbers.",
+            caption=f"Medians of a class with 95% intervals; at most {DRAWN_MAX} lines; values only by themselves.",
             control="networks trained by the exact engine from the same start, through the same batches, on the same "
             "samples with labels dealt out anew; it may be worse than knowing nothing (below 0), for it is sure of "
             "what is not so. The nulls compare two networks that know nothing.",

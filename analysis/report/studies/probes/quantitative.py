@@ -10,7 +10,7 @@ from analysis.report.studies.probes.study import ProbeStudy
 from analysis.report.study import Notes, Table, listed, number, share, span, text, whole
 
 SERIES = ("as trained", "control: before training", "control: labels dealt out anew")
-DRAWN_MAX = 30  # lines of the picture
+DRAWN_MAX = 48  # lines of the picture
 ALMOST_ALL = 0.9  # of a class's questions
 
 
@@ -20,7 +20,8 @@ class Quantified(ProbeStudy[list[Failing]]):
     title = "How often does it fail under random inputs?"
     intro = (
         "Random inputs are drawn until it is decided, with a stated error, whether a property fails rarely or not: "
-        "another label in a ball around an input, an attacker's trigger that works, an output pin that is wrong."
+        "another label in a ball around an input (l2 or linf with its radius), an attacker's trigger that works "
+        "(moved: in another place or order, as a control), an output pin that is wrong, one or any of a sequence's."
     )
 
     def snippet(self, selection: Selection) -> str:
@@ -75,7 +76,7 @@ by_class(zoo.probe("quantitative", table, ["class"]))"""
             control="the same networks before training, and networks trained as long from the same start on labels "
             "dealt out anew. A network that gives one label to everything is never moved out of it: read the radius "
             "together with the accuracy.",
-            method="Wald's sequential test unless the command says otherwise, with its stated error for each answer; "
-            "shares come from a fixed number of draws. A share of a volume: an attack may find at once what random "
-            f"inputs never meet (docs/probes.md). {self.made(selection)}",
+            method="Wald's sequential test with theta 0.1 (rarely), eta 0.01 and delta 0.01 unless the command says "
+            "otherwise; shares come from a fixed number of draws. A share of a volume: an attack may find at once what "
+            f"random inputs never meet (docs/probes.md). {self.made(selection)}",
         )
