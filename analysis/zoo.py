@@ -7,7 +7,7 @@ seed.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from analysis.catalogue.frames import as_texts, data_frame
+from analysis.catalogue.parts import COLUMN_OF, THIRDS, parts_by_digest
 from analysis.catalogue.probe_tables import read_probe
 from analysis.catalogue.rows import Catalogue
 from protocol.errors import UsageError
@@ -27,6 +29,7 @@ NETWORK_ID = re.compile(r"[0-9a-f]{16}-[0-9]+\Z")  # `network_id` of protocol.zo
 
 if TYPE_CHECKING:
     from analysis.weights.modules import ZooNetwork
+    from analysis.weights.pairs import WeightsDataset
 
 
 def open_zoo(path: Path | str) -> "Zoo":
@@ -99,6 +102,59 @@ class Zoo:
             for i, state in zip(members, initial_states(self.recipe(digest), [seeds[i] for i in members]), strict=True):
                 initial_NP[i] = state.params
         return initial_NP
+
+    def frame(self, where: str | None = None, columns: list[str] | None = None, kind: str = "pandas") -> Any:
+        """`table(where, columns)` as a pandas.DataFrame, or with kind "polars" as a polars.DataFrame; texts are texts.
+
+        Raises UsageError: the library is not here.
+        """
+        return data_frame(self.table(where, columns), kind)
+
+    def splits(
+        self,
+        where: str | None = None,
+        by: str | Sequence[Hashable] = "seed",
+        parts: Sequence[float] = THIRDS,
+        salt: int = 0,
+    ) -> np.ndarray:
+        """(N,) the part, from 0, of row i of `table(where)`: networks that share `by` are always in one part.
+
+        `by`: a column (seed: twins of all classes stay together; recipe; host), `machine`, or a group for each row, as
+        `analysis.statistics.splits.groups` gives them. A column's parts hold in every selection, and when the zoo has
+        grown. Raises UsageError: a part gets no network, or some have no such value.
+        """
+        if isinstance(by, str):
+            column = COLUMN_OF.get(by, by)
+            return parts_by_digest(self.table(where, [column])[column].to_pylist(), parts, salt, column)
+        if len(by) != (rows := self.table(where, ["seed"]).num_rows):
+            raise UsageError(f"{len(by)} groups for {rows} networks: `by` has one for each row of `table(where)`")
+        return parts_by_digest(by, parts, salt)
+
+    def dataset(
+        self, where: str | None = None, label: str = "class", *, initial: bool = False, into: Path | str | None = None
+    ) -> "WeightsDataset":
+        """A torch Dataset: item i is (weights (P,), label) of row i of `table(where)`; `label` is a column.
+
+        Texts become numbers of `dataset.classes`. `initial`: weights at step 0, the control. `into`: as in `weights`.
+        Raises UsageError: networks of different shapes, no such column, rows without a label.
+        """
+        from analysis.weights.pairs import WeightsDataset, labels_of
+
+        rows = self.table(where, list(dict.fromkeys(["id", "recipe", "seed", "shard", "row", label])))
+        labels = labels_of(rows[label], label)
+        weights_NP = self.initial_weights_of(rows) if initial else self.weights_of(rows, into=into)
+        return WeightsDataset(rows["id"].to_pylist(), weights_NP, labels)
+
+    def hugging_face(self, where: str | None = None, label: str = "class", columns: Sequence[str] = ()) -> Any:
+        """A Hugging Face datasets.Dataset: id, weights, label, and other columns of the catalogue; rows as in `table`.
+
+        Raises UsageError as `dataset` does, and where the library `datasets` is not here.
+        """
+        from analysis.weights.pairs import hugging_face_dataset, labels_of
+
+        rows = self.table(where, list(dict.fromkeys(["id", "shard", "row", label, *columns])))
+        labels, beside = labels_of(rows[label], label), as_texts(rows.select(list(columns)))
+        return hugging_face_dataset(rows["id"].to_pylist(), self.weights_of(rows), labels, beside)
 
     def row(self, network_id: str) -> dict[str, Any]:
         """One network's catalogue row. Raises UsageError for an unknown id."""

@@ -1,1 +1,2 @@
-"""The catalogue's rows, and the tables that probes left beside it: `rows`, `probe_tables`."""
+"""The catalogue's rows (`rows`), the tables that probes left beside it (`probe_tables`), data frames (`frames`), and
+parts that share nothing they must not (`parts`)."""
