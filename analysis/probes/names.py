@@ -22,4 +22,5 @@ PROBES: dict[str, Listed] = {
     ),
     "information": Listed("analysis.probes.information.probe:Information", "how many bits of a task a network knows"),
     "verification": Listed("analysis.probes.verification.probe:Verification", "how far inputs may move, provably"),
+    "transfer": Listed("analysis.probes.transfer.probe:Transfer", "what a network gives to another task"),
 }

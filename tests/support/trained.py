@@ -16,7 +16,7 @@ from protocol.engine.select import select_engine
 from protocol.engine.training import train_networks
 from protocol.recipes.layers import Linear, Tanh
 from protocol.recipes.recipe import Network, Recipe, Training, load_recipe
-from protocol.tasks.datasets import NO_SHELF
+from protocol.tasks.datasets import NO_SHELF, Shelf
 from protocol.tasks.kinds import FunctionTask
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -50,12 +50,12 @@ def trained(recipe: Recipe, seeds: Iterable[int]) -> list[np.ndarray]:
 
 def trained_zoo(path: Path, populations: Mapping[Recipe, Iterable[int]]) -> Path:
     """A zoo of these networks, with the data sets that they name."""
-    networks, data = [], {}
+    networks, data, shelf = [], {}, Shelf(path.parent / "data")
     for recipe, seeds in populations.items():
         some = tuple(seeds)
         networks += [(network(recipe, s)[0], w) for s, w in zip(some, trained(recipe, some), strict=True)]
         if recipe.data_set:
-            data[recipe.data_set] = NO_SHELF.ensure(recipe.data_set)
+            data[recipe.data_set] = shelf.ensure(recipe.data_set)
     return publish(path, networks, list(populations), data)
 
 
