@@ -14,5 +14,6 @@ Probes, one a line:
 - `gp`: a kernel for a family of networks
 - `information`: how many bits of a task a network knows
 - `quantitative`: how often a property fails, from samples alone
+- `transfer`: what a network gives to another task
 - `verification`: how far inputs may move before the answer can change, provably
 """

@@ -27,6 +27,7 @@ from analysis.report.studies.probes import (
     information,
     quantitative,
     surrogates,
+    transfer,
     verification,
 )
 from analysis.report.studies.probes.study import ProbeStudy
@@ -62,6 +63,7 @@ PROBE_STUDIES: tuple[ProbeStudy, ...] = (  # of those that left rows
     surrogates.DepthAtBeginning(),
     surrogates.InfluentialPoints(),
     surrogates.Architectures(),
+    transfer.TransferGiven(),
     verification.Certified(),
     across.GoTogether(),
     across.ForetoldByWeights(),

@@ -6,16 +6,19 @@ import pytest
 import torch
 from support.trained import recipe_of, trained, trained_zoo
 
-from analysis import open_zoo
+from analysis import Zoo, open_zoo
 from analysis.probes.contract import Inputs, Unit
 from analysis.probes.run import probe
 from analysis.probes.samples import held_out
 from analysis.probes.transfer.fitting import Budget, fit
-from analysis.probes.transfer.gates import Average, Gates, Joined, blocks, frozen
+from analysis.probes.transfer.gates import Average, Gates, Join, Joined, blocks, frozen
 from analysis.probes.transfer.methods import methods
 from analysis.probes.transfer.pairs import transfer_units
 from analysis.probes.transfer.probe import Transfer, TransferSettings, drawn
 from analysis.probes.transfer.summary import PairFound, by_pair, distance_tells
+from analysis.report.page import section_of
+from analysis.report.selection import Selection
+from analysis.report.studies.probes.transfer import TransferGiven
 from analysis.weights.modules import network_module
 from protocol.engine.initial import initial_state
 from protocol.errors import UsageError
@@ -29,7 +32,7 @@ def start(recipe: Recipe, seed: int) -> np.ndarray:
     return initial_state(recipe, seed).params
 
 
-def joined(recipe: Recipe, kind=Gates, some: int = 7) -> tuple[Joined, torch.Tensor]:
+def joined(recipe: Recipe, kind: type[Join] = Gates, some: int = 7) -> tuple[Joined, torch.Tensor]:
     from protocol.engine.streams import task_data
     from protocol.tasks.datasets import NO_SHELF
 
@@ -87,7 +90,8 @@ def test_only_the_target_and_its_joins_learn():
 def test_an_average_is_one_half_of_each():
     recipe = recipe_of("ffl-mlp.toml")
     network, inputs = joined(recipe, Average)
-    other = Joined(*(network_module(recipe, start(recipe, 2)).double() for _ in range(2)), Average, inputs)
+    one, two = (network_module(recipe, start(recipe, 2)).double() for _ in range(2))
+    other = Joined(one, two, Average, inputs)
     assert torch.allclose(other(inputs), network_module(recipe, start(recipe, 2)).double()(inputs))
     assert not torch.allclose(other(inputs), network(inputs))
 
@@ -119,36 +123,53 @@ def test_samples_to_learn_from_and_those_aside_are_disjoint():
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> pa.Table:
-    """Two tasks of one shape: digits, and the same with a tenth poisoned."""
+def zoo(tmp_path_factory) -> Zoo:
+    """Two tasks of one shape: digits, and the same with a tenth poisoned; with the probe's rows."""
     recipes = [
         recipe_of("digits-mlp.toml", name=f"poison-{share}", training={"max_steps": 300}, poison=poison)
         for share, poison in POISONED
     ]
     path = trained_zoo(tmp_path_factory.mktemp("zoo") / "zoo", {recipe: range(3) for recipe in recipes})
     settings = TransferSettings(seeds=3, steps=60, samples=40, aside=20)
-    return probe(open_zoo(path), None, settings, processes=1, kept=path.parent / "kept")
+    zoo = open_zoo(path)
+    probe(zoo, None, settings, processes=1, kept=path.parent / "kept")
+    return zoo
 
 
 def _poisoned():
     import msgspec
 
-    poison = recipe_of("digits-mlp.toml").task.poison
-    return [(share, msgspec.structs.replace(poison, fraction=share)) for share in (0.0, 0.1)]
+    poison = recipe_of("digits-mlp.toml").task.poison  # pyright: ignore
+    return [
+        (share, msgspec.structs.replace(poison, fraction=share))  # pyright: ignore
+        for share in (0.0, 0.1)
+    ]
 
 
 POISONED = _poisoned()
 
 
-def test_a_planted_truth_is_found(rows):
+def test_a_planted_truth_is_found(zoo):
     """Nearly the same task: a trained source helps a lot, an untrained one does not."""
-    found = by_pair(rows)
+    found = by_pair(zoo.probe("transfer"))
     assert [(p.source, p.target) for p in found.pairs] == [("poison-0.0", "poison-0.1"), ("poison-0.1", "poison-0.0")]
     for pair in found.pairs:
         assert pair.sources == 3 and len(pair.gates) == 2 == len(pair.kept)
         assert pair.fine_tune[0] > pair.scratch[0] + 0.15 and pair.ptu[0] > pair.scratch[0] + 0.15
         assert abs(pair.untrained[0] - pair.scratch[0]) < 0.15
         assert pair.keeps_up == (pair.behind <= pair.error)
+
+
+def test_every_number_of_the_section_comes_from_the_call_beside_it(zoo):
+    everyone = Selection(zoo=zoo, where="", table=zoo.table(), permutations=20)
+    study = TransferGiven()
+    section = section_of(study, everyone)
+    assert not section.missing and section.verdict and "<svg" in section.picture and section.control
+    names = {"zoo": zoo, "table": zoo.table()}
+    *lines, last = section.code.splitlines()
+    exec("\n".join(lines), names)  # as a notebook would
+    assert study.table(eval(last, names)) == (section.head, section.rows)
+    assert all(len(row) == len(section.head) for row in section.rows)
 
 
 def test_a_source_with_random_labels_gives_nothing():

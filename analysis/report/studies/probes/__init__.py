@@ -6,5 +6,6 @@
 - `information`
 - `quantitative`
 - `surrogates` (`gp_*`)
+- `transfer`
 - `verification`
 """
