@@ -139,7 +139,7 @@ def zoo(tmp_path_factory) -> Zoo:
 def _poisoned():
     import msgspec
 
-    poison = recipe_of("digits-mlp.toml").task.poison  # pyright: ignore
+    poison = recipe_of("digits-mlp.toml").task.poison
     return [
         (share, msgspec.structs.replace(poison, fraction=share))  # pyright: ignore
         for share in (0.0, 0.1)
