@@ -47,7 +47,7 @@ class Known:
             "transfer": "layers on another task",
             "forgetting": "after another task",
             "mixed": "null: mixed labels",
-            "initial": "null: before training",
+            "initial": "null: untrained",
         }
         return told[self.kind]
 
