@@ -21,6 +21,7 @@ from analysis.plots.comparisons import Line, draw_intervals
 from analysis.plots.maps import draw_maps
 from analysis.statistics import distances as between_classes
 from analysis.statistics import permutation
+from analysis.statistics.baselines import class_baselines
 from analysis.statistics.classify import Accuracy, class_accuracy
 from analysis.weights import chains, geometry, similarity, symmetry
 from analysis.weights.features import invariants, layer_norms, standardized
@@ -106,9 +107,6 @@ def told(people: People, permutations: int) -> list[str]:
         "`features.invariants`, numbering-free": invariants(people.recipe, people.weights_NP),
         "`symmetry.canonical` weights": symmetry.canonical(people.recipe, people.weights_NP),
         "raw weights": people.weights_NP,
-        "layer sizes only": layer_norms(people.recipe, people.weights_NP),
-        "training steps only": column("steps"),
-        "held-out loss only": column("held_out_loss"),
         "control: initial weights, chain features": people.initial_NF,
         "control: initial weights, raw": people.initial_NP,
     }
@@ -121,6 +119,15 @@ def told(people: People, permutations: int) -> list[str]:
         rows.append(
             [name, share, f"{found.accuracy / found.chance:.1f}", f"{max(found.shuffled):.1%}", f"{found.p:.2g}"]
         )
+        print(f"  {' | '.join(rows[-1])}")
+    known = {"layer sizes": layer_norms(people.recipe, people.weights_NP), "training steps": column("steps")}
+    known |= {
+        "held-out loss": column("held_out_loss"),
+        "all three": np.hstack([*known.values(), column("held_out_loss")]),
+    }
+    for name, one in class_baselines(known, people.classes, people.seeds).items():
+        share = f"{one.accuracy:.1%} ({one.low:.1%} to {one.high:.1%})"
+        rows.append([f"baseline: {name}", share, f"{one.accuracy / one.chance:.1f}", "–", "–"])
         print(f"  {' | '.join(rows[-1])}")
     head = "features, class told right (95%), times chance, best of the shuffles, permutation p"
     assert best is not None

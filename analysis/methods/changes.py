@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.statistics.auc import Auc, auc, auc_values, ridge_scorer, unseen_auc, unseen_scores
+from analysis.statistics.baselines import auc_baseline
 from analysis.statistics.classify import labeling_scores
 from analysis.statistics.distances import class_distances
 from analysis.statistics.permutation import permutation_p, rank_trend
@@ -41,24 +42,32 @@ class PairSeparation:
 
     trained: Separation
     initial: Separation  # control
-    loss: Separation  # baseline: the held-out loss alone
+    loss: Separation  # the held-out loss alone
+    baseline: Auc  # all that is known beside the weights, by a classifier that can use it
 
 
 def pair_separations(
     trained_NF: np.ndarray,
     initial_NF: np.ndarray,
     loss_N: np.ndarray,
+    known_NF: np.ndarray,
     labels: Sequence[str],
     seeds: Sequence[int] | np.ndarray,
     pairs: Sequence[tuple[str, str]],
     shuffles: int = 1000,
 ) -> list[PairSeparation]:
-    """`separation` of every (original, modified) pair. Raises UsageError with fewer than two seeds of a class."""
+    """`separation` of every (original, modified) pair, and what `known_NF` tells: layer sizes, steps, loss.
+
+    Raises UsageError with fewer than two seeds of a class.
+    """
     tables = {"trained": trained_NF, "initial": initial_NF, "loss": loss_N[:, None]}
-    return [
-        PairSeparation(**{name: separation(x, labels, seeds, *pair, shuffles=shuffles) for name, x in tables.items()})
-        for pair in pairs
-    ]
+    label_N, seed_N, found = np.array(labels, str), np.asarray(seeds), []
+    for pair in pairs:
+        told = {name: separation(x, labels, seeds, *pair, shuffles=shuffles) for name, x in tables.items()}
+        both = np.isin(label_N, pair)
+        baseline = auc_baseline(known_NF[both], label_N[both] == pair[1], seed_N[both])
+        found.append(PairSeparation(**told, baseline=baseline))
+    return found
 
 
 def modification_pairs(labels: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 H1: a linear map, trained on some networks, tells the class of others. H0: the class cannot be predicted. The procedure
 follows the code of Wang et al.'s predecessor (60/40 split; their retrieval is in `retrieval`); the test statistics are
-OURS, as the paper's were not seen: 1,000 refits with shuffled training labels, and the largest accuracy of all layers
+OURS, as the paper's were not seen: 1,000 refits with shuffled labels, and the largest accuracy of all layers
 in each refit as the null of every layer. Axes: N networks, F features, K classes, R shuffles, L layers.
 """
 
@@ -34,7 +34,7 @@ class Tested:
     chance: float
     p: float  # of this layer alone
     largest_p: float  # corrected for all layers tested together, see `permutation.largest_p`
-    null_R: np.ndarray  # accuracies after shuffling the training labels
+    null_R: np.ndarray  # accuracies with shuffled labels
 
     @property
     def accuracy(self) -> float:
@@ -64,21 +64,21 @@ def tested_layers(
 ) -> dict[str, Tested]:
     """The whole procedure for several feature sets of the same networks. Raises UsageError: too few to split.
 
-    Training labels are shuffled within seeds, as `shuffled_labels` does. No binomial p is given: guesses of one
-    classifier depend on each other.
+    Labels are shuffled on both sides of the split: were those of the tested networks kept, a map trained on shuffled
+    labels would still find the clouds that they are, and tell them all right every other time. No binomial p is given:
+    guesses of one classifier depend on each other.
     """
     code_N, classes = label_codes(labels)
     train_N = split_by_seed(seeds, seed)
     if len(classes) < 2 or min(len(np.unique(code_N[side])) for side in (train_N, ~train_N)) < len(classes):
         raise UsageError("the test needs two classes with a few seeds each, on both sides of the split")
-    code_M = code_N[train_N]
-    codes_RM = np.vstack([code_M, shuffled_labels(code_M, np.asarray(seeds)[train_N], permutations, seed)])
+    codes_RN = np.vstack([code_N, shuffled_labels(code_N, seeds, permutations, seed, train_N)])
     test_T = code_N[~train_N]
     chance = float(np.bincount(test_T).max() / len(test_T))
     found: dict[str, tuple[int, np.ndarray]] = {}
     for name, features_NF in features.items():
-        guess_RT = ridge_classes(features_NF[train_N], codes_RM, features_NF[~train_N], len(classes))
-        right_R = (guess_RT == test_T).sum(1)
+        guess_RT = ridge_classes(features_NF[train_N], codes_RN[:, train_N], features_NF[~train_N], len(classes))
+        right_R = (guess_RT == codes_RN[:, ~train_N]).sum(1)
         found[name] = int(right_R[0]), right_R[1:] / len(test_T)
     value_L = [right / len(test_T) for right, _ in found.values()]
     corrected_L = largest_p(value_L, np.stack([null_R for _, null_R in found.values()], axis=1))

@@ -259,3 +259,21 @@ def test_a_larger_change_of_the_data_moves_networks_further():
     assert found[-1].auc.value == 1 and found[-1].auc.low >= 0.7
     shuffled = rng.permutation(labels).tolist()
     assert changes.dose_response(features_NF, shuffled, seeds, doses, "x", 50)[0][-1].distance < found[-1].distance / 3
+
+
+# --- baselines -------------------------------------------------------------------------------------------------------
+
+
+def test_a_baseline_orders_classes_along_one_number_where_ridge_does_not():
+    from analysis.statistics.baselines import auc_baseline, class_baselines
+
+    rng, code_N = np.random.default_rng(19), np.repeat(np.arange(6), 20)
+    labels, seeds = [f"class{k}" for k in code_N], list(range(20)) * 6
+    steps_N = np.exp(code_N + 0.1 * rng.normal(size=120))
+    columns = {"steps": steps_N, "noise": rng.normal(size=(120, 2)), "constant": np.zeros(120)}
+    found = class_baselines(columns, labels, seeds)
+    ridge = class_accuracy(np.log(steps_N)[:, None], labels, seeds, shuffles=0)
+    assert found["steps"].accuracy > 0.95 and ridge.accuracy < 0.7 and np.isnan(found["steps"].p)
+    assert found["noise"].low < 1 / 6 and found["constant"].accuracy <= 1 / 6
+    middle_N = np.abs(code_N[:60] - 1.0) < 0.5  # one kind lies between the halves of the other
+    assert auc_baseline(steps_N[:60, None], middle_N, seeds[:60]).value > 0.95

@@ -1,6 +1,7 @@
 """Studies of what a network was trained on: class from weights, layer by layer, and groups without labels."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,38 +15,52 @@ from analysis.report.study import Notes, Study, Table, accuracy, mark, number, s
 from analysis.statistics.classify import Accuracy
 from analysis.statistics.controls import Controlled
 
-Accuracies = dict[str, Controlled[Accuracy]]  # by features
+HOLD = "Layer sizes, steps or loss may tell as much: see the baselines of “Is the class written in the weights?”."
 
 
-class ClassFromWeights(Study[Accuracies]):
+class Told(NamedTuple):
+    """What the call gives."""
+
+    weights: dict[str, Controlled[Accuracy]]  # by features
+    baselines: dict[str, Accuracy]  # by what else is known
+
+
+class ClassFromWeights(Study[Told]):
     key = "class"
     title = "Is the class written in the weights?"
     intro = (
         "A linear classifier is asked for the class of networks that it never saw; the accuracy means something only "
-        "where it is well above guessing and both controls. Raw weights: every parameter. Numbering-free features: "
-        "products and statistics that stay the same when hidden units are renumbered. Layer sizes only: the norm of "
-        "each layer; what it tells, training length alone may tell."
+        "where it is well above guessing and both controls, and something new only where it is above the baselines: "
+        "what the norm of each layer, the number of steps or the loss tell by themselves. Raw weights: every "
+        "parameter. Numbering-free features: products and statistics that stay the same when hidden units are "
+        "renumbered."
     )
     classes = 2
     compares = True
 
     def snippet(self, selection: Selection) -> str:
-        return f"""from analysis.statistics.classify import class_accuracy
+        return f"""from analysis.methods.families import target
+from analysis.statistics.baselines import class_baselines
+from analysis.statistics.classify import class_accuracy
 from analysis.statistics.controls import controlled
 from analysis.weights.features import invariants, layer_norms
-features = {{"raw weights": lambda recipe, w_NP: w_NP, "numbering-free features": invariants,
-            "layer sizes only": layer_norms}}
+features = {{"raw weights": lambda recipe, w_NP: w_NP, "numbering-free features": invariants}}
+known = {{"layer sizes only": layer_norms(recipe, weights_NP), "steps only": target(table, "steps"),
+         "held-out loss only": target(table, "held_out_loss")}}
 {{name: controlled(lambda w_NP: class_accuracy(of(recipe, w_NP), classes, seeds, {selection.permutations}),
-                  weights_NP, initial_NP) for name, of in features.items()}}"""
+                  weights_NP, initial_NP) for name, of in features.items()}}, class_baselines(known, classes, seeds)"""
 
-    def words(self, result: Accuracies) -> list[str]:
+    def compute(self, selection: Selection) -> Told:
+        return Told(*super().compute(selection))
+
+    def words(self, result: Told) -> list[str]:
         return [
             line
-            for name, pair in result.items()
-            for line in accuracy_words(name, pair.trained, pair.initial, len(result))
+            for name, pair in result.weights.items()
+            for line in accuracy_words(name, pair, result.baselines, len(result.weights))
         ]
 
-    def table(self, result: Accuracies) -> Table:
+    def table(self, result: Told) -> Table:
         rows = [
             [
                 text(name),
@@ -56,16 +71,24 @@ features = {{"raw weights": lambda recipe, w_NP: w_NP, "numbering-free features"
                 small(initial.p),
                 share(trained.shuffled_mean),
             ]
-            for name, (trained, initial) in result.items()
+            for name, (trained, initial) in result.weights.items()
+        ]
+        none = text("–")
+        rows += [
+            [text(f"baseline: {name}"), accuracy(one), none, share(one.chance), none, none, none]
+            for name, one in result.baselines.items()
         ]
         return Table(
             ["features", "trained (95%)", "p", "guessing", "initial weights (95%)", "p", "shuffled labels"], rows
         )
 
-    def figure(self, result: Accuracies) -> Figure:
+    def figure(self, result: Told) -> Figure:
         lines = [
             Line(name, [(one.accuracy, one.low, one.high) for one in pair], chance_band(pair.trained.shuffled))
-            for name, pair in result.items()
+            for name, pair in result.weights.items()
+        ]
+        lines += [
+            Line(f"baseline: {name}", [(one.accuracy, one.low, one.high)]) for name, one in result.baselines.items()
         ]
         return draw_intervals(
             lines,
@@ -75,11 +98,12 @@ features = {{"raw weights": lambda recipe, w_NP: w_NP, "numbering-free features"
             percent=True,
         )
 
-    def notes(self, result: Accuracies, selection: Selection) -> Notes:
+    def notes(self, result: Told, selection: Selection) -> Notes:
         return Notes(
             caption="Dots with 95% intervals. Grey bars: the middle 95% with shuffled labels.",
             control=f"the initial weights of the same networks, and {selection.permutations:,} times shuffled labels "
-            "(the mean is shown), both through the same folds.",
+            "(the mean is shown), both through the same folds; so go the baselines, with a classifier that can order "
+            "classes along a number (multinomial regression on splines of ranks).",
             method=f"{len(selection.classes):,} networks, {_first(result).folds}-fold cross-validation, ridge "
             "classification on standardized features; scaling and penalty are learnt inside each training part. All "
             "networks of one seed are in the same fold whatever their class, so no initial state or batch order is met "
@@ -87,8 +111,8 @@ features = {{"raw weights": lambda recipe, w_NP: w_NP, "numbering-free features"
         )
 
 
-def _first(result: Accuracies) -> Accuracy:
-    return next(iter(result.values())).trained
+def _first(result: Told) -> Accuracy:
+    return next(iter(result.weights.values())).trained
 
 
 def chance_band(null: Sequence[float] | np.ndarray) -> tuple[float, float] | None:
@@ -101,14 +125,20 @@ def is_clear(trained: Accuracy, initial: Accuracy, tests: int) -> bool:
     return trained.p <= 0.05 / tests and trained.low > max(trained.chance, initial.high)
 
 
-def accuracy_words(name: str, trained: Accuracy, initial: Accuracy, tests: int) -> list[str]:
-    """An accuracy in words; they may not claim more than the intervals carry."""
+def accuracy_words(name: str, pair: Controlled[Accuracy], baselines: dict[str, Accuracy], tests: int) -> list[str]:
+    """An accuracy in words; they may not claim more than the intervals carry, nor what a baseline tells as well."""
+    trained, initial = pair
+    best = max(baselines, key=lambda one: baselines[one].accuracy)
+    alone = f"{best} tells {accuracy(baselines[best]).text}"
     measured = f"{trained.accuracy:.1%} (95% interval {trained.low:.1%} to {trained.high:.1%})"
     others = f"the untrained weights {initial.accuracy:.1%}, shuffled labels {trained.shuffled_mean:.1%} on average"
     if is_clear(trained, initial, tests):
         sentences = [
             f"From {name}: yes. The class of networks never seen before is told right in {measured}; guessing gives "
-            f"{trained.chance:.1%}, {others}."
+            f"{trained.chance:.1%}, {others}.",
+            f"The best baseline is below that: {alone}."
+            if trained.low > baselines[best].high
+            else f"But {alone}: these weights need say no more than that.",
         ]
     else:
         sentences = [
@@ -143,12 +173,14 @@ controlled(lambda w_NP: tested_layers(layer_features(recipe, w_NP), classes, see
     def words(self, result: Controlled[dict[str, Tested]]) -> list[str]:
         passed, odd = (sum(row.largest_p <= 0.05 for row in rows.values()) for rows in result)
         best = max(result.trained.values(), key=lambda row: row.accuracy)
+        claims = [HOLD] if passed else []
         return [
             f"{passed} of {len(result.trained)} chains tell the class (corrected p at most 0.05); the best "
             f"tells "
             f"{accuracy(best).text} of {best.total} unseen networks right, where guessing gives {best.chance:.1%}. Of "
             f"the untrained networks, {odd} of {len(result.initial)} chains do"
-            f"{': something other than training tells the classes apart' if odd else ', as it must be'}."
+            f"{': something other than training tells the classes apart' if odd else ', as it must be'}.",
+            *claims,
         ]
 
     def table(self, result: Controlled[dict[str, Tested]]) -> Table:
@@ -215,6 +247,7 @@ controlled(lambda w_NP: grouped(recipe, w_NP, classes, seeds, {selection.permuta
             if trained.p <= 0.01
             else f"Clusters found without labels do not agree with the classes more than chance does: k-means "
             f"{measured}.",
+            *([HOLD] if trained.p <= 0.01 else []),
             *([UNTRAINED] if initial.p <= 0.01 else []),
         ]
 
