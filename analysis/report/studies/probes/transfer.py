@@ -13,7 +13,7 @@ SERIES = ("transfer unit", "fine-tune", "best freeze-k", "scratch", "control: un
 
 
 class TransferGiven(ProbeStudy[Transferred]):
-    key = "transfer"
+    key = "given"
     probe = "transfer"
     title = "What does a network give to another task?"
     intro = (
