@@ -9,6 +9,8 @@ import numpy as np
 
 from protocol.errors import UsageError
 
+POWER_LEAST = 0.01  # less is how a function is rounded, not a wave of its own
+
 
 def off_diagonal_correlation(covariance_NN: np.ndarray) -> float:
     """Mean correlation between the values at two different points, -1 to 1; 1: every function is a constant, or one
@@ -43,10 +45,11 @@ def centroid(covariance_NN: np.ndarray) -> float:
 
 
 def strongest(target_N: np.ndarray, count: int) -> np.ndarray:
-    """The `count` frequencies with most power in the target, in rising order: whole periods on the grid."""
+    """The frequencies with most power in the target, in rising order, whole periods on the grid: up to `count`, each
+    with POWER_LEAST of the strongest one's power."""
     power = np.abs(np.fft.rfft(target_N - target_N.mean())) ** 2
     order = np.argsort(-power[1:-1], kind="stable")[:count] + 1
-    return np.sort(order)
+    return np.sort(order[power[order] >= POWER_LEAST * power[order[0]]])
 
 
 def learnt(functions_MN: np.ndarray, target_N: np.ndarray, frequencies_F: np.ndarray) -> np.ndarray:

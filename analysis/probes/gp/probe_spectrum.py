@@ -49,7 +49,7 @@ class GpSpectrum(Probe[GpSpectrumSettings]):
     """Low frequencies first? A family of one number -> rows a step, as `functions` and as `seeds` differ."""
 
     name = "gp_spectrum"
-    version = 1
+    version = 2
     title = "Spectral bias, read from a surrogate"
     settings = GpSpectrumSettings
     columns: ClassVar[Mapping[str, str]] = {
@@ -71,7 +71,10 @@ class GpSpectrum(Probe[GpSpectrumSettings]):
         "reference_nats": "the reference kernel's",
         "condition": "of the reference kernel's matrix with noise",
         "error": "mean squared difference from the target on the grid",
-        **{f"frequency_{i}": "of the target's strongest, periods a unit of input" for i in range(1, FREQUENCIES + 1)},
+        **{
+            f"frequency_{i}": "of the target's strongest waves, periods a unit; null: it has fewer"
+            for i in range(1, FREQUENCIES + 1)
+        },
         **{f"learnt_{i}": "share of that wave which the networks have, mean" for i in range(1, FREQUENCIES + 1)},
     }
 

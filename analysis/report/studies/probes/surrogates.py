@@ -39,20 +39,27 @@ class Frequencies(ProbeStudy[list[Learning]]):
 learning(zoo.probe("gp_spectrum", table))"""
 
     def words(self, result: list[Learning]) -> list[str]:
-        functions = [one for one in result if one.view == "functions"]
+        told = [self._counted([one for one in result if one.view == view], view) for view in ("functions", "seeds")]
+        several = [one for one in result if one.view == "functions" and len(one.frequencies) > 1]
+        ordered = sum(one.half_steps == sorted(one.half_steps) for one in several)
+        if several:
+            told.append(
+                f"Where the target has several waves, they are half learnt in the order of their frequency in "
+                f"{ordered} of {len(several)} families."
+            )
+        return [" ".join(told)]
+
+    def _counted(self, families: list[Learning], view: str) -> str:
         higher, shorter, control = (
-            sum(p <= SURE for p in holm([getattr(one, name)[1] for one in functions]))
+            sum(p <= SURE for p in holm([getattr(one, name)[1] for one in families]))
             for name in ("higher", "shorter", "control")
         )
-        several = [one for one in functions if len(one.frequencies) > 1]
-        ordered = sum(one.half_steps == sorted(one.half_steps) for one in several)
-        told = (
-            f"Of {len(functions)} families the mean frequency rises with training in {higher} and the length scale "
-            f"falls in {shorter} (rank correlation, Holm over families, 5%); in the control, which does not train, a "
-            f"rise is seen in {control}."
+        begin = {"functions": "As functions", "seeds": "As seeds differ"}[view]
+        return (
+            f"{begin}, of {len(families)} families the mean frequency rises with training in {higher} and the length "
+            f"scale falls in {shorter} (rank correlation, Holm over families, 5%); in the untrained control it rises "
+            f"in {control}."
         )
-        order = f" In {ordered} of {len(several)} the target's waves are half learnt in the order of their frequency."
-        return [told + order]
 
     def table(self, result: list[Learning]) -> Table:
         rows = [
