@@ -4,6 +4,8 @@
     python scripts/notebooks.py [ZOO] [--out DIR] [--only NAME]
 
 ZOO: default demo-run/host/zoo, which `scripts/demo recipes/tour-campaign.toml` makes. Needs the extra `notebooks`.
+Those with `probes` in their names need another zoo, that of recipes/probes-campaign.toml, and the extra `probes`; they
+run with `--only probes`, and write rows into ZOO/probes.
 """
 
 import argparse
@@ -26,8 +28,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a name")
     options = parser.parse_args()
     os.environ["ZOOSWARM_ZOO"] = str(options.zoo.resolve())
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # a library's bar, which is not used
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    for path in sorted(path for path in (ROOT / "notebooks").glob("*.ipynb") if options.only in path.stem):
+    chosen = [path for path in (ROOT / "notebooks").glob("*.ipynb") if options.only in path.stem]
+    for path in sorted(path for path in chosen if options.only or "probes" not in path.stem):
         notebook = nbformat.read(path, as_version=4)
         place = {"metadata": {"path": str(ROOT / "notebooks")}}
         client = NotebookClient(notebook, timeout=CELL_SECONDS, record_timing=False, resources=place)

@@ -26,6 +26,7 @@ class Origin(NamedTuple):
     version: int
     settings: dict[str, Any]
     skipped: dict[str, int]  # reason -> how many units gave no rows
+    where: str | None = None  # which networks were asked about
 
 
 def probe_path(zoo: Path, name: str) -> Path:

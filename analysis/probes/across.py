@@ -27,7 +27,7 @@ from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 
 LEAST = 20  # networks that have a number, or both of a pair; fewer have intervals as wide as all there is
-POISON, LOSS, LOSS_ALONE = "task.poison.fraction", "held-out loss", "loss alone"
+POISON, LOSS, LOSS_ALONE = "poisoned share", "held-out loss", "loss alone"
 RIDGE = PREDICTORS["kernel ridge"]
 Mark = tuple[float, float, float]  # value and its 95% interval
 
@@ -89,8 +89,9 @@ def wide(zoo: Zoo, table: pa.Table) -> Wide:
     kept = {name: values for name, values in columns.items() if (~np.isnan(values)).sum() >= LEAST}
     if len({number.probe for number in NUMBERS if number.name in kept}) < 2:
         raise UsageError(f"Fewer than two probes left numbers of at least {LEAST} of these networks.")
-    for name, column in (("poisoned share", POISON), (LOSS, "held_out_loss")):
-        values = np.array(table[column].to_pylist() if column in table.column_names else [None] * len(ids), np.float64)
+    losses = np.array(table["held_out_loss"].to_pylist(), np.float64)
+    shares = np.array([poisoned(zoo.recipes[digest]) for digest in table["recipe"].to_pylist()], np.float64)
+    for name, values in ((POISON, shares), (LOSS, losses)):
         if len(np.unique(values[~np.isnan(values)])) > 1:
             kept[name] = values
     return Wide(
@@ -101,6 +102,12 @@ def wide(zoo: Zoo, table: pa.Table) -> Wide:
         names=list(kept),
         values_NK=np.stack(list(kept.values()), 1),
     )
+
+
+def poisoned(recipe: Recipe) -> float:
+    """Share of the training images; NaN where no poison is named."""
+    poison = getattr(recipe.task, "poison", None)
+    return poison.fraction if poison else float("nan")
 
 
 def told(zoo: Zoo, number: Number) -> dict[str, float]:

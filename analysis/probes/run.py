@@ -54,7 +54,7 @@ def probe(
             files.put(one)
         done[one.key] = one
         hear(len(done), len(units))
-    table = table_of(chosen, settings, (done[unit.key] for unit in units))
+    table = table_of(chosen, settings, (done[unit.key] for unit in units), where)
     save(zoo.store.path, table)
     return table
 

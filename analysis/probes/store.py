@@ -44,7 +44,7 @@ def default_folder() -> Path:
     return cache_directory() / "probes"
 
 
-def table_of(probe: Probe[Any], settings: ProbeSettings, units: Iterable[Done]) -> pa.Table:
+def table_of(probe: Probe[Any], settings: ProbeSettings, units: Iterable[Done], where: str | None = None) -> pa.Table:
     """Rows in the units' order: network, the probe's columns, `unit` (key, 16 digits), `seconds` (of its unit)."""
     rows: list[Row] = []
     skipped: dict[str, int] = {}
@@ -54,8 +54,8 @@ def table_of(probe: Probe[Any], settings: ProbeSettings, units: Iterable[Done]) 
         rows += [row | {"unit": done.key[:16], "seconds": done.seconds} for row in done.rows]
     names = ["network", *probe.columns, "unit", "seconds"]
     table = pa.table({name: column([row.get(name) for row in rows]) for name in names})
-    origin = Origin(probe=probe.name, version=probe.version, settings=asdict(settings), skipped=skipped)
-    return with_origin(table, origin)
+    told = Origin(probe=probe.name, version=probe.version, settings=asdict(settings), skipped=skipped, where=where)
+    return with_origin(table, told)
 
 
 def column(values: list[Any]) -> pa.Array:

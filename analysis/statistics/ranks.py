@@ -29,6 +29,17 @@ def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float:
 
 
 def spearman_interval(a_N: np.ndarray, b_N: np.ndarray, group_N: np.ndarray) -> tuple[float, float, float]:
-    """(correlation, low, high): 95% by leaving out blocks of whole groups (jackknife), cut at -1 and 1."""
+    """(correlation, low, high): 95% by leaving out blocks of whole groups (jackknife), cut at -1 and 1.
+
+    All NaN where the correlation is not defined, of all rows or of those that are left.
+    """
     a, b = np.asarray(a_N, np.float64), np.asarray(b_N, np.float64)
-    return spearman(a, b), *jackknife(lambda some: spearman(a[some], b[some]), np.asarray(group_N), -1.0, 1.0)
+    undefined: list[bool] = []
+
+    def measure(some: np.ndarray) -> float:
+        value = spearman(a[some], b[some])
+        undefined.append(bool(np.isnan(value)))
+        return value
+
+    low, high = jackknife(measure, np.asarray(group_N), -1.0, 1.0)
+    return (float("nan"),) * 3 if any(undefined) else (spearman(a, b), low, high)

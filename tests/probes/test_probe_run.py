@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from support.populations import RECIPES, planted, publish
-from support.sizes import SizesSettings
+from support.probes.sizes import SizesSettings
 
 from analysis import open_zoo
 from analysis.catalogue.probe_tables import origin_of, probe_path
@@ -41,7 +41,8 @@ def test_rows_are_those_of_the_networks_in_the_catalogues_order(zoo, ask):
     assert table["network"].to_pylist() == zoo.table()["id"].to_pylist()
     assert table["norm"].to_numpy() == pytest.approx(np.linalg.norm(zoo.weights(), axis=1))
     assert origin_of(table)._asdict() == {
-        "probe": "sizes", "version": 1, "settings": dataclasses.asdict(SETTINGS) | {"only": []}, "skipped": {}
+        "probe": "sizes", "version": 1, "settings": dataclasses.asdict(SETTINGS) | {"only": []}, "skipped": {},
+        "where": None,
     }  # fmt: skip
     assert numbers(zoo.probe("sizes")) == numbers(table)
 
@@ -60,7 +61,7 @@ def test_what_was_computed_is_read_again_and_only_the_rest_is_computed(ask, tmp_
 def test_other_settings_and_another_version_are_computed_anew(ask, tmp_path, monkeypatch):
     ask()
     assert ask(SizesSettings(power=1.0))["norm"].to_pylist() != ask()["norm"].to_pylist()
-    monkeypatch.setattr("support.sizes.Sizes.version", 2)
+    monkeypatch.setattr("support.probes.sizes.Sizes.version", 2)
     ask()
     assert len(list((tmp_path / "kept").iterdir())) == 3
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from support.populations import publish, recipe_of
+from support.trained import recipe_of as digits_recipe
+from support.trained import trained_zoo
 from support.zoos import network
 
 from protocol.engine.select import select_engine
@@ -17,6 +19,7 @@ from protocol.tasks.kinds import MachineTask, Trigger
 ROOT = Path(__file__).parents[2]
 TOURS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SEEDS = 6
+OF_PROBES = {"digits-mlp-poison-0.0": {}, "digits-mlp-poison-0.1": {}, "digits-mlp-noise-0.9": {"label_noise": 0.9}}
 
 
 def tiny_recipes():
@@ -43,6 +46,19 @@ def zoo(tmp_path_factory) -> Path:
     return publish(tmp_path_factory.mktemp("tours") / "zoo", networks, recipes)
 
 
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """A little of what recipes/probes-campaign.toml has."""
+    short = {"max_steps": 200}
+    populations = {
+        digits_recipe("digits-mlp.toml", name, short, **change): range(5) for name, change in OF_PROBES.items()
+    }
+    for i in range(8):
+        drawn = digits_recipe("digits-mlp.toml", f"drawn-{i}", short | {"batch": 20 + i, "learning_rate": 0.004})
+        populations[msgspec.structs.replace(drawn, label="digits-mlp-drawn")] = range(2)
+    return trained_zoo(tmp_path_factory.mktemp("digits") / "zoo", populations)
+
+
 def stored_text(path: Path) -> str:
     cells = json.loads(path.read_text())["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", ())]
@@ -52,19 +68,22 @@ def stored_text(path: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tour", TOURS, ids=lambda path: path.stem)
-def test_a_tour_runs_on_a_small_zoo(tour, zoo, tmp_path):
+def test_a_tour_runs_on_a_small_zoo(tour, zoo, digits, tmp_path):
     pytest.importorskip("nbclient")
-    command = [sys.executable, str(ROOT / "scripts" / "notebooks.py"), str(zoo), "--out", str(tmp_path)]
-    outcome = subprocess.run([*command, "--only", tour.stem], capture_output=True, text=True, check=False)
+    of_probes = "probes" in tour.stem
+    command = [sys.executable, str(ROOT / "scripts" / "notebooks.py"), str(digits if of_probes else zoo)]
+    outcome = subprocess.run(
+        [*command, "--out", str(tmp_path), "--only", tour.stem], capture_output=True, text=True, check=False
+    )
     assert outcome.returncode == 0, outcome.stderr + outcome.stdout
     text = stored_text(tmp_path / tour.name)
-    assert text.startswith(f"{5 * SEEDS} networks of 5 classes")
+    assert text.startswith("31 networks of 4 classes" if of_probes else f"{5 * SEEDS} networks of 5 classes")
     if "first_look" in tour.stem:
         assert "bit for bit: True" in text
 
 
-def test_there_are_three_tours():
-    assert len(TOURS) == 3
+def test_there_are_five_tours():
+    assert len(TOURS) == 5
 
 
 @pytest.mark.parametrize("tour", TOURS, ids=lambda path: path.stem)
@@ -72,5 +91,6 @@ def test_a_stored_tour_is_small_and_names_no_place(tour):
     assert tour.stat().st_size < 500_000
     cells = json.loads(tour.read_text())["cells"]
     assert all(cell["outputs"] for cell in cells if cell["cell_type"] == "code")
-    assert "210 networks of 7 classes" in stored_text(tour)
+    of_probes = "probes" in tour.stem
+    assert ("840 networks of" if of_probes else "210 networks of 7 classes") in stored_text(tour)
     assert not any(place in tour.read_text() for place in ("/home/", "/tmp/", "/work/", "/root/", "/Users/"))

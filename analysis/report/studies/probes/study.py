@@ -1,5 +1,6 @@
 """What sections of probes share: they are drawn when the probe left rows, and say how these were made."""
 
+import shlex
 from abc import ABC
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -31,7 +32,9 @@ class ProbeStudy(Study[Result], ABC):
         if origin is None:
             return "Nobody said how these rows were made."
         chosen = changed_settings(self.probe, origin.settings)
-        command = " ".join(["zooswarm probe PATH --probe", self.probe, *(f"--set {k}={v}" for k, v in chosen.items())])
+        where = [f"--where {shlex.quote(origin.where)}"] if origin.where else []
+        parts = ["zooswarm probe PATH --probe", self.probe, *where, *(f"--set {k}={v}" for k, v in chosen.items())]
+        command = " ".join(parts)
         skipped = sum(origin.skipped.values())
         also = f" {skipped:,} units gave no rows: {'; '.join(sorted(origin.skipped)[:3])}." if skipped else ""
         return f"Rows: {command} (version {origin.version}).{also}"

@@ -12,7 +12,7 @@ from protocol.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizesSettings(ProbeSettings):
-    probe: ClassVar[str] = "support.sizes:Sizes"
+    probe: ClassVar[str] = "support.probes.sizes:Sizes"
     power: float = 2.0
     draws: int = 1
     only: tuple[int, ...] = ()  # seeds; of others it gives no rows
