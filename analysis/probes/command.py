@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from analysis.probes.names import PROBES
-from protocol.errors import UsageError
+from protocol.errors import UsageError, shown
 
 LINE_SECONDS = 5.0
 PROBES_TOLD = "\n".join(f"  {name:14} {listed.line}" for name, listed in PROBES.items())
@@ -50,7 +50,12 @@ def PROBE(
     settings = {name: settings_from(one.settings, values[name]) for name, one in probes.items()}
     opened = open_zoo(zoo)
     for name, its in settings.items():
-        run_one(opened, name, where, its, threads, dask)
+        try:
+            run_one(opened, name, where, its, threads, dask)
+        except UsageError as error:
+            if names != "all":
+                raise
+            print(f"{name}: {shown(str(error))}")  # none of these networks is for this probe; the next one may see some
 
 
 def settings_of(names: list[str], chosen: tuple[str, ...]) -> dict[str, dict[str, str]]:
@@ -89,6 +94,6 @@ def run_one(zoo, name: str, where: str | None, settings, threads: int | None, da
             )
             sys.exit(130)
     origin = origin_of(table)
-    print(f"{probe_path(zoo.store.path, name)}: {table.num_rows:,} rows")
+    print(f"{probe_path(zoo.store.path, origin.probe if origin else name)}: {table.num_rows:,} rows")
     for reason, count in sorted(origin.skipped.items()) if origin else []:
         print(f"  {count:,} without rows: {reason}")

@@ -42,4 +42,5 @@ def spearman_interval(a_N: np.ndarray, b_N: np.ndarray, group_N: np.ndarray) -> 
         return value
 
     low, high = jackknife(measure, np.asarray(group_N), -1.0, 1.0)
-    return (float("nan"),) * 3 if any(undefined) else (spearman(a, b), low, high)
+    nan = float("nan")
+    return (nan, nan, nan) if any(undefined) else (spearman(a, b), low, high)

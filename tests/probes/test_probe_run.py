@@ -1,16 +1,22 @@
 """A probe's rows are those of its networks, wherever they are computed; what is done stays done."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from support.populations import RECIPES, planted, publish
 from support.probes.sizes import SizesSettings
 
 from analysis import open_zoo
 from analysis.catalogue.probe_tables import origin_of, probe_path
+from analysis.probes.command import PROBE, settings_of
 from analysis.probes.contract import Unit, units_of_networks
+from analysis.probes.names import PROBES
+from analysis.probes.registry import settings_from
 from analysis.probes.run import probe
 from protocol.errors import UsageError
 from protocol.zoo.verify import verify_zoo
@@ -189,3 +195,50 @@ def test_a_unit_is_named_by_its_networks_their_weights_and_what_it_is_about():
 def test_chance_is_the_units_own(zoo):
     units = units_of_networks(zoo.table())
     assert len({unit.key for unit in units}) == 12
+
+
+# --- the verb --------------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_probe_without_loading_any():
+    code = "import sys; import analysis.probes.command as c; print(c.PROBE.epilog); print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert all(f"  {name} " in told and listed.line in told for name, listed in PROBES.items())
+    assert told.endswith("False\n")
+
+
+def test_settings_are_read_from_text_and_a_wrong_one_is_told_with_those_that_there_are():
+    given = settings_from(SizesSettings, {"power": "inf", "draws": "3", "only": "1, 2", "wrong": "yes"})
+    assert given == SizesSettings(power=float("inf"), draws=3, only=(1, 2), wrong=True)
+    with pytest.raises(UsageError, match="settings: power, draws, only, wrong"):
+        settings_from(SizesSettings, {"colour": "red"})
+    for name, text in (("draws", "many"), ("only", "1,x"), ("wrong", "perhaps")):
+        with pytest.raises(UsageError, match=f"--set {name}={text}: not of type"):
+            settings_from(SizesSettings, {name: text})
+
+
+def test_a_setting_of_several_probes_says_of_which():
+    assert settings_of(["a", "b"], ("b.p=1",)) == {"a": {}, "b": {"p": "1"}}
+    assert settings_of(["a"], ("p=1", "a.q=2")) == {"a": {"p": "1", "q": "2"}}
+    for wrong in ("p=1", "c.p=1", "b.p"):
+        with pytest.raises(UsageError, match=r"write PROBE\.NAME=VALUE"):
+            settings_of(["a", "b"], (wrong,))
+
+
+def test_the_verb_writes_rows_and_says_so(zoo, monkeypatch, tmp_path):
+    monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path / "home"))
+    arguments = [str(zoo.store.path), "--probe", SETTINGS.probe, "--set", "draws=2", "--where", "seed < 2"]
+    outcome = CliRunner().invoke(PROBE, [*arguments, "--threads", "1"], catch_exceptions=False)
+    assert outcome.exit_code == 0 and "12 rows" in outcome.output
+    assert origin_of(zoo.probe("sizes")).where == "seed < 2"
+
+
+def test_ctrl_c_says_what_is_kept(zoo, monkeypatch, tmp_path):
+    def stopped(zoo, where, settings, hear, **options):
+        hear(5, 12)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("analysis.probes.run.probe", stopped)
+    outcome = CliRunner().invoke(PROBE, [str(zoo.store.path), "--probe", SETTINGS.probe])
+    assert outcome.exit_code == 130
+    assert "5 of 12 units are kept; the same command goes on from there" in outcome.output

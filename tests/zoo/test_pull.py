@@ -11,6 +11,7 @@ import pytest
 from support.pulling import Folder
 from support.zoos import ADDER, CAMPAIGN, EVIDENCE, ORGANIZER, PARITY, network, publish
 
+from analysis.audit.check import audit_zoo
 from analysis.pull import transfer
 from analysis.pull.command import run_pull
 from analysis.pull.source import HostSource
@@ -74,6 +75,22 @@ def test_a_pulled_zoo_is_the_zoo_and_the_next_pull_brings_only_what_is_new(house
     again = pull(source, out, lambda tally: asked.append(tally.fetched))
     assert (again.fetched, again.manifest.number) == (2, 2) and verify_zoo(out).networks == 2  # one part, one shard
     assert pull(source, tmp_path / "late").fetched == 9 and verify_zoo(tmp_path / "late").problems == ()
+
+
+def test_rows_of_probes_stay_where_they_are_and_nobody_minds_them(house, source, tmp_path):
+    """The host's own rows are not served; the analyst's survive a later pull, and the audit sees the same zoo."""
+    writer, *_ = house
+    publish(writer, network(PARITY, 1))
+    write_atomic(writer.path / "probes" / "sizes.parquet", b"the host's")
+    out = tmp_path / "copy"
+    pull(source, out)
+    assert not (out / "probes").exists()
+    before = audit_zoo(out).problems
+    write_atomic(out / "probes" / "sizes.parquet", b"the analyst's")
+    assert audit_zoo(out).problems == before
+    publish(writer, network(ADDER, 2))
+    assert pull(source, out).fetched == 2 and verify_zoo(out).problems == ()
+    assert (out / "probes" / "sizes.parquet").read_bytes() == b"the analyst's"
 
 
 def test_nothing_but_the_zoos_files_is_served(house, source):
