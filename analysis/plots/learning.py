@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, StrMethodFormatter
 
 from analysis.methods.curves import Learning
 from analysis.methods.trajectories import Trajectories
-from analysis.plots.style import CLASSES_DRAWN_MAX, COLOURS, INK, STYLE, drawn_classes, plain, plain_log
+from analysis.plots.style import CLASSES_DRAWN_MAX, COLOURS, INK, STYLE, drawn_classes, legend_columns, plain, plain_log
 from analysis.statistics.classify import Accuracy
 
 
@@ -27,7 +27,7 @@ def draw_curves(classes: list[Learning]) -> Figure:
         axes.set_ylabel("training loss (mean squared error)")
         axes.grid(True, which="major", lw=0.6)
         axes.set_xlim(left=0)
-        figure.legend(loc="outside lower center", ncols=6)
+        figure.legend(loc="outside lower center", ncols=legend_columns(drawn))
     return figure
 
 
@@ -78,5 +78,5 @@ def draw_separating(found: dict[str, Trajectories], steps_S: np.ndarray, told: l
             axes.set_xlim(left=0)
             axes.set_xlabel("optimizer steps")
             axes.grid(True, lw=0.6)
-        figure.legend(loc="outside lower center", ncols=5)
+        figure.legend(loc="outside lower center", ncols=legend_columns(list(found)))
     return figure

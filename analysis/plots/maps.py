@@ -7,7 +7,17 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.style import CLASSES_DRAWN_MAX, COLOURS, INK, REST, STYLE, TITLE_MAX, drawn_classes, plain
+from analysis.plots.style import (
+    CLASSES_DRAWN_MAX,
+    COLOURS,
+    INK,
+    REST,
+    STYLE,
+    TITLE_MAX,
+    drawn_classes,
+    legend_columns,
+    plain,
+)
 from analysis.weights.geometry import Map
 
 
@@ -28,7 +38,7 @@ def draw_maps(maps: dict[str, Map], labels: list[str]) -> Figure:
             ):
                 axis.set_label_text(f"{name} component ({share:.1%} of the variance)")
         handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=6, markerscale=1.6)
+        figure.legend(handles, names, loc="outside lower center", ncols=legend_columns(names), markerscale=1.6)
     return figure
 
 
@@ -87,7 +97,7 @@ def draw_paths(panels: dict[str, tuple[np.ndarray, list[str]]]) -> Figure:
             axes.set_ylabel("second component")
             axes.grid(True, lw=0.6)
         handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=5)
+        figure.legend(handles, names, loc="outside lower center", ncols=legend_columns(names))
     return figure
 
 

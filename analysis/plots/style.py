@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogFormatter
 
 from protocol.errors import shown
@@ -20,6 +22,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b84f90", "#c98a00", "#3a9fd6", "#7
 REST, INK, GRID = "#b8bec6", "#1f2933", "#dfe3e8"
 CLASSES_DRAWN_MAX = len(COLOURS)  # more would not be told apart; the smallest classes are drawn as one
 NAME_MAX, TITLE_MAX = 40, 140  # characters: a name beside an axis; two of them and a word between
+LEGEND_COLUMNS_MAX = 6
+PAGE_POINTS, KEY_POINTS = 9.4 * 72, 44  # across a picture of the page; the key beside a name, and the gaps around both
 STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -53,6 +57,13 @@ def plain(name: str, most: int = NAME_MAX) -> str:
     """A name from a zoo as text in a picture; a long one is cut, or nothing else would have room."""
     text = shown(name, TITLE_MAX)
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """So many names fit side by side under a picture of the page; with more, the outermost would be cut off."""
+    font = FontProperties(family="DejaVu Sans", size=STYLE["font.size"])
+    widths = [text_to_path.get_text_width_height_descent(plain(name), font, False)[0] for name in names]
+    return max(1, min(LEGEND_COLUMNS_MAX, int(PAGE_POINTS // (max(widths, default=0) + KEY_POINTS))))
 
 
 def plain_log(axis: Axis) -> None:

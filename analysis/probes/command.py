@@ -96,4 +96,4 @@ def run_one(zoo, name: str, where: str | None, settings, threads: int | None, da
     origin = origin_of(table)
     print(f"{probe_path(zoo.store.path, origin.probe if origin else name)}: {table.num_rows:,} rows")
     for reason, count in sorted(origin.skipped.items()) if origin else []:
-        print(f"  {count:,} without rows: {reason}")
+        print(shown(f"  {count:,} without rows: {reason}"))

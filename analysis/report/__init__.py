@@ -1,6 +1,6 @@
 """The page about a zoo.
 
 Reading order: `selection` (which networks), `soundness` (of the files), `caveats` (what to know of the networks first),
-`study` (what a study is),
-`snippet` (runs the calls that the page shows), `studies` (one theme a file), `overview`, `cache`, `page` (all of it).
+`study` (what a study is), `snippet` (runs the calls that the page shows), `studies` (one theme a file), `hover` (names
+under the mouse), `overview`, `cache`, `page` (all of it).
 """

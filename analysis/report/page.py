@@ -16,6 +16,7 @@ from analysis.catalogue.probe_tables import probe_names
 from analysis.plots.style import svg
 from analysis.report.cache import Cache
 from analysis.report.caveats import caveats, names
+from analysis.report.hover import network_names, rings
 from analysis.report.overview import TABLE_COLUMNS, overview, provenance
 from analysis.report.selection import Selection, comparable, draw, prelude
 from analysis.report.soundness import soundness
@@ -33,7 +34,7 @@ from analysis.report.studies.probes import (
 from analysis.report.studies.probes.study import ProbeStudy
 from analysis.report.study import Section, Study, section_from
 from analysis.zoo import Zoo, open_zoo
-from protocol.errors import UsageError
+from protocol.errors import UsageError, shown
 from protocol.files import write_atomic
 
 PERMUTATIONS = 1000  # the smallest p is then 1/1001, which a correction for ten tests leaves below 0.05
@@ -68,6 +69,7 @@ PROBE_STUDIES: tuple[ProbeStudy, ...] = (  # of those that left rows
     across.GoTogether(),
     across.ForetoldByWeights(),
 )
+SPELLED_MAX = 10  # characters that one letter takes when it is spelled out: \U0001f600
 TOO_FEW = "Not enough networks: this needs at least two classes with at least two seeds each."
 log = logging.getLogger(__name__)
 Hear = Callable[[int, int, str], None]
@@ -203,7 +205,10 @@ def section_of(study: Study, selection: Selection) -> Section:
         ]
     section.head, section.rows = study.table(result)
     section.control, section.caption, section.note = study.notes(result, selection)
-    section.picture = svg(study.figure(result)).decode()
+    figure = study.figure(result)
+    section.picture = svg(figure).decode()
+    if panels := study.dots(result):
+        section.hover = rings(figure, panels, network_names(selection.table))
     return section
 
 
@@ -219,17 +224,26 @@ def report_json(values: dict[str, Any]) -> str:
         "soundness": values["soundness"],
         "sections": [section.told() for group in values["groups"] for section in group["sections"]],
     }
-    return json.dumps(found, indent=1, ensure_ascii=False)
+    return json.dumps(found, indent=1)  # in ASCII: no letter that a terminal would obey
 
 
 def rendered(values: dict[str, Any]) -> str:
     """`report_values` as HTML."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=harmless
+    )
     environment.filters |= {"picture": picture, "python": repr}
     template = (Path(__file__).parent / "template.html").read_text()
     return environment.from_string(template).render(**values)
+
+
+def harmless(value: Any) -> Any:
+    """What the template writes: texts with their lines, and nothing that turns a line around or cannot be seen."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "\n".join(shown(line, SPELLED_MAX * len(line)) for line in value.split("\n"))
 
 
 def picture(svg: str) -> str:

@@ -84,6 +84,10 @@ class Study(ABC, Generic[Result]):
     def figure(self, result: Result) -> "Figure":
         """The same as a picture."""
 
+    def dots(self, result: Result) -> "list[np.ndarray]":
+        """Where the picture has a dot for each network of the selection: (N, 2) places an axes, in their order."""
+        return []
+
     @abstractmethod
     def notes(self, result: Result, selection: "Selection") -> Notes:
         """Control, caption, and how it was done."""
@@ -101,6 +105,7 @@ class Section:
     head: list[str] = field(default_factory=list)
     rows: list[list[Cell]] = field(default_factory=list)
     picture: str = ""  # SVG
+    hover: dict[str, Any] = field(default_factory=dict)  # see `hover.rings`
     caption: str = ""
     control: str = ""
     note: str = ""
@@ -109,13 +114,13 @@ class Section:
     def told(self) -> dict[str, Any]:
         """For JSON: all but the picture; each entry with the numbers that it was written from."""
         value = asdict(self)
-        value.pop("picture")
+        del value["picture"], value["hover"]
         value["rows"] = [[{"text": cell.text, "numbers": list(cell.numbers)} for cell in row] for row in self.rows]
         return value
 
     def kept(self) -> dict[str, Any]:
         """For the cache."""
-        return self.told() | {"picture": self.picture}
+        return self.told() | {"picture": self.picture, "hover": self.hover}
 
 
 def section_from(value: Mapping[str, Any]) -> Section:

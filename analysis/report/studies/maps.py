@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.methods.maps import ClassMap
@@ -67,10 +68,14 @@ controlled(lambda w_NP: class_maps(recipe, w_NP, classes, seeds, {selection.perm
             labels = list(one.labels)
         return draw_maps(panels, labels)
 
+    def dots(self, result: Controlled[dict[str, ClassMap]]) -> list[np.ndarray]:
+        return [one.map.scores_ND[:, :2] for name in result.trained for one in (maps[name] for maps in result)]
+
     def notes(self, result: Controlled[dict[str, ClassMap]], selection: Selection) -> Notes:
         return Notes(
             caption=f"{len(selection.classes):,} networks of {selection.weights_NP.shape[1]:,} parameters."
-            + " Only what differs between left and right can come from training.",
+            + " Only what differs between left and right can come from training. Point at a dot: its network is named, "
+            "and ringed on every map.",
             control="the same maps at step 0, where neighbours of one class must be as common as with shuffled labels.",
             method="Same class nearby: the share of networks whose nearest network of another seed on the map has "
             f"their class. Interval: jackknife over seeds. p: {selection.permutations:,} times shuffled labels.",
