@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 from probes.verification.small_networks import EVERY, RELU, linear, random_params, recipe_of, shifted
+from support.populations import publish
 from support.trained import recipe_of as recipe_file
 from support.trained import trained
+from support.zoos import network
 
+from analysis import open_zoo
 from analysis.probes.contract import Inputs, Unit
+from analysis.probes.run import probe
 from analysis.probes.verification import radius as radius_module
 from analysis.probes.verification.network.build import chain_of
 from analysis.probes.verification.probe import (
@@ -19,8 +23,13 @@ from analysis.probes.verification.probe import (
 )
 from analysis.probes.verification.question import forward_of
 from analysis.probes.verification.radius import Asked, own_answer, radii
+from analysis.probes.verification.summary import by_class
 from analysis.probes.verification.verify import Effort
+from analysis.report.page import section_of
+from analysis.report.selection import Selection
+from analysis.report.studies.probes.verification import Certified
 from protocol.errors import UsageError
+from protocol.tasks.datasets import Shelf
 
 LINES = Effort(alpha_steps=0)
 
@@ -122,3 +131,41 @@ def test_rows_of_trained_digits_are_the_same_when_computed_again_and_beat_no_att
     assert [sorted(row.items()) for row in first] == [sorted(row.items()) for row in second]
     assert [row["weights"] for row in first] == ["trained", "trained", "initial", "initial"]
     assert first[0]["accuracy"] >= 0.75 and 0.005 < first[0]["radius"] < first[0]["attack_radius"]
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    """Pairs of digits by one hidden layer, and a short wave."""
+    pair = recipe_file("ffl-mlp.toml", "pair", {"max_steps": 200})
+    wave = recipe_file("regression-wave.toml", "wave", {"max_steps": 50}, samples=64, held_out=32)
+    networks = []
+    for recipe, seeds in ((pair, range(3)), (wave, range(2))):
+        networks += [(network(recipe, seed)[0], w) for seed, w in zip(seeds, trained(recipe, seeds), strict=True)]
+    folder = tmp_path_factory.mktemp("verified")
+    data = {pair.data_set: Shelf(folder).ensure(pair.data_set)}
+    return open_zoo(publish(folder / "zoo", networks, [pair, wave], data))
+
+
+def test_a_class_and_its_section_say_what_the_rows_say(zoo, tmp_path):
+    settings = VerificationSettings(samples=4, eps=(1.0, 4.0), bisections=6, alpha_steps=2, attack_steps=8, restarts=2)
+    rows = probe(zoo, None, settings, kept=tmp_path, processes=1)
+    assert len(rows) == 5 * 2 * 2  # networks, with and without training, eps
+    table = zoo.probe("verification", None, ["class"])
+    pair, wave = by_class(table, 4 * PIXEL)
+    own = [row for row in table.to_pylist() if row["class"] == "pair" and row["weights"] == "trained"]
+    radii_of = sorted({row["network"]: row["radius"] for row in own}.values())
+    assert (pair.networks, wave.networks) == (3, 2) and pair.radius == (radii_of[1], radii_of[0], radii_of[2])
+    assert pair.accuracy[0] > 0.7 and pair.radius[0] <= pair.attack_radius[0]
+    assert np.isnan(wave.unstable[0]) and 0 <= pair.unstable[0] < 0.5  # tanh does not bend
+    with pytest.raises(UsageError, match="no rows with eps"):
+        by_class(table, 0.5)
+    selection = Selection(zoo=zoo, where=None, table=zoo.table(), permutations=300)
+    study = Certified()
+    section = section_of(study, selection)
+    assert not section.missing and len(section.rows) == 2 and section.picture.startswith("<?xml")
+    names = {"zoo": zoo, "table": zoo.table()}
+    *lines, last = section.code.splitlines()
+    exec("\n".join(lines), names)
+    assert study.table(eval(last, names)).rows == section.rows
+    assert "--probe verification --set" in section.note and "before training" in section.control
+    assert section.verdict == study.words(by_class(table))

@@ -9,6 +9,7 @@ from analysis.report.selection import Selection
 from analysis.report.studies.probes.study import ProbeStudy
 from analysis.report.study import Notes, Table, span, text, whole
 
+ABLE = 0.5  # right answers below which there is little to keep
 SERIES = (
     "certified radius",
     "nearest change that an attack found",
@@ -32,20 +33,26 @@ class Certified(ProbeStudy[list[Verified]]):
 by_class(zoo.probe("verification", table, ["class"]))"""
 
     def words(self, result: list[Verified]) -> list[str]:
-        sure = [one for one in result if one.attack_radius[0] > 0]
-        close = [one.radius[0] / one.attack_radius[0] for one in sure]
-        told = f"Certified radii are {min(close):.0%} to {max(close):.0%} of the distance at which an attack changes "
-        told += "the answer (medians over networks): the truth lies between."
-        at = result[0].eps
-        firm, weak = max(result, key=_kept), min(result, key=_kept)
-        also = f"Where inputs move by {at:.2%} of their range, of {firm.name} {firm.verified_accuracy[0]:.0%} of the "
-        also += f"answers are right and proven to stay (it answers {firm.accuracy[0]:.0%} rightly without any move)"
-        if weak is not firm:
-            also += f", of {weak.name} {weak.verified_accuracy[0]:.0%} (of {weak.accuracy[0]:.0%})"
+        close = [one.radius[0] / one.attack_radius[0] for one in result if one.attack_radius[0] > 0]
+        told = [
+            f"Certified radii are {min(close):.0%} to {max(close):.0%} of the distance at which an attack changes the "
+            "answer (medians over networks): the truth lies between."
+        ]
+        able = [one for one in result if one.accuracy[0] >= ABLE]
+        if able:
+            firm, weak = max(able, key=_kept), min(able, key=_kept)
+            told += [
+                f"Where every input moves by {able[0].eps:.2%} of the range, {firm.name} keeps {_kept(firm):.0%} of "
+                f"its right answers for certain, {weak.name} {_kept(weak):.0%} (of classes that answer half rightly or "
+                "more)."
+            ]
         wider = sum(one.initial_radius[1] > one.radius[2] for one in result)
-        twin = f"{wider} of {len(result)} classes have a larger certified radius before training than after it (their "
-        twin += "intervals do not meet): a large radius alone says nothing of what a network has learnt."
-        return [told, f"{also}.", twin] if wider else [told, f"{also}."]
+        if wider:
+            told += [
+                f"{wider} of {len(result)} classes have larger certified radii before training than after it (the "
+                "intervals do not meet): a large radius alone says nothing of what a network has learnt."
+            ]
+        return told
 
     def table(self, result: list[Verified]) -> Table:
         rows = [
@@ -95,4 +102,5 @@ by_class(zoo.probe("verification", table, ["class"]))"""
 
 
 def _kept(one: Verified) -> float:
-    return one.verified_accuracy[0] / one.accuracy[0] if one.accuracy[0] else 0.0
+    """Share of the right answers that provably stay."""
+    return one.verified_accuracy[0] / one.accuracy[0]
