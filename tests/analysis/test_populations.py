@@ -32,6 +32,7 @@ CAMPAIGNS = {  # networks, recipes
     "mlds-campaign": (1000, 10),
     "tour-campaign": (210, 7),
     "probes-campaign": (1448, 204),
+    "resist-campaign": (200, 4),
 }
 PARAMETERS = {
     "ds1": 4364,
