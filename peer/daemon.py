@@ -25,7 +25,7 @@ from peer.state.events import Event, Started, StopRequested, Tick
 from peer.state.ports import ClaimBook, CoordinatorApi, DatasetSource, Trainer
 from protocol.trust.allowance import Allowance
 
-TICK_SECONDS = 0.25  # at most this long until a Ctrl-C is heard, and between two looks at the screen
+TICK_SECONDS = 1.0  # at most this long between two looks at the screen and at the disk's free space
 KEPT_SECONDS = 2.0  # between two looks at what the directory holds, file by file
 
 
@@ -39,12 +39,17 @@ class EventQueue:
     """From any thread to the loop. An exception in a thread is raised in the loop: no thread ends unheard."""
 
     def __init__(self) -> None:
-        self._items: queue.Queue[Event | BaseException] = queue.Queue()
+        self._items: queue.SimpleQueue[Event | BaseException | None] = queue.SimpleQueue()
 
     def emit(self, item: Event | BaseException) -> None:
         self._items.put(item)
 
+    def wake(self) -> None:
+        """Let `next` return: there is something else to look at. May be called by a signal's handler."""
+        self._items.put(None)
+
     def next(self, seconds: float) -> Event | None:
+        """None after so many seconds, or when woken."""
         try:
             item = self._items.get(timeout=max(0.0, seconds))
         except queue.Empty:

@@ -88,6 +88,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = self.gentle = False
+        self.wake: Callable[[], None] = lambda: None  # whoever waits in the loop
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
@@ -95,6 +96,7 @@ class Stop:
         again, self.asked = self.asked, True
         if not self.gentle or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
+        self.wake()
 
     def __call__(self) -> bool:
         return self.asked
@@ -202,7 +204,7 @@ def run_volunteer(
             view=view,
         )
         stack.callback(client.close)  # first of all: it ends the calls that are under way
-        stop.gentle = True
+        stop.wake, stop.gentle = events.wake, True
         return daemon.run(tuple(cache.campaigns), stop, home.allowance(cache.organizer))
 
 

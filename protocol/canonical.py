@@ -16,9 +16,9 @@ NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 DIGEST = re.compile(r"[0-9a-f]{64}")  # a SHA-256 as files and recipes spell it; use fullmatch
 
 
-def sha256(*parts: bytes) -> bytes:
+def sha256(*parts: bytes | memoryview) -> bytes:
     """SHA-256 of the concatenation; callers put fixed-length parts or a length before a variable one."""
-    return hashlib.sha256(b"".join(parts)).digest()
+    return hashlib.sha256(parts[0] if len(parts) == 1 else b"".join(parts)).digest()
 
 
 def hexdigest(data: bytes) -> str:

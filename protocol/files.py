@@ -9,10 +9,12 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from protocol.errors import UsageError
+
+if TYPE_CHECKING:  # 40 ms with asyncio behind it, and most processes lock nothing
+    from filelock import FileLock
 
 HOME_VARIABLE = "ZOOSWARM_HOME"  # moves everything that is not given a directory by hand
 PRIVATE = 0o600  # keys and secrets
@@ -76,6 +78,8 @@ def make_once(path: Path, make: Callable[[Path], None], seconds: float) -> None:
     """
     if path.exists():
         return
+    from filelock import FileLock, Timeout
+
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=seconds):
@@ -98,11 +102,13 @@ def read_limited(path: Path, limit: int, what: str) -> bytes:
     return data
 
 
-def lock_directory(path: Path, in_use: str, mend: str = "choose another", name: str = "lock") -> FileLock:
+def lock_directory(path: Path, in_use: str, mend: str = "choose another", name: str = "lock") -> "FileLock":
     """Make a directory and keep every other process out until `release()` of what this returns, or until we end.
 
     `in_use` says what to do when another has it, `mend` when it cannot be used at all. Raises UsageError.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path / name, timeout=0, thread_local=False, mode=0o644)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -78,15 +78,20 @@ class Audits:
         self._executor, self._engines, self._at_once = executor, engines, at_once
         self._lock, self._stopping = threading.Lock(), threading.Event()
         self.woken = threading.Event()  # a job has ended: the next may begin
+        self._seen = -1  # the ledger's version at which none was owed
         self._busy: set[bytes] = set()
         self._failed_at: dict[bytes, float] = {}
 
     def tick(self) -> int:
         """Begin what is due; how many. Raises LedgerUnavailable."""
-        now = self._clock()
+        now, version = self._clock(), self._stores.ledger.version  # before we look
         self.woken.clear()
+        if version == self._seen:
+            return 0
         with self._stores.ledger.read() as connection:
             owed = read_owed(connection)
+        if not owed:
+            self._seen = version
         with self._lock:
             failed = {result for result, at in self._failed_at.items() if 0 <= now - at < RETRY_SECONDS}
             begun = next_audits(owed, self._busy | failed, self._at_once - len(self._busy))

@@ -75,6 +75,7 @@ FALSE_ACCUSERS = Prepared(select(hosts.c.host).where(hosts.c.false_accusations >
 OPENED = (Phase.OPENING, Phase.KEPT)  # something of theirs may be missing
 VERDICTS_KEPT = 256  # in memory, some hundred bytes each
 LOOK_SECONDS = 1.0  # without any change in the ledger, time alone is a reason to look this often
+IDLE_LOOK_SECONDS = 10.0  # and so often where nothing was unsettled
 
 Begun = tuple[Future[Any], Callable[[Any], None]]  # a change of the ledger, and what follows from its value
 
@@ -103,7 +104,7 @@ class RefereeLoop:
         self.woken, self.clock, self.presence_seconds = woken, clock, presence_seconds
         self._rosters = Rosters(presence, presence_seconds)
         self._audit_secret = audit_secret
-        self._seen_version, self._looked_at = -1, 0.0
+        self._seen_version, self._looked_at, self._idle = -1, 0.0, False
         self._said_exhausted = False
 
     def tick(self) -> None:
@@ -113,12 +114,14 @@ class RefereeLoop:
         woken = self.woken.is_set()
         self.woken.clear()
         version = self.stores.ledger.version
-        if not woken and version == self._seen_version and 0 <= now - self._looked_at < LOOK_SECONDS:
+        rest = IDLE_LOOK_SECONDS if self._idle else LOOK_SECONDS
+        if not woken and version == self._seen_version and 0 <= now - self._looked_at < rest:
             return
         self._seen_version, self._looked_at = version, now
         with self.stores.ledger.read() as connection:
             cases = self._cases(connection)
             situation = self._situation(connection, now, unanswered(cases))
+        self._idle = not cases
         if reveal_due(cases, situation) and self._links_left(situation.epoch):
             self.stores.ledger.write(lambda c: reveal(c, now))  # durable before anybody sees the link
             return

@@ -60,6 +60,7 @@ class Curator:
         self.printer = printer or Press(self.writer)
         self._published_at, self._tidied_at = 0.0, 0.0
         self._unusable: set[bytes] = set()  # said once; a restart tries again
+        self._seen = -1  # the ledger's version at which nothing was left to do
         self._retracted = -1  # so many results were, when doubles last took the places of such
 
     def reconcile(self) -> int:
@@ -100,10 +101,15 @@ class Curator:
         In this order: who trained a retracted bundle again finds its place free. Raises OSError when the disk refuses
         (nothing is lost).
         """
-        now = self.clock()
+        now, version = self.clock(), self.stores.ledger.version  # before we look
+        if version == self._seen and not tidying_due(now, self._tidied_at):
+            return 0
         self._retract()
         self._hand_over()
-        batches = batches_due(self._waiting(), now, self._published_at, force=force)
+        waiting = self._waiting()
+        if not waiting:
+            self._seen = version
+        batches = batches_due(waiting, now, self._published_at, force=force)
         count = sum(self._publish(batch) for batch in batches)
         if batches:
             self._published_at = now

@@ -8,6 +8,7 @@ half-written record is cut off on the next start, a damaged file is set aside an
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,8 @@ class Bundle:
     def append(self, seed: int, boundary: Boundary) -> None:
         """State first, leaf second: a leaf on disk vouches for a whole state."""
         leaf = leaf_of(boundary.state, boundary.loss, boundary.held_out_loss)
-        append_to(self.path / f"{seed}.states", boundary.state.to_bytes())
-        append_to(self.path / f"{seed}.leaves", leaf.to_bytes())
+        append_to(self.path / f"{seed}.states", boundary.state.pieces())
+        append_to(self.path / f"{seed}.leaves", [leaf.to_bytes()])
 
     def resume(self, seed: int) -> State | None:
         """The last whole state of a network, its files cut back to it; None when it has not begun."""
@@ -153,13 +154,15 @@ class Bundle:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def append_to(path: Path, data: bytes) -> None:
+def append_to(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
     """Add to a file, made where there is none. Raises OSError, also when not all of it fits on the disk."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(file, rest) :]
+        written = os.writev(file, pieces)
+        if written < sum(map(len, pieces)):  # a disk that is nearly full: the next write says so
+            rest = memoryview(b"".join(pieces))[written:]
+            while rest:
+                rest = rest[os.write(file, rest) :]
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None  # which file: a person has to make room
     finally:

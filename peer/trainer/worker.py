@@ -54,6 +54,7 @@ from protocol.tasks.datasets import DataMissing, Shelf
 from protocol.trust.spot_check import open_states, open_weights, spot_check
 
 DAMAGES_MAX = 5  # trained again so often, then it is not bad luck
+PROGRESS_SECONDS = 1.0  # what is said is handled and shown: as often as somebody looks
 WIDTH = 16  # networks in flight on processors; enough to keep the threads busy, few enough to stay in the caches
 
 
@@ -71,6 +72,7 @@ class Worker:
         self.ended = False  # nobody has anything to say to us any more
         self._campaigns: dict[str, Campaign] = {}
         self._left: Counter[Path] = Counter()  # of each bundle: networks that are not final yet
+        self._untold_steps, self._untold_seconds, self._told_at = 0, 0.0, float("-inf")
         self._damages: Counter[Path] = Counter()  # of each bundle: how often the disk had not kept it
 
     def run(self) -> None:
@@ -175,16 +177,24 @@ class Worker:
                 self._leave(bundle, seed)
             else:
                 self.active.append((bundle, seed, boundary.state))
+        self._untold_steps += steps
+        self._untold_seconds += time.perf_counter() - began
+        if not self.busy or time.monotonic() >= self._told_at + PROGRESS_SECONDS:
+            self._tell(recipe.label, ends)
+
+    def _tell(self, label: str, ends: list[Boundary]) -> None:
+        """What was trained since the last time, and where the networks of this segment stand."""
         self.emit(
             TrainerProgressed(
-                label=recipe.label,
-                networks=len(group),
-                steps=steps,
-                seconds=time.perf_counter() - began,
+                label=label,
+                networks=len(ends),
+                steps=self._untold_steps,
+                seconds=self._untold_seconds,
                 at_step=max(boundary.state.step for boundary in ends),
                 best_loss=float(min(boundary.held_out_loss for boundary in ends)),
             )
         )
+        self._untold_steps, self._untold_seconds, self._told_at = 0, 0.0, time.monotonic()
 
     def _keep(self, bundle: Bundle, seed: int, boundary: Boundary) -> bool:
         """Append to the bundle's files; False when the daemon has dropped the bundle and its directory meanwhile."""

@@ -27,24 +27,29 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_bytes(self) -> bytes:
         """Fixed layout: step as u64 little-endian, params, moments. Its length depends on the recipe alone."""
-        return (
-            self.step.to_bytes(8, "little")
-            + np.asarray(self.params, "<f4").tobytes()
-            + np.asarray(self.moments, "<f4").tobytes()
-        )
+        return b"".join(self.pieces())
+
+    def pieces(self) -> tuple[bytes, memoryview, memoryview]:
+        """What `to_bytes` joins, where it lies: a network's state is hashed and written at every boundary."""
+        return self.step.to_bytes(8, "little"), raw(self.params), raw(self.moments)
 
     @property
     def params_digest(self) -> bytes:
         """SHA-256 of the parameters' bytes: what a published network's file must hash to."""
-        return sha256(np.asarray(self.params, "<f4").tobytes())
+        return sha256(raw(self.params))
 
     @property
     def moments_digest(self) -> bytes:
-        return sha256(np.asarray(self.moments, "<f4").tobytes())
+        return sha256(raw(self.moments))
 
     @property
     def digest(self) -> bytes:
         return state_digest(self.step, self.params_digest, self.moments_digest)
+
+
+def raw(array: np.ndarray) -> memoryview:
+    """The bytes of a float32 array as they are kept and hashed: little-endian, in order, without a copy."""
+    return np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data
 
 
 def state_digest(step: int, params_digest: bytes, moments_digest: bytes) -> bytes:
@@ -54,8 +59,8 @@ def state_digest(step: int, params_digest: bytes, moments_digest: bytes) -> byte
 
 def digest_of_bytes(data: bytes) -> bytes:
     """The digest of the state whose bytes these are, whatever its values."""
-    moments = 8 + (len(data) - 8) // 3
-    return state_digest(int.from_bytes(data[:8], "little"), sha256(data[8:moments]), sha256(data[moments:]))
+    moments, view = 8 + (len(data) - 8) // 3, memoryview(data)
+    return state_digest(int.from_bytes(data[:8], "little"), sha256(view[8:moments]), sha256(view[moments:]))
 
 
 def state_bytes_length(recipe: Recipe) -> int:

@@ -27,7 +27,7 @@ from protocol.trust.identity import Identity
 log = logging.getLogger("zooswarm.swarm")
 
 BACKOFF_SECONDS_MAX = 60.0
-WATCH_SECONDS = 0.25
+WATCH_SECONDS = 1.0  # between two looks whether the daemon lives
 BEAM_SIZE = 8  # nodes that a read asks: 41 instead of 69 calls a claim in a swarm of 16, as safe
 PUTS_PER_STORE = 256  # hivemind asks a node for the square root of it at once
 CLOCK_TOLERANCE_SECONDS = 1.0  # differences below this are network delay

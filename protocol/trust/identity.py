@@ -3,14 +3,17 @@
 import functools
 import hmac
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import base58
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from protocol.errors import Refused, UsageError
 from protocol.files import PRIVATE, create_once
+
+if TYPE_CHECKING:  # 40 ms, and only who serves certifies
+    from cryptography import x509
 
 # libp2p's protobuf framing: PrivateKey/PublicKey {1: key_type = Ed25519 (1), 2: data}
 PRIVATE_PREFIX = b"\x08\x01\x12\x40"
@@ -67,7 +70,7 @@ class Identity:
         """libp2p's private-key file, so that the same file starts the libp2p daemon."""
         return PRIVATE_PREFIX + self._key.private_bytes_raw() + self.public
 
-    def certify(self, certificate: x509.CertificateBuilder) -> x509.Certificate:
+    def certify(self, certificate: "x509.CertificateBuilder") -> "x509.Certificate":
         """A TLS certificate signed by this key (what is signed begins with 0x30, no message of ours does)."""
         return certificate.sign(self._key, None)
 

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """Run a real swarm on this machine and print where its CPU seconds went.
 
-    python scripts/bench/swarm.py [--networks 400] [--volunteers 2] [--threads 1] [--bundle 10] [--policy light]
+    python scripts/bench/swarm.py [--networks 400] [--volunteers 2] [--threads 1] [--bundle 50] [--policy shipped]
 
 One `zooswarm host` and some volunteers, each its own process, train the five DS1 recipes to their end; everybody checks
 everybody, and the zoo is published. The programs are the real ones, with clocks around some functions
 (`swarm_parts.py`), CPU seconds of p2pd and of the process that writes the zoo are read from /proc twice a second.
 
 Useful is what `engine.train` took for networks that are in the zoo; the useful share is that of all CPU seconds of
-volunteers, host and p2pd. `--policy shipped` is that of recipes/mlds-campaign.toml, which runs two segments of every
-network again; `light` is the same without those two; `default` is that of a campaign that says nothing.
+volunteers, host and p2pd. `--policy shipped` is that of recipes/mlds-campaign.toml; `demo`, of recipes/demo.toml, runs
+two segments of every network again; `default` is that of a campaign that says nothing. The modules are compiled to byte
+code first, as `pip install` does it.
 """
 
 import argparse
+import compileall
 import contextlib
 import json
 import os
@@ -37,7 +39,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLED = ("p2pd", "host: writing the zoo", "trainer")
 LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 900.0
-LIGHT = {"cells_per_network = 1": "cells_per_network = 0", "final_cell = true": "final_cell = false"}
+POLICIES = {"shipped": "mlds-campaign.toml", "demo": "demo.toml"}
 ORDER = (  # of the table's rows
     *("train, networks in the zoo", "train, others", "held-out losses", "initial states"),
     *("states and leaves on the disk", "start of the training processes", "training processes, the rest"),
@@ -48,6 +50,7 @@ ORDER = (  # of the table's rows
 
 def main() -> None:
     options = parse()
+    as_installed()
     print(
         f"load {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} cores, {sys.version.split()[0]}", flush=True
     )
@@ -69,9 +72,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--networks", type=int, default=400)
     parser.add_argument("--volunteers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of each volunteer")
-    parser.add_argument("--bundle", type=int, default=10)
-    parser.add_argument("--policy", choices=("shipped", "light", "default"), default="shipped")
+    parser.add_argument("--bundle", type=int, default=50)
+    parser.add_argument("--policy", choices=(*POLICIES, "default"), default="shipped")
     return parser.parse_args()
+
+
+def as_installed() -> None:
+    """What an installed program finds: byte code. Where this shell says that none is to be written, every process would
+    compile our modules once more."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for package in ("protocol", "peer", "coordinator", "scripts"):
+        compileall.compile_dir(ROOT / package, quiet=1)
 
 
 def campaign(folder: Path, options: argparse.Namespace) -> Path:
@@ -83,11 +94,7 @@ def campaign(folder: Path, options: argparse.Namespace) -> Path:
         text += f'[[populations]]\nrecipe = "ds1-{name}.toml"\nseeds = "0:{options.networks // len(RECIPES)}"\n'
         text += f"bundle = {options.bundle}\n"
     if options.policy != "default":
-        policy = "[policy]" + (ROOT / "recipes" / "mlds-campaign.toml").read_text().split("[policy]")[1]
-        for shipped, light in LIGHT.items() if options.policy == "light" else ():
-            assert shipped in policy
-            policy = policy.replace(shipped, light)
-        text += policy
+        text += "[policy]" + (ROOT / "recipes" / POLICIES[options.policy]).read_text().split("[policy]")[1]
     (folder / "campaign.toml").write_text(text)
     return folder / "campaign.toml"
 

@@ -5,15 +5,18 @@ from math import comb
 from pathlib import Path
 from statistics import fmean
 
+import msgspec
 import pytest
 
 from coordinator.policy.auditing import SUSPECT_NETWORKS_MAX
 from protocol.canonical import sha256
-from protocol.recipes.campaign import Policy
+from protocol.recipes.campaign import Policy, load_campaign
 from protocol.recipes.recipe import Training
 from protocol.trust.challenge import draw_cells
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "trust.md"
+RECIPES = Path(__file__).parents[2] / "recipes"
+SHORT = 24  # segments of a DS1 network on average
 SEGMENTS = [100] * 64
 TRAINING = Training(learning_rate=0.1, batch=32, max_steps=10_000, segment_steps=100)
 HELD_OUT = 128  # sequences
@@ -60,6 +63,40 @@ def test_hosts_with_standing_cost_less_than_a_hundredth_without_the_final_cell()
     extra = drawn_share(policy, standing=True) + always_share() + policy.audit_share / len(SEGMENTS)
     assert extra <= 0.01, extra
     assert drawn_share(Policy(), standing=True) <= 0.01 + 16 / 6400
+
+
+@pytest.mark.parametrize(
+    ("row", "campaign", "bundle"),
+    [
+        ("the demo's policy", "demo.toml", 10),
+        ("**three slots of four, bundles of 50**", "mlds-campaign.toml", 50),
+        ("three slots of four, bundles of 50, with `final_cell`", None, 50),
+    ],
+)
+def test_the_table_says_what_short_networks_cost(row, campaign, bundle):
+    policy = load_campaign(RECIPES / (campaign or "mlds-campaign.toml")).policy
+    policy = policy if campaign else msgspec.structs.replace(policy, final_cell=True)
+    segments = [SHORT] * bundle
+    draws = [
+        draw_cells(policy, standing, sha256(bytes([i])), segments) for i in range(50) for standing in (True, False)
+    ]
+    cells = fmean(sum(len(task.cells) for task in tasks) for tasks in draws)
+    assert told(row) == pytest.approx([cells / sum(segments)], abs=5e-4)
+    (line,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| {row}")]
+    (number,) = re.findall(r"([\d.]+) of", line)
+    assert float(number) == pytest.approx(cells, abs=0.3)
+
+
+def test_the_short_networks_policy_keeps_its_level():
+    """99.9 % with 30 % of the standing colluding: whole fakes before the third bundle, of a tenth before the tenth."""
+    campaign = load_campaign(RECIPES / "mlds-campaign.toml")
+    policy = campaign.policy
+    assert {population.bundle for population in campaign.populations} == {50}
+    assert (policy.checkers, policy.cells) == (policy.probation_checkers, policy.probation_cells)
+    for faked, bundles in ((1.0, 2), (0.1, 9)):
+        missed = 0.3 + 0.7 * (1 - faked) ** policy.cells
+        assert missed ** (policy.checkers * bundles) < 0.001
+        assert missed ** (2 * bundles) > 0.001, "two slots of four would not"
 
 
 def found_later(false: int, trained: int) -> float:
