@@ -96,6 +96,7 @@ def test_every_network_of_the_map_is_named_once_and_ringed_on_every_map(values):
     table = zoo.table()
     assert [html.unescape(name) for name, _ in found] == network_names(table)
     assert all(rings.count("<circle") == 6 for _, rings in found)
+    assert '<svg aria-hidden="true" fill="none" pointer-events="all"' in text, "not drawn, and yet pointed at"
     row = table.to_pylist()[7]
     assert network_names(table)[7] == (
         f"{row['class']}, seed {row['seed']}, held-out loss 0.25\nrecipe {row['recipe_name']}\n{row['id']}"
