@@ -154,6 +154,7 @@ def test_some_nulls_are_uniform(measure, design):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("measure", "design"), PAIRS, ids=name_of)
 def test_every_null_is_uniform(measure, design):
     p_D = p_values(measure, design, DRAWS)
@@ -172,6 +173,7 @@ def test_the_test_of_uniformity_sees_what_it_must():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("measure", MEASURES, ids=name_of)
 @pytest.mark.parametrize("design", ["two classes of 20", "twins"])
 def test_what_is_planted_is_found(measure, design):
@@ -193,7 +195,7 @@ def trend(draw: int, step: float) -> float:
     return changes.dose_response(features_NF, labels, list(range(20)) * 5, doses, "x", bootstraps=2).p
 
 
-@pytest.mark.parametrize("draws", [FEW_DRAWS, pytest.param(DRAWS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [FEW_DRAWS, pytest.param(DRAWS, marks=[pytest.mark.slow, pytest.mark.long])])
 def test_a_trend_over_doses_raises_no_more_alarms_than_it_says(draws):
     p_D = np.array([trend(draw, 0.0) for draw in range(draws)])
     for level in np.unique(p_D):

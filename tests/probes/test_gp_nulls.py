@@ -148,6 +148,7 @@ def test_leaving_out_nothing_gives_the_published_bits_and_a_point_less_is_a_poin
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_influence_goes_with_true_retraining_and_shuffled_influence_does_not():
     recipe = curve("wave", hidden=(24, 24), samples=24, batch=24, noise=0.3, steps=400)
     settings = GpInfluenceSettings(networks=8, untrained=32, removed=3, random=19, **QUICK)
@@ -165,6 +166,7 @@ def test_influence_goes_with_true_retraining_and_shuffled_influence_does_not():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_where_influence_says_nothing_its_p_values_are_uniform():
     from scipy.stats import kstest
 
@@ -191,6 +193,7 @@ def test_where_influence_says_nothing_its_p_values_are_uniform():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_where_nothing_changes_the_trends_p_values_are_uniform():
     from scipy.stats import kstest
 

@@ -91,6 +91,7 @@ def test_bounds_contain_sampled_outputs(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_bounds_contain_a_million_sampled_outputs():
     sampled = sum(check_containment(kind, networks=8, samples=3800, seed=SEED + i) for i, kind in enumerate(EVERY))

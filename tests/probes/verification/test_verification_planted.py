@@ -80,6 +80,7 @@ def test_planted_counter_examples_are_never_verified(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", EVERY)
 def test_five_hundred_planted_counter_examples_are_never_verified(kind):
