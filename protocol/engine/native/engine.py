@@ -30,6 +30,7 @@ from protocol.engine.schedule import step_sizes
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
+from protocol.tasks.kinds import TaskShape
 
 PROGRAMS_MAX = 64  # some kilobytes each
 
@@ -58,7 +59,7 @@ class NativeEngine:
         self._pool = ThreadPoolExecutor(threads - 1, "exact") if threads > 1 else None
         self._local = threading.local()
         self._orders = KeptOrders()
-        self._programs: dict[tuple[str, str, int], CProgram] = {}  # which C only reads
+        self._programs: dict[tuple[str, TaskShape, str, int], CProgram] = {}  # which C only reads
 
     def train(
         self, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State], steps: int
@@ -160,7 +161,7 @@ class NativeEngine:
 
     def _program(self, recipe: Recipe, dtype: np.dtype, samples: int) -> CProgram:
         """`program_of`, kept: to make one takes 0.3 ms, and each segment of 50 steps asks for two."""
-        key = (recipe.digest, dtype.str, samples)
+        key = (recipe.digest, recipe.task_shape, dtype.str, samples)  # the shape too: C trusts what it is told
         program = self._programs.get(key)
         if program is None:
             if len(self._programs) >= PROGRAMS_MAX:
