@@ -3,7 +3,8 @@
 The delete-a-group jackknife: Kott, Journal of Official Statistics 17 (2001) 521-526. Axes: N networks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -49,3 +50,9 @@ def median_interval(values: np.ndarray) -> tuple[float, float, float]:
         return float("nan"), float("nan"), float("nan")
     cut = max([0, *(c for c in range((n + 1) // 2) if binom.cdf(c, n, 0.5) <= 0.025)])
     return float(np.median(ordered)), float(ordered[cut]), float(ordered[n - 1 - cut])
+
+
+def median_of(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[float, float, float]:
+    """`median_interval` over the rows that have the number: neither missing nor NaN."""
+    values = np.array([row[key] for row in rows if row[key] is not None], np.float64)
+    return median_interval(values[~np.isnan(values)])

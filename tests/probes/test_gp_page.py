@@ -59,7 +59,7 @@ def test_every_number_of_a_section_comes_from_the_call_beside_it(zoo, sections, 
     exec("\n".join(lines), names)  # as a notebook would
     assert study.table(eval(last, names)) == (section.head, section.rows)
     assert all(len(row) == len(section.head) for row in section.rows)
-    assert f"zooswarm probe PATH --probe {key} --where" in section.note
+    assert f"zooswarm probe PATH --probe {key} --where" in section.note and " --set " in section.note
 
 
 def test_words_say_no_more_than_the_numbers(sections):

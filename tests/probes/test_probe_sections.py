@@ -26,7 +26,7 @@ def zoo(tmp_path_factory):
     }
     zoo = open_zoo(trained_zoo(folder / "zoo", populations))
     for settings in (
-        CorruptionSettings(radii=(0.01, 0.03), layer_radii=(), trials=3, steps=3, bisections=2, samples=50),
+        CorruptionSettings(radii=(0.01, 0.03), layer_radii=(), trials=3, steps=3, bisections=5, samples=50),
         AttributionSettings(inputs=10, fresh=1, steps=20, layers=False),
     ):
         probe(zoo, "seed < 10", settings, processes=1, kept=folder / "kept")
@@ -53,7 +53,7 @@ def test_every_number_comes_from_the_call_beside_it(zoo, sections, key):
     exec(f"from analysis import open_zoo\nzoo = open_zoo({str(zoo.store.path)!r})\n{group['prelude']}", names)
     found = scalars(results_of(section.code, names))
     assert not_reproduced(section, found) == []
-    assert sum(len(cell.numbers) for row in section.rows for cell in row) >= 4
+    assert sum(len(cell.numbers) for row in section.rows for cell in row) > 4
     off = dataclasses.replace(section, rows=[[section.rows[0][0]._replace(numbers=(0.123456789,))]])
     assert not_reproduced(off, found), "a number that is nowhere must be missed"
 
@@ -61,7 +61,7 @@ def test_every_number_comes_from_the_call_beside_it(zoo, sections, key):
 @pytest.mark.slow
 def test_a_section_says_how_its_rows_were_made(sections):
     _, section = sections["corruption"]
-    assert "zooswarm probe PATH --probe corruption --where 'seed < 10' --set bisections=2 " in section.note
+    assert "zooswarm probe PATH --probe corruption --where 'seed < 10' --set bisections=5 " in section.note
     assert " --set radii=0.01,0.03 --set samples=50 --set steps=3 --set trials=3 (version " in section.note
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.probes.corruption.probe import ALL
-from analysis.statistics.intervals import median_interval
+from analysis.statistics.intervals import median_interval, median_of
 from protocol.errors import UsageError
 
 Middle = tuple[float, float, float]  # median and its 95% interval
@@ -56,12 +56,6 @@ def one_class(name: str, rows: list[Mapping[str, Any]], rho: float) -> Corrupted
         networks=len(trained),
         rho=rho,
         linear=median_interval(np.array(linear)),
-        initial=middle(initial, "multi_step"),
-        **{key: middle(trained, key) for key in ("score", "halving", "one_step", "multi_step", "random_max")},
+        initial=median_of(initial, "multi_step"),
+        **{key: median_of(trained, key) for key in ("score", "halving", "one_step", "multi_step", "random_max")},
     )
-
-
-def middle(rows: list[Mapping[str, Any]], key: str) -> Middle:
-    """Of the rows that have the number."""
-    values = np.array([row[key] for row in rows if row[key] is not None], np.float64)
-    return median_interval(values[~np.isnan(values)])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.statistics.intervals import median_interval
+from analysis.statistics.intervals import median_of
 from protocol.errors import UsageError
 
 Middle = tuple[float, float, float]  # median over networks and its 95% interval
@@ -71,11 +71,5 @@ def one_group(name: str, kind: str, rows: Sequence[Mapping[str, Any]]) -> Known:
         examples=round(float(np.median([row["examples"] for row in rows]))),
         networks=len({row["network"] for row in rows}),
         uniform=float(np.mean([row["uniform_bits"] for row in rows])),
-        bits={field: middle(rows, field) for field in FIELDS},
+        bits={field: median_of(rows, field) for field in FIELDS},
     )
-
-
-def middle(rows: Sequence[Mapping[str, Any]], field: str) -> Middle:
-    """Of the rows that have the number."""
-    values = np.array([row[field] for row in rows if row[field] is not None], np.float64)
-    return median_interval(values[~np.isnan(values)])

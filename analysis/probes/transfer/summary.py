@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from analysis.probes.transfer.methods import FINE_TUNE, PTU, PTU_SCRATCH, SCRATCH
 from analysis.statistics.permutation import permutation_p
+from analysis.statistics.ranks import spearman
 from protocol.errors import UsageError
 
 SHUFFLES = 2000
@@ -146,12 +147,3 @@ def profile(pairs: list[PairFound]) -> float:
     """Over all blocks of all pairs with more than one: is the gate open where keeping the source's blocks helps?"""
     points = [point for pair in pairs if len(pair.gates) > 1 for point in zip(pair.gates, pair.kept, strict=True)]
     return spearman(*np.array(points).T) if points else float("nan")
-
-
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Rank correlation, ties by mean ranks; NaN where one is constant."""
-    from scipy.stats import rankdata
-
-    if len(x) < 3 or not np.ptp(x) or not np.ptp(y):
-        return float("nan")
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from analysis.statistics.intervals import median_interval
+from analysis.statistics.intervals import median_of
 from protocol.errors import UsageError
 
 Middle = tuple[float, float, float]  # median and its 95% interval
@@ -66,12 +65,7 @@ def one_class(name: str, rows: list[Mapping[str, Any]], eps: float) -> Verified:
         name=name,
         networks=len(trained),
         eps=eps,
-        initial_radius=middle(initial, "radius"),
-        initial_attack_radius=middle(initial, "attack_radius"),
-        **{key: middle(trained, key) for key in same},
+        initial_radius=median_of(initial, "radius"),
+        initial_attack_radius=median_of(initial, "attack_radius"),
+        **{key: median_of(trained, key) for key in same},
     )
-
-
-def middle(rows: list[Mapping[str, Any]], key: str) -> Middle:
-    """Of the rows that have the number."""
-    return median_interval(np.array([row[key] for row in rows if row[key] is not None], np.float64))
