@@ -40,6 +40,19 @@ def truth(campaign_file: Path) -> dict[tuple[str, int], str]:
     return found
 
 
+def steps_that_last(stage: Stage, seconds: float, networks: int) -> int:
+    """How many steps a network keep two volunteers of one thread busy for `seconds`, however fast this machine is."""
+    engine, tried = select_engine("c"), 8_000
+    population = load_campaign(stage.write_campaign(seeds=4, bundle=4, steps=tried, segment=100)).populations[0]
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert sum(boundary.final for _, boundary in train_networks(engine, population.recipe, range(4), 4)) == 4
+        took.append(time.perf_counter() - start)
+    steps = tried * 4 / min(took) * 2 * seconds / networks
+    return max(1, round(steps / 100)) * 100
+
+
 def assert_sound(stage: Stage, campaign_file: Path) -> list[dict]:
     """The zoo holds exactly the campaign's networks, bit for bit, and its evidence stands. Returns its rows."""
     zoo = stage.path / "host" / "zoo"
@@ -107,7 +120,8 @@ def test_sigkill_of_volunteers_and_host_at_random_moments(stage):
     seed = int(os.environ.get("ZOOSWARM_TEST_SEED", random.randrange(10**6)))
     print(f"seed {seed} (ZOOSWARM_TEST_SEED={seed} repeats it)")
     rng = random.Random(seed)
-    campaign = stage.write_campaign(seeds=48, bundle=4, steps=24_000, segment=100)
+    campaign = stage.write_campaign(seeds=48, bundle=4, steps=steps_that_last(stage, 30.0, networks=96), segment=100)
+    print(f"{load_campaign(campaign).populations[0].recipe.training.max_steps} steps a network")
     stage.host()
     stage.run("seed", str(campaign), "--dir", str(stage.path / "host"))
     for name in ("alice", "bob"):
@@ -127,6 +141,7 @@ def test_sigkill_of_volunteers_and_host_at_random_moments(stage):
             admitted = now
         else:
             stage.volunteer(victim)
+    print(f"{at_work} of ten kills hit the work")
     assert at_work >= 6, f"too quick: only {at_work} of ten kills hit the work; make the campaign longer"
     stage.wait_complete(300)
     rows = assert_sound(stage, campaign)
