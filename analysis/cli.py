@@ -102,7 +102,7 @@ def audit(zoo: Path, replay: int | None, seconds: float, organizer: str | None, 
 @click.argument("address")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the copy; made if missing.")
 def pull(address: str, out: Path) -> None:
-    """Copy the zoo of a running swarm into a directory; ADDRESS is the one that volunteers join with.
+    """Copy the zoo of a running swarm into a directory; ADDRESS, or the invite, is what volunteers join with.
 
     Every file is checked under its digest. Again later brings only what is new; Ctrl-C keeps what is whole, and the
     same command goes on.

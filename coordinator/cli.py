@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -135,6 +136,25 @@ def ticket(host_name: str, days: float, directory: Path | None) -> None:
     click.echo(ticket_for(directory or last_directory(), host_name, days))
 
 
+@click.command()
+@click.option("--days", type=click.FloatRange(0, 3660, min_open=True), help="How long it is good. Default: for ever.")
+@click.option("--also", multiple=True, metavar="HOST:PORT", help="Another address of the same host; may be repeated.")
+@click.option("--bootstrap", multiple=True, metavar="MULTIADDR", help="A swarm node that outlives a move of the host.")
+@click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
+def invite(days: float | None, also: tuple[str, ...], bootstrap: tuple[str, ...], directory: Path | None) -> None:
+    """Print the invite code for volunteers and analysts: one word instead of an address and a key.
+
+    It is no secret. What keeps people out are tickets.
+
+    \b
+    zooswarm invite --days 30
+    """
+    from coordinator.client import invite_for
+    from coordinator.directories import last_directory
+
+    click.echo(invite_for(directory or last_directory(), days, also, bootstrap, time.time()))
+
+
 @click.group()
 def data() -> None:
     """Data sets that recipes can name."""
@@ -163,4 +183,4 @@ def list_data(directory: Path | None) -> None:
         click.echo(shown(line))
 
 
-VERBS: list[click.Command] = [host, seed, status, control, ticket, data, doctor, field_report]
+VERBS: list[click.Command] = [host, seed, status, control, invite, ticket, data, doctor, field_report]

@@ -4,22 +4,24 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 import msgspec
 
-from coordinator.directories import address_of
+from coordinator.directories import address_of, read_settings
 from coordinator.server.console import duration, note_of
 from coordinator.server.status import Status
 from protocol.canonical import NOT_DECODABLE
 from protocol.errors import Refused, UsageError, shown
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.channel import is_stranger, open_channel
+from protocol.rpc.channel import is_stranger, locate, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
+from protocol.rpc.invite import Invite, make_invite
 from protocol.rpc.wire import CHUNK_BYTES, parse_address, refusal, to_wire
+from protocol.swarm.addresses import split_address
 from protocol.trust.envelope import Envelope, seal
 from protocol.trust.identity import Identity, public_key
 from protocol.trust.messages import (
@@ -103,6 +105,24 @@ def ticket_for(path: Path, host: str, days: float) -> str:
     return make_ticket(Identity.load_or_create(path / "identity"), host, time.time() + 86_400 * days)
 
 
+def invite_for(path: Path, days: float | None, also: Sequence[str], bootstrap: Sequence[str], now: float) -> str:
+    """An invite code to DIR's swarm; nobody has to run. `also`: further host:port; `now`: seconds since 1970.
+
+    Raises UsageError.
+    """
+    join = read_settings(path).get("join")
+    if not isinstance(join, str):
+        raise UsageError(f"{path}: no coordinator has run here; start it with `zooswarm host {path}`")
+    target, organizer = parse_address(join)
+    if organizer is None:
+        raise UsageError(f"{path / 'host.json'}: its address does not name the organizer; start the host again")
+    for address in bootstrap:
+        split_address(address)
+    expires_at = 0 if days is None else int(now + 86_400 * days)
+    targets = tuple(dict.fromkeys((target, *also)))
+    return make_invite(Invite(organizer=organizer, targets=targets, bootstrap=tuple(bootstrap), expires_at=expires_at))
+
+
 def _data_chunks(announced: Envelope, file: Path) -> Iterator[pb.BlobChunk]:
     yield pb.BlobChunk(upload=to_wire(announced))
     with file.open("rb") as f:
@@ -148,7 +168,7 @@ def read_status(data: bytes, target: str) -> Status:
 
 def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool) -> None:
     """Print one status, or one after another. Raises UsageError when nobody answers."""
-    target, organizer = parse_address(address)
+    target, organizer = parse_address(locate(address))
     try:
         opened = open_channel(target, organizer)
     except ConnectionError as error:

@@ -30,7 +30,7 @@ from protocol.cli.libraries import multiply_alone
 def join(**options: Any) -> None:
     """Lend this computer to a swarm.
 
-    ADDRESS is what the organizer's `zooswarm host` prints: host:port/ORGANIZER.
+    ADDRESS is what the organizer's `zooswarm host` prints: an invite, zoo-..., or host:port/ORGANIZER.
 
     You train small networks that others check, and you check theirs. Ctrl-C stops at any time: work in hand is saved
     and claims are given back. Your identity is made on first use and kept in --dir; keep that directory.

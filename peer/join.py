@@ -4,7 +4,6 @@ import contextlib
 import os
 import platform
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,17 +17,17 @@ import msgspec
 from peer.daemon import Daemon, EventQueue
 from peer.progress import View
 from peer.session.claim_book import SwarmClaimBook
-from peer.session.client import Away, Client
+from peer.session.client import Client
 from peer.session.dataset_fetcher import DatasetFetcher
 from peer.session.session import CoordinatorSession, Introduction
+from peer.session.welcome import Whereto, find_coordinator, keep
 from peer.state import PeerSettings, PeerState
-from peer.state.backoff import Backoff
 from peer.state.limits import default_disk, default_memory, parse_size, size_text
 from peer.storage.home import Home, JoinCache
-from peer.storage.workspace import Workspace, disk_error
+from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
-from protocol.errors import Refused, UsageError
+from protocol.errors import UsageError
 from protocol.files import PRIVATE, home_directory, read_limited, write_atomic
 from protocol.rpc.wire import parse_address
 from protocol.trust.identity import Identity
@@ -38,8 +37,6 @@ from protocol.trust.ticket import read_ticket
 if TYPE_CHECKING:
     from protocol.swarm.node import SwarmNode
 
-CACHED_CAMPAIGNS_MAX = 64
-BOOTSTRAP_MAX = 16
 FILE_NAME_MAX = 255  # no ticket is that short
 TICKET_FILE_MAX = 4096
 CLOSE_SECONDS = 0.5  # for our node to say good-bye
@@ -104,16 +101,17 @@ class Stop:
 
 def join_swarm(options: JoinOptions) -> None:
     """Run a volunteer until Ctrl-C. Raises UsageError for what the user can mend."""
-    parse_address(options.address)  # before a directory is made
-    home = Home(options.directory or default_home())
+    directory = options.directory or default_home()
+    whereto = Whereto.typed(options.address, directory / "known.json")  # before a directory is made
+    home = Home(directory)
     introduction, settings = introduce(options, home.identity.host), settings_of(options, home)
-    with View(introduction.name) as view, contextlib.closing(connect(options, home, view)) as client:
+    with View(introduction.name) as view, contextlib.closing(connect(options, home, whereto, view)) as client:
         view.say(f"{introduction.name} ({home.identity.host}), key and work in {home.path}")
         memory, disk = size_text(settings.memory_bytes), size_text(settings.disk_bytes)
         view.say(f"campaigns may take {memory} of memory (--memory) and {disk} of disk (--disk)")
         stop, error = Stop(), ""
         try:
-            cache = find_coordinator(client, home, options.address, view)
+            cache = find_coordinator(client, home, options.address, whereto, view.say)
             error = run_volunteer(options, settings, home, client, cache, view, stop)
         except KeyboardInterrupt:
             view.say("stopped")
@@ -121,9 +119,9 @@ def join_swarm(options: JoinOptions) -> None:
         raise UsageError(error)
 
 
-def connect(options: JoinOptions, home: Home, view: View) -> Client:
+def connect(options: JoinOptions, home: Home, whereto: Whereto, view: View) -> Client:
     """Nothing is sent yet. Raises UsageError for a ticket that is none."""
-    target, organizer = parse_address(options.address)
+    target, organizer = parse_address(whereto.address)
     return Client(target, home.identity, organizer, ticket=ticket_bytes(options.ticket), say=view.say)
 
 
@@ -222,42 +220,6 @@ def remember(home: Home, cache: JoinCache, workspace: Workspace, node: "SwarmNod
     known = workspace.digests() or cache.campaigns
     peers = node.known_addresses()[:PEERS_MAX]
     keep(home, msgspec.structs.replace(cache, campaigns=known, peers=peers), say)
-
-
-def keep(home: Home, cache: JoinCache, say: Callable[[str], None]) -> None:
-    """A full disk costs us the memory of the swarm, not the run."""
-    try:
-        home.remember(cache)
-    except OSError as error:
-        say(f"{disk_error(error, home.path)}; the swarm's addresses are not kept, make room")
-
-
-def find_coordinator(client: Client, home: Home, address: str, view: View) -> JoinCache:
-    """Ask the coordinator how to join; while it is away, go on with what the last join taught, or keep trying."""
-    backoff = Backoff()
-    while True:
-        try:
-            welcome = client.join(version("zooswarm"))
-            assert client.organizer is not None
-            cache = JoinCache(
-                address=address,
-                organizer=client.organizer,
-                bootstrap=list(welcome.bootstrap)[:BOOTSTRAP_MAX],
-                campaigns=list(welcome.campaigns)[:CACHED_CAMPAIGNS_MAX],
-            )
-            keep(home, cache, view.say)
-            return cache
-        except Refused as error:
-            raise UsageError(f"{address}: {error}") from None
-        except Away as error:
-            known = home.known(address)
-            if known is not None and client.organizer in (None, known.organizer):
-                client.organizer = known.organizer
-                view.say(f"the coordinator at {address} is away ({error}); going on with what the last join taught")
-                return known
-            backoff = backoff.failed(time.monotonic())
-            view.say(f"nobody answers at {address} ({error}); trying again in {backoff.delay:.0f} s, Ctrl-C to stop")
-            time.sleep(backoff.delay)
 
 
 def start_node(home: Home, cache: JoinCache, options: JoinOptions, view: View) -> "SwarmNode":

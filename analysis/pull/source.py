@@ -8,7 +8,7 @@ import grpc
 
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.channel import is_stranger, open_channel
+from protocol.rpc.channel import is_stranger, locate, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import open_welcome, parse_address, refusal
 from protocol.trust.messages import NONCE_BYTES
@@ -31,7 +31,7 @@ class HostSource:
     """One host's zoo. Methods raise Away, Refused (it has no such file now), UsageError (it never will have)."""
 
     def __init__(self, address: str):
-        self.target, self.organizer = parse_address(address)
+        self.target, self.organizer = parse_address(locate(address))
         try:
             self.channel = open_channel(self.target, self.organizer)
         except ConnectionError as error:

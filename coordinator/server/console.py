@@ -66,18 +66,19 @@ class Console:
                 name = connection.execute(select(hosts.c.name).where(hosts.c.host == host)).scalar() or ""
         return f"{name} {host[-8:]}".strip()
 
-    def welcome(self, join: str) -> None:
+    def welcome(self, join: str, invite: str) -> None:
         states = self._campaigns.states()
         names = [f"{self._campaigns.get(digest)[0].name} ({state})" for digest, state in states.items()]
         going_on = f", going on with {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if states else ""
         self.say(f"coordinator ready on {self.path}{going_on}")
         self.say("volunteers join with:")
-        self.say(f"  zooswarm join {join}")
+        self.say(f"  zooswarm join {invite}")
+        self.say(f"which stands for the address {join}")
         if not states:
             self.say("start a campaign with:")
             self.say("  zooswarm seed campaign.toml")
         self.say("analysts copy the zoo with:")
-        self.say(f"  zooswarm pull {join} --out zoo")
+        self.say(f"  zooswarm pull {invite} --out zoo")
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop, taken
 from coordinator.zoo.press import ProcessPress
 from protocol.errors import LineFormatter, LogFile, UsageError
+from protocol.rpc.invite import Invite, make_invite
 
 TICK_SECONDS = 0.2
 RESTS = 6.0  # times what a step took
@@ -63,14 +64,15 @@ def run_host(
         server, service, port = serve(core, f"{name}:{port}", bootstrap, stamp_bits=stamp_bits)
         stack.callback(stop, server, service)
         public = announce or reachable_name(name)
-        join = f"{bracketed(public)}:{port}/{core.identity.host}"
+        target = f"{bracketed(public)}:{port}"
+        join = f"{target}/{core.identity.host}"
         here = f"{bracketed(local_name(name))}:{port}/{core.identity.host}"
         write_settings(path, {"address": here, "join": join, **kept_port(path)})
         remember_directory(path)
-        threads = start_threads(core, node, f"{bracketed(public)}:{port}", stopping)
+        threads = start_threads(core, node, target, stopping)
         stack.callback(lambda: [thread.join(10) for thread in threads])
         stack.callback(stopping.set)
-        console.welcome(join)
+        console.welcome(join, make_invite(Invite(organizer=core.identity.host, targets=(target,))))
         wait(core, console, stopping, exit_when_done)
     console.farewell()
 

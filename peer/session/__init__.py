@@ -1,6 +1,6 @@
 """Talking to one coordinator and to the swarm: performers of the actions that `peer.state` decides.
 
 Reading order: `first_contact` (the organizer's time, a stamp), `client` (gRPC), `requests` (the longer ones: checks,
-openings, uploads), `session` (coordinator calls), `dataset_fetcher` (data sets), `claim_book` (claims, through a swarm
-node).
+openings, uploads), `welcome` (from an address or an invite to the organizer), `session` (coordinator calls),
+`dataset_fetcher` (data sets), `claim_book` (claims, through a swarm node).
 """

@@ -18,6 +18,7 @@ BASE_BYTES = 600 * 10**6  # the three processes of a volunteer before they have 
 IN_FLIGHT = 16  # networks that the training process has at once
 COPIES = 2  # of what is in flight: before and after a segment; of a blob: as read, and as sent
 MEMORY_DEFAULT_MIN, DISK_DEFAULT_MAX = 2 * 10**9, 20 * 10**9
+CLASSES_SHOWN = 3  # by name
 FREE_BYTES_LAST = 32 * 1024 * 1024  # what is needed to end in good order; below this we stop writing
 
 
@@ -35,6 +36,15 @@ def needs_of(campaign: Campaign) -> Needs:
     memory, memory_of = max((memory_bytes(p, campaign.policy), p.recipe.name) for p in campaign.populations)
     disk, disk_of = max((bundle_bytes(p.recipe, min(p.bundle, p.count)), p.recipe.name) for p in campaign.populations)
     return Needs(memory=memory, disk=disk, memory_of=memory_of, disk_of=disk_of)
+
+
+def summary(campaign: Campaign) -> str:
+    """What a volunteer lends a computer to: what is trained, how much of it, and under which licence it is public."""
+    classes = sorted({recipe.label for recipe in campaign.recipes.values()})
+    kinds = f"{len(classes)} classes" if len(classes) > CLASSES_SHOWN else ", ".join(classes)
+    recipes = f", {len(campaign.recipes):,} recipes" if len(campaign.recipes) > len(classes) else ""
+    text = f"campaign {campaign.name}: {campaign.network_count:,} networks of {kinds}{recipes}"
+    return f"{text}; the weights become public, {campaign.licence}: {campaign.description}".rstrip(": ")
 
 
 def turned_down(needs: Needs, memory: int, disk: int) -> str:

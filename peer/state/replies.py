@@ -9,7 +9,7 @@ from peer.state import events as on
 from peer.state.facts import PeerFacts
 from peer.state.held import CheckHappened, CheckPhase, Happened, HeldAssignment, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import CheckId
-from peer.state.limits import needs_of, turned_down
+from peer.state.limits import needs_of, summary, turned_down
 from peer.state.reactions import CHECKS_MAX, REFUSALS_MAX, put_off_check
 from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
@@ -272,7 +272,7 @@ def campaign_fetched(facts: PeerFacts, event: on.CampaignFetched, now: float) ->
     facts.campaign_states.setdefault(campaign.digest, CampaignState.RUNNING)
     facts.missing_datasets.update(dict.fromkeys(d for d in campaign.data_sets if d not in facts.datasets))
     facts.do(act.FollowCampaign(campaign.digest))
-    facts.say(f"campaign {campaign.name}: {campaign.network_count:,} networks of {len(campaign.recipes)} recipes")
+    facts.say(summary(campaign))
     for bundle in event.restored:
         phase = Phase.RESUMING
         if bundle.result is not None:

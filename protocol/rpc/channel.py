@@ -8,7 +8,9 @@ So an address `host:port/PEERID` is all that a client needs, and nobody else can
 import datetime
 import functools
 import ipaddress
+import socket
 import ssl
+import time
 
 import grpc
 from cryptography import x509
@@ -18,12 +20,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.x509.oid import NameOID
 
 from protocol.errors import Refused, UsageError
-from protocol.rpc.wire import GRPC_OPTIONS
+from protocol.rpc.invite import check_time, is_invite, read_invite
+from protocol.rpc.wire import GRPC_OPTIONS, parse_address
 from protocol.trust.identity import Identity, public_key
 
 SERVER_NAME = "organizer.zooswarm"  # in every organizer's certificate: the key is what counts, not the name
 CHANNEL_OPTIONS = [*GRPC_OPTIONS, ("grpc.ssl_target_name_override", SERVER_NAME)]
 ASK_SECONDS = 5.0
+KNOCK_SECONDS = 2.0  # at each address of an invite, where it has more than one
 # A wrong clock must lock nobody out, and the key in the certificate is gone when the host's process ends.
 FROM, UNTIL = datetime.datetime(2020, 1, 1), datetime.datetime(9999, 12, 31)
 STRANGER = ("handshake failed", "CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")  # in the details of a failed call
@@ -58,6 +62,34 @@ def open_channel(target: str, organizer: str | None) -> grpc.Channel:
     """
     credentials = channel_credentials(organizer or organizer_at(target))
     return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+
+
+def locate(text: str, *, member: bool = False) -> str:
+    """`host:port/ORGANIZER` of what a person typed: an address as it is, of an invite the first that anybody answers.
+
+    A `member` of the swarm comes in with an invite that has run out. Raises UsageError.
+    """
+    if not is_invite(text):
+        parse_address(text)
+        return text
+    invite = read_invite(text)
+    if not member:
+        check_time(invite, time.time())
+    found = invite.addresses[0]
+    if len(invite.addresses) > 1:
+        pairs = zip(invite.targets, invite.addresses, strict=True)
+        found = next((address for target, address in pairs if _knock(target)), found)
+    return found
+
+
+def _knock(target: str) -> bool:
+    """Whether anybody at all takes a connection there."""
+    name, _, port = target.rpartition(":")
+    try:
+        with socket.create_connection((name.strip("[]"), int(port)), KNOCK_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 def organizer_at(target: str) -> str:

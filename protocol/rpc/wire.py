@@ -6,6 +6,7 @@ import grpc
 
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb
+from protocol.rpc.invite import is_invite, read_invite
 from protocol.trust.envelope import ENVELOPE_OVERHEAD, Envelope, unseal
 from protocol.trust.identity import HOST_LENGTH, public_key
 from protocol.trust.messages import Welcome
@@ -71,7 +72,13 @@ def collect(stream: Iterable[pb.BlobChunk], size: int) -> bytes:
 
 
 def parse_address(text: str) -> tuple[str, str | None]:
-    """`host:port` or `host:port/PeerID` -> (target, organizer or None). Raises UsageError."""
+    """`host:port`, `host:port/PeerID` or an invite code -> (target, organizer or None). Raises UsageError.
+
+    Of an invite the first address, whether it has run out or not: `channel.locate` looks.
+    """
+    if is_invite(text):
+        invite = read_invite(text)
+        return invite.targets[0], invite.organizer
     target, slash, organizer = text.partition("/")
     name, colon, port = target.rpartition(":")
     if not colon or not name or not port.isdecimal() or not 0 < int(port) < 65536:

@@ -16,6 +16,7 @@ from support.homes import moved_home
 from support.scripted_host import CAMPAIGN, Stage, skip_training
 
 from coordinator.server.swarm_publisher import SwarmPublisher
+from protocol.rpc.wire import parse_address
 from protocol.swarm.records import DONE, claims_key
 
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
@@ -83,7 +84,7 @@ def test_an_organizers_session(zooswarm, tmp_path):
         assert code == 2 and "no such campaign" in text and "tiny" in text
         code, text = zooswarm("host", str(tmp_path / "host"), "--no-dht")
         assert code == 2 and "another coordinator" in text and text.count("\n") == 1
-        taken = address.partition("/")[0]
+        taken, _ = parse_address(address)
         code, text = zooswarm("host", str(tmp_path / "other"), "--no-dht", "--listen", taken)
         assert code == 2 and taken in text and text.count("\n") == 1
         assert "paused" in zooswarm("status", "--dir", str(tmp_path / "host"))[1]

@@ -48,7 +48,7 @@ def test_what_a_stranger_can_send_is_a_target():
         "envelope", "recipe bytes", "campaign bytes", "recipe TOML", "campaign TOML", "zoo manifest", "openings",
         "trace", "states", "weights", "evidence", "shard", "catalogue", "data set", "data file", "address",
         "thrift", "footer", "check request judged", "evidence judged", "opening judged", "ticket judged",
-        "multiaddress", "host.json", "known.json", "checkpoint", "kept states", "kept leaves", "import npz",
+        "multiaddress", "host.json", "known.json", "invite", "checkpoint", "kept states", "kept leaves", "import npz",
     }  # fmt: skip
 
 

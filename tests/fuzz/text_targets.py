@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import base58
 from support.scripted_host import CAMPAIGN, RECIPE
 
 from coordinator.server.main import split_listen
@@ -10,6 +11,7 @@ from fuzz.workbench import at
 from peer.state.limits import parse_size
 from protocol.recipes.campaign import campaign_from_bytes, load_campaign
 from protocol.recipes.recipe import load_recipe, recipe_from_bytes
+from protocol.rpc.invite import PREFIX, Invite, make_invite, read_invite
 from protocol.rpc.wire import parse_address
 from protocol.swarm.addresses import NodeOptions, split_address
 from protocol.trust.identity import Identity, public_key
@@ -26,6 +28,8 @@ def text_targets() -> list[Target]:
         at(path.name, path.read_bytes())  # campaigns name recipes beside them
     host = Identity.generate().host
     multi = f"/ip4/203.0.113.7/tcp/4001/p2p/{host}"
+    full = Invite(organizer=host, targets=("[2001:db8::1]:1", "a.example:7750"), bootstrap=(multi,), expires_at=2**31)
+    codes = [make_invite(full), make_invite(Invite(organizer=host, targets=("203.0.113.7:7750",)))]
     toml = tuple(path.read_bytes() for path in campaigns)  # of 900 recipes at most: a second, once, for its organizer
     return [
         Target(name="recipe bytes", parse=recipe_from_bytes, samples=(RECIPE.exact, *exact), share=4),
@@ -35,6 +39,8 @@ def text_targets() -> list[Target]:
         Target(
             name="address", parse=text(parse_address), samples=(f"swarm.example.org:7750/{host}".encode(), b"[::1]:1")
         ),
+        Target(name="invite", parse=text(read_invite), samples=tuple(code.encode() for code in codes)),
+        Target(name="invite inside", parse=invite_inside, samples=tuple(map(inside, codes)), share=2),
         Target(name="multiaddress", parse=text(split_address), samples=(multi.encode(), b"/dns4/a.b/udp/1/quic/p2p/x")),
         Target(
             name="announced",
@@ -50,6 +56,15 @@ def text_targets() -> list[Target]:
 def text(parse):
     """Of the command line: what the shell hands over, undecodable bytes as lone surrogates."""
     return lambda data: parse(data.decode("utf-8", "surrogateescape"))
+
+
+def inside(code: str) -> bytes:
+    """What the checksum of an invite protects."""
+    return base58.b58decode_check(code[len(PREFIX) :])
+
+
+def invite_inside(data: bytes) -> object:
+    return read_invite(PREFIX + base58.b58encode_check(data).decode())
 
 
 def recipe_file(data: bytes) -> object:

@@ -5,8 +5,8 @@ import errno
 import pytest
 from support.scripted_host import CAMPAIGN, POLICY, RECIPE
 
-import peer.join
 from peer.session.requests import check_cells
+from peer.session.welcome import keep
 from peer.state.limits import opened_max
 from peer.storage.bundle import Bundle
 from peer.storage.home import Home, JoinCache
@@ -102,5 +102,5 @@ def test_a_full_disk_at_the_end_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "known.json"))
 
     monkeypatch.setattr("peer.storage.home.write_atomic", full)
-    peer.join.keep(home, JoinCache(address="a:1", organizer="o", bootstrap=[], campaigns=[]), said.append)
+    keep(home, JoinCache(address="a:1", organizer="o", bootstrap=[], campaigns=[]), said.append)
     assert len(said) == 1 and "No space left on device" in said[0] and "make room" in said[0]

@@ -75,6 +75,7 @@ def test_a_swarm_trains_a_zoo_and_everybody_checks_everybody(stage):
     stage.wait_complete(120)
     rows = assert_sound(stage, campaign)
     hosts = {row["host"] for row in rows}
+    assert stage.address.startswith("zoo-") and "16 networks of" in stage.log("alice"), "it was told what it joins"
     assert all(row["host"] not in row["checkers"] for row in rows)
     assert hosts <= {h["host"] for h in stage.status()["hosts"]}
     for name in ("alice", "bob"):

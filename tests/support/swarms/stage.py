@@ -83,7 +83,7 @@ class Stage:
         self.address = self._printed_address()
 
     def _printed_address(self) -> str:
-        words = [w for w in self.log("host").split() if w.startswith(f"127.0.0.1:{self.port}/")]
+        words = [word for word in self.log("host").split() if word.startswith("zoo-")]
         return words[-1] if words else ""
 
     def volunteer(self, name: str, cheat: str = "") -> None:
