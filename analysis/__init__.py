@@ -25,7 +25,13 @@ __all__ = ["Zoo", "open_zoo"]
 def __getattr__(name: str) -> object:
     # Late, so that the command line answers before pyarrow and DuckDB load.
     if name in __all__:
-        import analysis.zoo
+        try:
+            import analysis.zoo
+        except ModuleNotFoundError as error:
+            from protocol.cli.libraries import OURS, absent
 
+            if not error.name or error.name.partition(".")[0] in OURS:
+                raise
+            raise ModuleNotFoundError(absent(error.name, "analysis"), name=error.name) from None
         return getattr(analysis.zoo, name)
     raise AttributeError(f"module 'analysis' has no attribute {name!r}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from protocol.cli.libraries import multiply_alone
+from protocol.cli.libraries import multiply_alone, need_swarm
 from protocol.errors import shown
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; what matters we say ourselves
@@ -35,6 +35,8 @@ def host(
 ) -> None:
     """Start a swarm: coordinate campaigns, check results, fill DIR/zoo."""
     multiply_alone()
+    if not no_dht:
+        need_swarm()
     from coordinator.directories import default_directory
     from coordinator.server.main import run_host
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from peer.local_training import BACKENDS, TRAIN, device_options
-from protocol.cli.libraries import multiply_alone
+from protocol.cli.libraries import multiply_alone, need_swarm
 
 
 @click.command("join")
@@ -36,6 +36,7 @@ def join(**options: Any) -> None:
     and claims are given back. Your identity is made on first use and kept in --dir; keep that directory.
     """
     multiply_alone()
+    need_swarm()
     from peer.join import JoinOptions, join_swarm
 
     join_swarm(JoinOptions(**options))

@@ -1,6 +1,18 @@
-"""What libraries are told before they are loaded."""
+"""Libraries: what they are told before they are loaded, and what is said when they are absent.
+
+`pip install zooswarm` brings what a volunteer needs; the organizer's and the analyst's libraries are extras
+(pyproject.toml), and hivemind is installed apart from what its metadata asks for (docs/install.md).
+"""
 
 import os
+from importlib.metadata import requires
+from importlib.util import find_spec
+
+from protocol.errors import UsageError
+
+OURS = ("protocol", "peer", "coordinator", "analysis")
+EXTRAS = {"coordinator": "organizer", "analysis": "analysis"}  # what a package needs beyond a volunteer's libraries
+SWARM = "hivemind"
 
 
 def multiply_alone() -> None:
@@ -9,3 +21,25 @@ def multiply_alone() -> None:
     NumPy's BLAS starts a thread a core as it is loaded, and each waits busily for work: 0.1 s of CPU time a process.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def need_swarm() -> None:
+    """Before anything is begun that ends in the DHT. Raises UsageError: hivemind is not installed."""
+    if find_spec(SWARM) is None:
+        raise UsageError(absent(SWARM, "peer"))
+
+
+def absent(module: str, package: str) -> str:
+    """One line on a library that a verb of one of our packages missed: what to type. `module`: as it was imported."""
+    library = module.partition(".")[0]
+    if library == SWARM:
+        return f"hivemind is not installed; pip install --no-deps {swarm_release()}"
+    if extra := EXTRAS.get(package):
+        return f"{library} is not installed; pip install 'zooswarm[{extra}]'"
+    return f"{library} is not installed; pip install zooswarm again"
+
+
+def swarm_release() -> str:
+    """The one release that the patches fit, as the extra `swarm` has it: `hivemind==...`."""
+    named = (line.partition(";")[0].strip() for line in requires("zooswarm") or ())
+    return next((line for line in named if line.startswith(SWARM)), SWARM)

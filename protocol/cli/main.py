@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 
 import click
 
+from protocol.cli.libraries import OURS, absent
 from protocol.errors import UsageError, harmless_tracebacks, shown
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -34,6 +35,21 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return self._load().get(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Raises UsageError for a verb whose libraries are not installed."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.partition(".")[0] in OURS:
+                raise
+            raise UsageError(absent(error.name, self._package_of(ctx))) from None
+
+    def _package_of(self, ctx: click.Context) -> str:
+        """Which of our packages the verb that was asked for belongs to."""
+        verb = ctx.invoked_subcommand or ""
+        points = entry_points(group="zooswarm.verbs")
+        return next((p.module.partition(".")[0] for p in points if verb in {c.name for c in p.load()}), "")
 
 
 @click.command(cls=Verbs, help=STORY, context_settings={"help_option_names": ["-h", "--help"]})
