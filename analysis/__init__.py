@@ -11,7 +11,7 @@
 - `methods`: one question a file (docs/analyses.md)
 - `probes`: what one can know about each network (docs/probes.md)
 - `plots`: draw tables
-- `report`: the page; `cli`: the verbs `pull`, `report`, `probe`, `audit`
+- `report`: the page; `cli`: the verbs `pull`, `report`, `probe`, `audit`, `map`
 """
 
 from typing import TYPE_CHECKING

@@ -115,4 +115,24 @@ def pull(address: str, out: Path) -> None:
     run_pull(address, out)
 
 
-VERBS: list[click.Command] = [pull, report, PROBE, audit]
+@click.command("map")
+@click.argument("zoo", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write, JSON.")
+@click.option("--watch", is_flag=True, help="Again whenever the zoo has grown, until Ctrl-C.")
+@click.option("--when-asked", is_flag=True, hidden=True, help="Again for each line on the input, until its end.")
+def map_verb(zoo: Path, out: Path, watch: bool, when_asked: bool) -> None:
+    """Place the networks of ZOO in the plane by their weights, as a small file that status pages draw.
+
+    \b
+    zooswarm map demo-run/host/zoo --out map.json --watch
+    """
+    from protocol.cli.libraries import multiply_alone
+
+    multiply_alone()
+    from analysis.report.live_map import run_map
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run_map(zoo, out, watch, when_asked, lambda text: print(shown(text), flush=True))
+
+
+VERBS: list[click.Command] = [pull, report, PROBE, audit, map_verb]

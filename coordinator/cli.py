@@ -22,6 +22,9 @@ DIR = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--stamp-bits", type=click.IntRange(0, 24), default=15, show_default=True, help="What a new key works; 0: nothing."
 )
+@click.option(
+    "--page", metavar="HOST:PORT|none", help="Where the status page is served. Default: 127.0.0.1:7780, or a free port."
+)
 @click.option("--exit-when-done", is_flag=True, help="Stop when every campaign is complete.")
 @click.option("--no-dht", is_flag=True, hidden=True, help="Serve without a swarm node (tests).")
 def host(
@@ -30,6 +33,7 @@ def host(
     dht_port: int,
     announce: str | None,
     stamp_bits: int,
+    page: str | None,
     exit_when_done: bool,
     no_dht: bool,
 ) -> None:
@@ -40,7 +44,7 @@ def host(
     from coordinator.directories import default_directory
     from coordinator.server.main import run_host
 
-    run_host(directory or default_directory(), listen, dht_port, announce, exit_when_done, not no_dht, stamp_bits)
+    run_host(directory or default_directory(), listen, dht_port, announce, exit_when_done, not no_dht, stamp_bits, page)
 
 
 @click.command()

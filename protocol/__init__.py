@@ -9,5 +9,6 @@
 - `swarm`: how hosts find each other and share out the work
 - `zoo`: the store's layout, and how to read and verify it
 - `rpc`: the organizer's gRPC service
+- `page`: a swarm as a web page
 - `cli`: the one command, `zooswarm`
 """

@@ -27,6 +27,7 @@ class Console:
         self.path, self.organizer = path, organizer
         self._ledger, self._campaigns = ledger, campaigns
         self.present_name: Callable[[str], str] = lambda host: ""  # of hosts that the ledger does not know yet
+        self.page = ""  # where the status page is
         self.is_terminal = sys.stdout.isatty()
         self._lock = threading.Lock()
         self._progress: Any = None
@@ -74,6 +75,8 @@ class Console:
         self.say("volunteers join with:")
         self.say(f"  zooswarm join {invite}")
         self.say(f"which stands for the address {join}")
+        if self.page:
+            self.say(f"watch it at {self.page}")
         if not states:
             self.say("start a campaign with:")
             self.say("  zooswarm seed campaign.toml")

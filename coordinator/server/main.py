@@ -20,8 +20,10 @@ from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop, taken
 from coordinator.zoo.press import ProcessPress
 from protocol.errors import LineFormatter, LogFile, UsageError
+from protocol.page.server import missing_libraries, split_place
 from protocol.rpc.invite import Invite, make_invite
 
+PAGE = "127.0.0.1:7780"  # or another port, when this one is taken and nobody asked for it
 TICK_SECONDS = 0.2
 RESTS = 6.0  # times what a step took
 SWITCH_SECONDS = 0.02  # how long a thread may compute while others want to
@@ -38,10 +40,18 @@ log = logging.getLogger(__name__)
 
 
 def run_host(
-    path: Path, listen: str, dht_port: int, announce: str | None, exit_when_done: bool, dht: bool, stamp_bits: int
+    path: Path,
+    listen: str,
+    dht_port: int,
+    announce: str | None,
+    exit_when_done: bool,
+    dht: bool,
+    stamp_bits: int,
+    page: str | None = None,
 ) -> None:
     """Serve until Ctrl-C, SIGTERM, or (`exit_when_done`) until every campaign is complete. Raises UsageError."""
     name, port = split_listen(listen)
+    split_place(page or PAGE)  # before anything is made
     directory = open_directory(path)
     console = Console(path, directory.identity.host, directory.stores.ledger, directory.stores.campaigns)
     core = Coordinator(directory, on_news=console.news, printer=ProcessPress(path / "zoo", path / "identity"))
@@ -69,12 +79,31 @@ def run_host(
         here = f"{bracketed(local_name(name))}:{port}/{core.identity.host}"
         write_settings(path, {"address": here, "join": join, **kept_port(path)})
         remember_directory(path)
+        invite = make_invite(Invite(organizer=core.identity.host, targets=(target,)))
+        console.page = start_page(core, node, invite, page, console.say, stack)
         threads = start_threads(core, node, target, stopping)
         stack.callback(lambda: [thread.join(10) for thread in threads])
         stack.callback(stopping.set)
-        console.welcome(join, make_invite(Invite(organizer=core.identity.host, targets=(target,))))
+        console.welcome(join, invite)
         wait(core, console, stopping, exit_when_done)
     console.farewell()
+
+
+def start_page(
+    core: Coordinator, node, join: str, page: str | None, say: Callable[[str], None], stack: contextlib.ExitStack
+) -> str:
+    """Where the status page is; "" when there is none, and then it is said why. Raises UsageError."""
+    place, lacking = split_place(page or PAGE), missing_libraries()
+    if place is None:
+        return ""
+    if lacking:
+        say(lacking)
+        return ""
+    from coordinator.server.page.source import open_page
+
+    opened = open_page(core, node, join, place, default=page is None)
+    stack.callback(opened.close)
+    return opened.url
 
 
 def raise_file_limit() -> None:

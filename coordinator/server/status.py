@@ -17,6 +17,7 @@ from coordinator.ledger.tables import campaigns, hosts, proofs, refusals, result
 from coordinator.policy.auditing import Audit
 from coordinator.policy.phases import UNDER_WAY, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS
+from coordinator.server.rankings import LeaderStatus, RejectionStatus, TeamStatus, leaders, rejections, teams
 from protocol.trust.messages import CampaignState
 
 HOSTS_MAX = 100  # in one status; those seen last, hosts that earned something first
@@ -66,6 +67,7 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     first_seen: float
     last_seen: float
     seconds_ago: float  # since it was last seen
+    present: bool = False
 
 
 class RefusalStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +104,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[HostStatus]  # HOSTS_MAX at most; those that earned something first, then those seen last
     refusals: list[RefusalStatus]  # the last ones first, REFUSALS_MAX at most
     audits: AuditStatus
+    leaders: list[LeaderStatus] = []
+    teams: list[TeamStatus] = []
+    rejections: list[RejectionStatus] = []  # the last ones first
 
 
 def status(ledger: Ledger, book: CampaignBook, presence: Heartbeats, organizer: str, now: float) -> Status:
@@ -124,6 +129,9 @@ def status(ledger: Ledger, book: CampaignBook, presence: Heartbeats, organizer: 
             hosts=_hosts(connection, presence, now),
             refusals=_refusals(connection),
             audits=_audits(connection),
+            leaders=leaders(connection),
+            teams=teams(connection),
+            rejections=rejections(connection, book, presence.name),
         )
 
 
@@ -204,7 +212,7 @@ def _eta(connection: Connection, digest: str, left: int, now: float) -> float | 
 
 def _hosts(connection: Connection, presence: Heartbeats, now: float) -> list[HostStatus]:
     """Those of the ledger, then those that are only heard: so no crowd of new keys hides who has done something."""
-    seen = presence.last_seen()
+    seen, here = presence.last_seen(), presence.counted_from(PRESENCE_SECONDS)
     faults: dict[str, int] = defaultdict(int)
     faulty = select(results.c.worker, func.sum(results.c.fault)).where(results.c.fault > 0).group_by(results.c.worker)
     for worker, number in connection.execute(faulty):
@@ -231,13 +239,16 @@ def _hosts(connection: Connection, presence: Heartbeats, now: float) -> list[Hos
                 first_seen=row.first_seen,
                 last_seen=last_seen,
                 seconds_ago=round(max(0.0, now - last_seen), 1),
+                present=now - here.get(row.host, -math.inf) <= PRESENCE_SECONDS,
             )
         )
     room = HOSTS_MAX - len(listed)
-    return listed + [_fresh(host, heard, now) for host, heard in list(presence.fresh().items())[::-1][:room]]
+    for host, heard in list(presence.fresh().items())[::-1][:room]:
+        listed.append(_fresh(host, heard, now, now - here.get(host, -math.inf) <= PRESENCE_SECONDS))
+    return listed
 
 
-def _fresh(host: str, heard: Present, now: float) -> HostStatus:
+def _fresh(host: str, heard: Present, now: float, present: bool) -> HostStatus:
     """A host that has earned nothing yet."""
     beat = heard.beat
     return HostStatus(
@@ -258,6 +269,7 @@ def _fresh(host: str, heard: Present, now: float) -> HostStatus:
         first_seen=heard.first_seen,
         last_seen=heard.last_seen,
         seconds_ago=round(max(0.0, now - heard.last_seen), 1),
+        present=present,
     )
 
 

@@ -72,3 +72,7 @@ def main() -> None:
         where = shown(error.filename or "the disk")
         print(f"zooswarm: {where}: {error.strerror}; nothing is lost, make room or choose another", file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
