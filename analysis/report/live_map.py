@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from analysis.methods.growing_map import GrowingMap, class_numbers, sample
+from analysis.weights.growing_map import GrowingMap, class_numbers, sample
 from analysis.zoo import Zoo, open_zoo, places_of
 from protocol.errors import UsageError, shown
 from protocol.files import write_atomic

@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from protocol.errors import shown
 from protocol.page import pictures
@@ -58,7 +57,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _one_line(value: Any) -> Any:
-    return shown(value, TEXT_MAX) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return shown(value, TEXT_MAX) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def standing(host: Host) -> tuple[str, str]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support.zoos import ORGANIZER, PARITY, network, publish
 
-from analysis.methods.growing_map import GrowingMap, class_numbers, fitted, sample, turned_onto
 from analysis.report.live_map import Panels, write_map
+from analysis.weights.growing_map import GrowingMap, class_numbers, fitted, sample, turned_onto
 from analysis.zoo import open_zoo
 from coordinator.server.page.map_child import STARTS_MAX, MapChild
 from coordinator.zoo.writer import ZooWriter
@@ -117,6 +117,7 @@ def test_the_child_draws_when_it_is_asked_and_ends_with_us(tmp_path):
 def test_a_child_that_fails_says_why_and_is_left_alone(tmp_path):
     failing = (sys.executable, "-c", "import sys; sys.exit('zooswarm: pyarrow is not installed')")
     child = MapChild(tmp_path, tmp_path / "map.json", tmp_path / "map.log", failing)
+    found, note = None, ""
     for _ in range(STARTS_MAX + 2):
         found, note = child.look(1)
         if child._child is not None:

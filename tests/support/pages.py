@@ -66,17 +66,17 @@ def a_state(status: dict[str, Any] | None = None, **ours: Any) -> State:
 
 
 def a_network(seed: int = 3) -> Network:
-    losses = [math.exp(-step / (4 + seed)) for step in range(30)]
+    losses: list[float | None] = [math.exp(-step / (4 + seed)) for step in range(30)]
     return Network(
         id=f"{'ab' * 8}-{seed}",
         label="parity",
         seed=seed,
         steps=1500,
-        loss=losses[-1],
+        loss=math.exp(-29 / (4 + seed)),
         host=ALICE,
         at=1.7e9,
         training=losses,
-        held_out=[1.2 * loss for loss in losses],
+        held_out=[1.2 * loss if loss else None for loss in losses],
     )
 
 

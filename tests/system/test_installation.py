@@ -19,7 +19,7 @@ from protocol.errors import UsageError
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HAS = {  # extras that each package may import from, beside a volunteer's libraries
-    "protocol": ("swarm",),
+    "protocol": ("page", "swarm"),
     "peer": (),
     "coordinator": ("organizer",),
     "analysis": ("analysis", "dask", "frames", "huggingface", "probes"),
