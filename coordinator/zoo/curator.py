@@ -21,7 +21,7 @@ from coordinator.ledger.tables import answers, campaigns, networks, results
 from coordinator.policy.actions import DeleteBlobs
 from coordinator.policy.auditing import OWED
 from coordinator.policy.phases import Event, Phase
-from coordinator.policy.publishing import AdmittedBundle, batches_due, tidying_due
+from coordinator.policy.publishing import WEIGHTS_BYTES_MAX, AdmittedBundle, batches_due, tidying_due
 from coordinator.zoo.press import Job, Press, Printer
 from coordinator.zoo.writer import ZooWriter
 from protocol.errors import UsageError
@@ -177,21 +177,35 @@ class Curator:
         ]
 
     def _publish(self, digests: tuple[bytes, ...]) -> int:
+        count, rest = 0, digests
+        while rest:
+            jobs, rest = self._jobs(rest)
+            count += self._print(jobs) if jobs else 0
+        return count
+
+    def _jobs(self, digests: tuple[bytes, ...]) -> tuple[list[Job], tuple[bytes, ...]]:
+        """What the press needs of as many bundles as may be in memory together, and the bundles that are left."""
         jobs: list[Job] = []
-        recipes: dict[str, Recipe] = {}
-        exact: dict[str, bytes] = {}
+        size = 0
         with self.stores.ledger.read():  # one look for all of them
-            for digest in digests:
-                case = self.stores.cases.get(digest)
+            for i, digest in enumerate(digests):
+                if size >= WEIGHTS_BYTES_MAX:
+                    return jobs, digests[i:]
                 try:
-                    jobs.append(self._job(case))
+                    jobs.append(self._job(self.stores.cases.get(digest)))
                 except (OSError, LedgerDamaged) as error:
                     self._give_up(digest, str(error))
-                    continue
-                recipes[case.assignment.recipe.digest] = case.assignment.recipe
-                exact[case.campaign.digest] = case.campaign.exact
-        if not jobs:
-            return 0
+                else:
+                    size += len(jobs[-1].weights)
+        return jobs, ()
+
+    def _print(self, jobs: list[Job]) -> int:
+        recipes: dict[str, Recipe] = {}
+        exact: dict[str, bytes] = {}
+        for job in jobs:
+            case = self.stores.cases.get(job.result)
+            recipes[case.assignment.recipe.digest] = case.assignment.recipe
+            exact[case.campaign.digest] = case.campaign.exact
         printed = self.printer.publish(jobs, exact, self._data(recipes))
         for digest, why in printed.unusable.items():
             self._give_up(digest, why)

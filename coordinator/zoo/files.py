@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from protocol.canonical import canonical_json, hexdigest
 from protocol.errors import Refused
 from protocol.files import sync_folder, whole_or_absent, write_atomic
+from protocol.recipes.layers import Arrays
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.datasets import check_file
 from protocol.zoo.manifests import Part, ShardRef
@@ -20,28 +21,54 @@ from protocol.zoo.store import part_path, shard_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FEW_ROWS = 100  # networks of a recipe that may share a file with those of others
+RECIPES_APART = 8  # so many of one shape have files of their own all the same
 
-def write_shard(zoo: Path, recipe: Recipe, seeds: list[int], weights_NP: np.ndarray) -> ShardRef:
+
+def shard_groups(rows: Mapping[str, int], recipes: Mapping[str, Recipe]) -> list[list[str]]:
+    """Which recipes' networks share files of weights. `rows`: how many networks of each recipe, by its digest.
+
+    A recipe has files of its own. But where more than a few of one shape have few networks each, those share: a
+    campaign of a thousand recipes would write, and leave, a file for each.
+    """
+    groups: list[list[str]] = []
+    few: dict[Arrays, list[str]] = {}
+    for digest, count in rows.items():
+        if count < FEW_ROWS:
+            few.setdefault(recipes[digest].shapes, []).append(digest)
+        else:
+            groups.append([digest])
+    for alike in few.values():
+        groups += [alike] if len(alike) > RECIPES_APART else [[digest] for digest in alike]
+    return groups
+
+
+def write_shard(zoo: Path, recipes: Sequence[Recipe], seeds: Sequence[int], weights_NP: np.ndarray) -> ShardRef:
     """One safetensors file, one stacked array a layer; its header names the networks even without a catalogue.
 
-    Written here because the library orders metadata by chance, and equal networks must give equal bytes.
+    `recipes`: of each network; all have the first one's shapes, which names the folder. Written here because the
+    library orders metadata by chance, and equal networks must give equal bytes.
     """
+    first, seen = recipes[0], {recipe.digest: None for recipe in recipes}
     header: dict[str, Any] = {
         "__metadata__": {
             "format": "zooswarm-shard/1",
-            "recipe": recipe.digest,
+            "recipe": " ".join(seen),
             "seeds": " ".join(map(str, seeds)),
         }
     }
-    for name, shape, begin, end in shard_arrays(recipe, len(seeds)):
+    if len(seen) > 1:  # the place of each network's recipe in that list
+        place = {digest: str(i) for i, digest in enumerate(seen)}
+        header["__metadata__"]["recipe_of"] = " ".join(place[recipe.digest] for recipe in recipes)
+    for name, shape, begin, end in shard_arrays(first, len(seeds)):
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
-    blocks = [np.ascontiguousarray(array, "<f4").tobytes() for array in recipe.split(weights_NP).values()]
+    blocks = [np.ascontiguousarray(array, "<f4").tobytes() for array in first.split(weights_NP).values()]
     text = canonical_json(header)
     text += b" " * (-(8 + len(text)) % 64)  # aligned, so that a mapping can be used in place
     data = b"".join([len(text).to_bytes(8, "little"), text, *blocks])
     digest = hexdigest(data)
-    put(shard_path(zoo, recipe.digest, digest), data)
-    return ShardRef(digest=digest, bytes=len(data), rows=len(seeds), recipe=recipe.digest)
+    put(shard_path(zoo, first.digest, digest), data)
+    return ShardRef(digest=digest, bytes=len(data), rows=len(seeds), recipe=first.digest)
 
 
 def write_part(zoo: Path, table: "pa.Table") -> Part:

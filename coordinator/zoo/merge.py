@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from coordinator.zoo.files import write_part, write_shard
+from coordinator.zoo.files import shard_groups, write_part, write_shard
 from protocol.errors import UsageError
 from protocol.zoo.manifests import SHARD_ROWS_MAX, Part, ShardRef
+from protocol.zoo.shards import split_by
 from protocol.zoo.store import Store, check_digest, shard_path
 
 if TYPE_CHECKING:
@@ -90,19 +91,31 @@ def repacked(store: Store, table: "pa.Table", names: set[str]) -> tuple["pa.Tabl
     import pyarrow as pa
 
     shard_N, row_N = np.array(table["shard"].to_pylist(), object), table["row"].to_numpy().copy()
-    seed_N, recipe_N = table["seed"].to_numpy(), np.array(table["recipe"].to_pylist(), object)
-    moving_N = np.isin(shard_N.astype(str), sorted(names))
+    seed_N = table["seed"].to_numpy()
+    recipe_N, digests = numbered(table["recipe"])
+    number_N, shards = numbered(table["shard"])
+    places_N = np.flatnonzero(np.array([shard in names for shard in shards], bool)[number_N])
+    of_recipe = {
+        digests[i]: places_N[at_N] for i, at_N in enumerate(split_by(recipe_N[places_N], len(digests))) if len(at_N)
+    }
     fresh = []
-    for digest, recipe in store.recipes.items():
-        places = np.flatnonzero(moving_N & (recipe_N == digest))
+    for group in shard_groups({digest: len(places) for digest, places in of_recipe.items()}, store.recipes):
+        places = np.concatenate([of_recipe[digest] for digest in group])
         for begin in range(0, len(places), SHARD_ROWS_MAX):
             chunk = places[begin : begin + SHARD_ROWS_MAX]
             weights_NP = store.gather(shard_N[chunk].tolist(), row_N[chunk])
-            ref = write_shard(store.path, recipe, seed_N[chunk].tolist(), weights_NP)
+            recipes = [store.recipes[digests[i]] for i in recipe_N[chunk]]
+            ref = write_shard(store.path, recipes, seed_N[chunk].tolist(), weights_NP)
             fresh.append(ref)
             shard_N[chunk], row_N[chunk] = ref.digest, np.arange(len(chunk))
     table = table.set_column(table.schema.get_field_index("shard"), "shard", pa.array(shard_N.tolist(), pa.string()))
     return table.set_column(table.schema.get_field_index("row"), "row", pa.array(row_N)), fresh
+
+
+def numbered(column: "pa.ChunkedArray") -> tuple[np.ndarray, list[str]]:
+    """Texts as numbers: (N,) places in the list of the different ones, which are in the order in which they come."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
 
 def whole_in(store: Store, table: "pa.Table") -> set[str]:

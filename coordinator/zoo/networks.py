@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coordinator.zoo.files import copy_data, weights_digest, write_part, write_shard
+from coordinator.zoo.files import copy_data, shard_groups, write_part, write_shard
 from coordinator.zoo.merge import Pieces
 from protocol.canonical import DIGEST, hexdigest
 from protocol.recipes.recipe import Recipe
@@ -16,7 +15,11 @@ from protocol.zoo.catalogue import catalogue_schema, recipe_columns
 from protocol.zoo.manifests import SHARD_ROWS_MAX, DataRef, ShardRef
 from protocol.zoo.store import NetworkRow, Store, data_path, evidence_path
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Published = Sequence[tuple[NetworkRow, np.ndarray]]
+OWN_COLUMNS = tuple(name for name in NetworkRow.__struct_fields__ if name != "recipe")  # of a network, as they are
 
 
 def check_input(
@@ -66,32 +69,53 @@ def check_data(fresh: Published, known_recipes: Mapping[str, Recipe], refs: tupl
             raise ValueError(f"recipe {known_recipes[digest].name}: its data set is neither given nor in the zoo")
 
 
-def add_networks(zoo: Path, pieces: Pieces, fresh: Published, recipes: Mapping[str, Recipe]) -> Pieces:
-    """Write new networks' shards and one catalogue part; return the pieces with them."""
-    shards: list[ShardRef] = []
-    lines: list[dict[str, Any]] = []
+def add_networks(
+    zoo: Path, pieces: Pieces, fresh: Published, recipes: Mapping[str, Recipe], digests: Mapping[str, str]
+) -> Pieces:
+    """Write new networks' shards and one catalogue part; return the pieces with them.
+
+    `digests`: network id -> SHA-256 of its weights.
+    """
     ordered = sorted(fresh, key=lambda pair: (recipes[pair[0].recipe].label, pair[0].recipe, pair[0].seed))
-    for digest, rows in groupby(ordered, key=lambda pair: pair[0].recipe):
-        group = list(rows)
-        columns = recipe_columns(recipes[digest])
-        for begin in range(0, len(group), SHARD_ROWS_MAX):
-            chunk = group[begin : begin + SHARD_ROWS_MAX]
-            weights_NP = np.stack([params for _, params in chunk])
-            ref = write_shard(zoo, recipes[digest], [row.seed for row, _ in chunk], weights_NP)
+    members: dict[str, list[int]] = {}
+    for i, (row, _) in enumerate(ordered):
+        members.setdefault(row.recipe, []).append(i)
+    shards: list[ShardRef] = []
+    place: list[tuple[str, int]] = [("", 0)] * len(ordered)  # (shard, row in it)
+    for group in shard_groups({digest: len(rows) for digest, rows in members.items()}, recipes):
+        rows_of_group = [i for digest in group for i in members[digest]]
+        for begin in range(0, len(rows_of_group), SHARD_ROWS_MAX):
+            chunk = rows_of_group[begin : begin + SHARD_ROWS_MAX]
+            rows = [ordered[i][0] for i in chunk]
+            weights_NP = np.stack([ordered[i][1] for i in chunk])
+            ref = write_shard(zoo, [recipes[row.recipe] for row in rows], [row.seed for row in rows], weights_NP)
             shards.append(ref)
-            lines += [catalogue_line(row, columns, params, ref.digest, i) for i, (row, params) in enumerate(chunk)]
+            for at, i in enumerate(chunk):
+                place[i] = ref.digest, at
+    table = catalogue_table([row for row, _ in ordered], place, [recipes[digest] for digest in members], digests)
+    return Pieces((*pieces.catalogue, write_part(zoo, table)), (*pieces.shards, *shards))
+
+
+def catalogue_table(
+    rows: Sequence[NetworkRow], place: Sequence[tuple[str, int]], recipes: Sequence[Recipe], digests: Mapping[str, str]
+) -> "pa.Table":
+    """The rows' lines of the catalogue; `place`: (shard, row in it) of each, `recipes`: all that they name, once."""
     import pyarrow as pa
 
-    part = write_part(zoo, pa.Table.from_pylist(lines, schema=catalogue_schema()))
-    return Pieces((*pieces.catalogue, part), (*pieces.shards, *shards))
-
-
-def catalogue_line(
-    row: NetworkRow, columns: Mapping[str, Any], params: np.ndarray, shard: str, place: int
-) -> dict[str, Any]:
-    """`columns` are its recipe's."""
-    line = {name: getattr(row, name) for name in row.__struct_fields__}
-    line |= columns
-    line |= {"id": row.id, "weights_digest": weights_digest(params), "shard": shard, "row": place}
-    line["admitted_at"] = datetime.fromtimestamp(row.admitted_at, UTC)
-    return line
+    schema = catalogue_schema()
+    own: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in OWN_COLUMNS}
+    own["id"] = [row.id for row in rows]
+    own["weights_digest"] = [digests[name] for name in own["id"]]
+    own["shard"], own["row"] = [shard for shard, _ in place], [row for _, row in place]
+    own["admitted_at"] = [datetime.fromtimestamp(row.admitted_at, UTC) for row in rows]
+    shared = [field for field in schema if field.name not in own]  # what all networks of a recipe have in common
+    by_recipe = pa.Table.from_pylist([recipe_columns(recipe) for recipe in recipes], pa.schema(shared))
+    number = {recipe.digest: i for i, recipe in enumerate(recipes)}
+    columns = dict(zip(by_recipe.column_names, by_recipe.take([number[r.recipe] for r in rows]).columns, strict=True))
+    return pa.table(
+        [
+            columns[field.name] if field.name in columns else pa.array(own[field.name], field.type, from_pandas=False)
+            for field in schema
+        ],
+        schema=schema,
+    )

@@ -78,15 +78,16 @@ class ZooWriter:
                 return store.manifest.number
             refs = self._write_files(store, fresh, recipes, evidence, campaigns, given)
             pieces = Pieces(store.manifest.catalogue, store.manifest.shards)
+            digests = {row.id: weights_digest(params) for row, params in fresh}
             if fresh:
-                pieces = add_networks(self.path, pieces, fresh, {**store.recipes, **recipes})
+                pieces = add_networks(self.path, pieces, fresh, {**store.recipes, **recipes}, digests)
             draft = msgspec.structs.replace(
                 store.manifest,
                 recipes=tuple(sorted({*store.manifest.recipes, *recipes})),
                 campaigns=tuple(sorted({*store.manifest.campaigns, *campaigns})),
                 data=refs,
             )
-            return self._commit(base, draft, pieces, {row.id: weights_digest(params) for row, params in fresh})
+            return self._commit(base, draft, pieces, digests)
 
         return self._until_won(attempt)
 

@@ -51,7 +51,7 @@ manifest = json.loads(max(zoo.glob("manifests/*.json")).read_text())
 parts = [str(zoo / "catalogue" / f"{{part['digest']}}.parquet") for part in manifest["catalogue"]]
 table = duckdb.read_parquet(parts, union_by_name=True).to_arrow_table()   # a row a network
 network = table.slice(0, 1).to_pylist()[0]
-shard = load_file(zoo / "weights" / network["recipe"][:16] / f"{{network['shard']}}.safetensors")
+shard = load_file(next(zoo.glob(f"weights/*/{{network['shard']}}.safetensors")))
 weights = {{name: stacked[network["row"]] for name, stacked in shard.items()}}    # layer name -> array
 ```
 

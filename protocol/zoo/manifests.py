@@ -52,7 +52,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShardRef(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of weights."""
+    """A file of weights. `recipe`: of its first network; those of others in it have the same shapes."""
 
     digest: Digest
     bytes: Count

@@ -5,7 +5,7 @@ never replaced: the zoo *is* what the newest sound manifest names. Axes: N netwo
 
     manifests/00000001.json                        what belongs to the zoo, and how long each file is; signed
     catalogue/<digest>.parquet                     a row a network
-    weights/<recipe, 16 digits>/<digest>.safetensors   up to 1,000 networks of one recipe, one stacked array a layer
+    weights/<recipe, 16 digits>/<digest>.safetensors   up to 1,000 networks of one shape, one stacked array a layer
     data/<digest>                                  a data set that recipes name, as `datasets` lays it out
     recipes/<digest>.json  campaigns/<digest>.json  evidence/<digest>.msgpack
     README.md  croissant.json                      for people and for dataset search engines
@@ -73,6 +73,7 @@ def part_path(zoo: Path, digest: str) -> Path:
 
 
 def shard_path(zoo: Path, recipe_digest: str, digest: str) -> Path:
+    """`recipe_digest`: of the file's first network, as the manifest says."""
     return zoo / "weights" / recipe_digest[:16] / f"{digest}.safetensors"
 
 
