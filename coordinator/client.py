@@ -15,7 +15,7 @@ from coordinator.directories import address_of, read_settings
 from coordinator.server.console import duration, note_of
 from coordinator.server.status import Status
 from protocol.canonical import NOT_DECODABLE
-from protocol.errors import Refused, UsageError, shown
+from protocol.errors import AwayError, FileError, Refused, UsageError, VersionError, WrongKeyError, refused_there, shown
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_stranger, locate, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
@@ -47,7 +47,7 @@ class Organizer:
     def __init__(self, path: Path):
         self.path, (self.target, _) = path, parse_address(address_of(path))
         if not (path / "identity").exists():
-            raise UsageError(f"{path}: there is no organizer's identity; start it with `zooswarm host {path}`")
+            raise FileError(f"{path}: there is no organizer's identity; start it with `zooswarm host {path}`")
         self.identity = Identity.load_or_create(path / "identity")
         self.channel = open_channel(self.target, self.identity.host)
         self.stub = CoordinatorStub(self.channel)
@@ -97,7 +97,7 @@ def issued_now(command: C, clock: Callable[[], float] = time.time) -> C:
 def ticket_for(path: Path, host: str, days: float) -> str:
     """A ticket of DIR's organizer; nobody has to run. Raises UsageError."""
     if not (path / "identity").exists():
-        raise UsageError(f"{path}: there is no organizer's identity; start it with `zooswarm host {path}`")
+        raise FileError(f"{path}: there is no organizer's identity; start it with `zooswarm host {path}`")
     try:
         public_key(host)
     except Refused as error:
@@ -133,15 +133,15 @@ def _data_chunks(announced: Envelope, file: Path) -> Iterator[pb.BlobChunk]:
 def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:
     refused = refusal(error)
     if refused is not None:
-        raise UsageError(f"the coordinator at {target} refuses: {refused}") from None
+        raise refused_there(refused, f"the coordinator at {target} refuses") from None
     code = error.code() if isinstance(error, grpc.Call) else None
     details = str(error.details() if isinstance(error, grpc.Call) else error)
     if is_stranger(error):
-        raise UsageError(f"{target}: who answers there has not the organizer's key; ask for the new address") from None
+        raise WrongKeyError(f"{target}: who answers there has another key; ask for the new address") from None
     away = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     if away and "coordinator is in trouble" not in details:
         mend = f"; start it with `zooswarm host {path}`" if path else ""
-        raise UsageError(f"no coordinator answers at {target}{mend}") from None
+        raise AwayError(f"no coordinator answers at {target}{mend}") from None
     raise UsageError(f"{target}: {details}") from None
 
 
@@ -163,7 +163,7 @@ def read_status(data: bytes, target: str) -> Status:
     try:
         return msgspec.json.decode(data, type=Status)
     except NOT_DECODABLE as error:
-        raise UsageError(f"{target}: its status is not one that this version reads ({error})") from None
+        raise VersionError(f"{target}: its status is not one that this version reads ({error})") from None
 
 
 def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool) -> None:
@@ -172,7 +172,7 @@ def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool) -
     try:
         opened = open_channel(target, organizer)
     except ConnectionError as error:
-        raise UsageError(f"{error}; start one with `zooswarm host`, or give its address") from None
+        raise AwayError(f"{error}; start one with `zooswarm host`, or give its address") from None
     with opened as channel:
         statuses = follow(CoordinatorStub(channel), target, watch)
         if as_json:

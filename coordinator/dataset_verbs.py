@@ -6,7 +6,7 @@ from pathlib import Path
 from coordinator.client import Organizer
 from coordinator.datasets.importers import read_data
 from protocol.canonical import DIGEST
-from protocol.errors import Refused, UsageError
+from protocol.errors import DiskError, Refused, UsageError
 from protocol.files import write_atomic
 from protocol.recipes.campaign import Campaign
 from protocol.tasks.dataset_names import BUILT_IN
@@ -29,7 +29,7 @@ def add_data(folder: Path, files: list[Path], name: str, labels: Path | None, re
         names = read_names(folder) | {digest: name}
         write_atomic(folder / "names.json", json.dumps(names, indent=1).encode())
     except OSError as error:
-        raise UsageError(f"{folder}: cannot keep the data set: {error.strerror or error}") from None
+        raise DiskError(f"{folder}: cannot keep the data set: {error.strerror or error}") from None
     return f"{digest}\n\n{recipe_lines(digest, name, dataset.header)}"
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import UsageError
+from protocol.errors import FileError
 from protocol.files import home_directory, write_atomic
 
 
@@ -25,7 +25,7 @@ def last_directory() -> Path:
     try:
         return Path((home_directory() / "last-host").read_text().strip())
     except OSError:
-        raise UsageError(
+        raise FileError(
             "no coordinator has run here; start one with `zooswarm host DIR`, or name it: --dir DIR"
         ) from None
 
@@ -47,5 +47,5 @@ def address_of(path: Path) -> str:
     """Where the coordinator of DIR answers on this machine. Raises UsageError."""
     address = read_settings(path).get("address")
     if not isinstance(address, str):
-        raise UsageError(f"{path}: no coordinator has run here; start it with `zooswarm host {path}`")
+        raise FileError(f"{path}: no coordinator has run here; start it with `zooswarm host {path}`")
     return address

@@ -27,7 +27,8 @@ from peer.storage.home import Home, JoinCache
 from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
-from protocol.errors import UsageError
+from protocol.cli.logs import keep_log
+from protocol.errors import FileError, UsageError
 from protocol.files import PRIVATE, home_directory, read_limited, write_atomic
 from protocol.rpc.wire import parse_address
 from protocol.trust.identity import Identity
@@ -71,9 +72,9 @@ def default_home() -> Path:
 def copy_identity(source: Path, target: Path) -> str:
     """Copy a key file, never over another; returns the host's name. Raises UsageError."""
     if not source.exists():
-        raise UsageError(f"{source}: there is no identity file")
+        raise FileError(f"{source}: there is no identity file")
     if target.exists():
-        raise UsageError(f"{target}: is there already; move it away first, it may hold somebody's credit")
+        raise FileError(f"{target}: is there already; move it away first, it may hold somebody's credit")
     identity = Identity.load_or_create(source)
     write_atomic(target, identity.file_bytes(), mode=PRIVATE)
     return identity.host
@@ -104,6 +105,7 @@ def join_swarm(options: JoinOptions) -> None:
     directory = options.directory or default_home()
     whereto = Whereto.typed(options.address, directory / "known.json")  # before a directory is made
     home = Home(directory)
+    keep_log(home.path / "volunteer.log")
     introduction, settings = introduce(options, home.identity.host), settings_of(options, home)
     with View(introduction.name) as view, contextlib.closing(connect(options, home, whereto, view)) as client:
         view.say(f"{introduction.name} ({home.identity.host}), key and work in {home.path}")

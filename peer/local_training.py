@@ -18,7 +18,7 @@ import click
 
 from protocol.cli.console import progress
 from protocol.cli.libraries import multiply_alone
-from protocol.errors import Refused, UsageError
+from protocol.errors import DiskError, FileError, Refused, UsageError
 
 if TYPE_CHECKING:
     from protocol.engine import State
@@ -93,7 +93,7 @@ def TRAIN(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{out}: cannot make this folder: {error.strerror or error}") from None
+        raise DiskError(f"{out}: cannot make this folder: {error.strerror or error}") from None
     engine = select_engine(backend, threads or usable_cores(), device=device, gpu_memory=gpu_memory)
     LocalTrainer(recipe, out, shelf).train(engine, wanted)
 
@@ -197,7 +197,7 @@ class LocalTrainer:
             print(f"zooswarm: {path} is damaged; set aside as {aside.name}, training it again", file=sys.stderr)
             return False
         if metadata.get("recipe_digest") != self.recipe.digest:
-            raise UsageError(f"{path}: a network of another recipe named {self.recipe.name!r}; choose another --out")
+            raise FileError(f"{path}: a network of another recipe named {self.recipe.name!r}; choose another --out")
         self.say(metadata)
         return True
 
@@ -270,4 +270,4 @@ def writing(path: Path):
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{path}: cannot write: {error.strerror or error}; the same command goes on later") from None
+        raise DiskError(f"{path}: cannot write: {error.strerror or error}; the same command goes on later") from None

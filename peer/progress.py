@@ -1,5 +1,6 @@
 """What a volunteer sees: one line an event, and what this machine contributes, kept current."""
 
+import logging
 import time
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.text import Text
 from peer.state import PeerState, Phase
 from protocol.errors import shown
 
+log = logging.getLogger(__name__)
 LINE_SECONDS = 10.0  # between status lines where there is no terminal to redraw
 
 
@@ -76,6 +78,7 @@ class View:
             self._live.stop()
 
     def say(self, text: str) -> None:
+        log.info("%s", text)
         self.console.print(f"{time.strftime('%H:%M:%S')}  {shown(text)}", markup=False, soft_wrap=True)
 
     def refresh(self, now: float, state: PeerState) -> None:

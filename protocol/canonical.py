@@ -4,15 +4,17 @@ import functools
 import hashlib
 import re
 import tomllib
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import msgspec
 
-from protocol.errors import UsageError
+from protocol.errors import RecipeError
 
 T = TypeVar("T")
 # What msgspec raises for bytes that are not of a type; text that is not UTF-8 and brackets without end are not its own.
 NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+ONE_OF = re.compile(r"[Ee]xpected `str` matching regex '\^\(([\w|-]+)\)\\\\Z'")  # how msgspec spells a list of words
 DIGEST = re.compile(r"[0-9a-f]{64}")  # a SHA-256 as files and recipes spell it; use fullmatch
 
 
@@ -58,9 +60,9 @@ def decode_toml(data: bytes, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError:
-        raise UsageError(f"{source}: not a UTF-8 text file") from None
+        raise RecipeError(f"{source}: not a UTF-8 text file") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{source}: not valid TOML: {str(error).splitlines()[0]}") from None
+        raise RecipeError(f"{source}: not valid TOML: {str(error).splitlines()[0]}") from None
 
 
 def convert(value: Any, kind: type[T], source: str) -> T:
@@ -68,7 +70,42 @@ def convert(value: Any, kind: type[T], source: str) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{source}: {readable(error)}") from None
+        raise RecipeError(f"{source}: {readable(error)}{near_miss(error, kind)}") from None
+
+
+def near_miss(error: msgspec.ValidationError, kind: type) -> str:
+    """`; did you mean learning_rate?` for a field that is no field, or a kind that is no kind; else ""."""
+    text, _, place = str(error).partition(" - at `$")
+    found = re.match(r"Object contains unknown field `(.*)`|Invalid value '(.*)'", text)
+    if not found:
+        return ""
+    from msgspec.inspect import type_info
+
+    parts, kinds = re.findall(r"\.\w+|\[[^\]]*\]", place), [type_info(kind)]
+    for part in parts if found[1] else parts[:-1]:
+        kinds = [inside for one in kinds for inside in _inside(one, part)]
+    structs = [struct for one in kinds for struct in _one_by_one(one)]
+    if found[1]:
+        names = sorted({field.encode_name for struct in structs for field in struct.fields})
+    else:
+        names = sorted({str(struct.tag) for struct in structs if struct.tag_field == parts[-1].lstrip(".")})
+    close = get_close_matches(found[1] or found[2], names, 1)
+    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}" if names else ""
+
+
+def _one_by_one(kind: Any) -> list[Any]:
+    """The structs that a type may be."""
+    return (
+        [kind] if hasattr(kind, "fields") else [one for part in getattr(kind, "types", ()) for one in _one_by_one(part)]
+    )
+
+
+def _inside(kind: Any, part: str) -> list[Any]:
+    """The types that stand at `.field` or at `[0]` of a type."""
+    if part.startswith("."):
+        return [field.type for one in _one_by_one(kind) for field in one.fields if part == f".{field.encode_name}"]
+    held = (getattr(one, name, None) for one in getattr(kind, "types", (kind,)) for name in ("item_type", "value_type"))
+    return [one for one in held if one is not None]
 
 
 def readable(error: msgspec.ValidationError) -> str:
@@ -81,4 +118,5 @@ def readable(error: msgspec.ValidationError) -> str:
     if "missing required field" in text:
         field = text.split("`")[1]
         return f"{place + '.' if place else ''}{field}: this field is required"
+    text = ONE_OF.sub(lambda found: "expected one of " + found[1].replace("|", ", "), text)
     return f"{place or 'top level'}: {text[:1].lower()}{text[1:]}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protocol.errors import UsageError
+from protocol.errors import BusyError, DiskError, FileError
 
 if TYPE_CHECKING:  # 40 ms with asyncio behind it, and most processes lock nothing
     from filelock import FileLock
@@ -115,9 +115,9 @@ def read_limited(path: Path, limit: int, what: str) -> bytes:
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except OSError as error:
-        raise UsageError(f"{path}: cannot read the {what}: {error.strerror or error}") from None
+        raise FileError(f"{path}: cannot read the {what}: {error.strerror or error}") from None
     if len(data) > limit:
-        raise UsageError(f"{path}: a {what} has at most {limit:,} bytes; this file has more")
+        raise FileError(f"{path}: a {what} has at most {limit:,} bytes; this file has more")
     return data
 
 
@@ -135,9 +135,9 @@ def lock_directory(path: Path, in_use: str, mend: str = "choose another", name: 
             raise PermissionError(13, os.strerror(13))
         lock.acquire()
     except Timeout:
-        raise UsageError(f"{path}: {in_use}") from None
+        raise BusyError(f"{path}: {in_use}") from None
     except OSError as error:
-        raise UsageError(f"{path}: cannot use this directory: {error.strerror or error}; {mend}") from None
+        raise DiskError(f"{path}: cannot use this directory: {error.strerror or error}; {mend}") from None
     return lock
 
 

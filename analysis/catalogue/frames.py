@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from protocol.errors import UsageError
+from protocol.errors import LibraryError, UsageError
 
 KINDS = ("pandas", "polars")
 
@@ -25,7 +25,7 @@ def data_frame(table: pa.Table, kind: str) -> Any:
             return polars.from_arrow(table)
         return table.to_pandas()
     except ImportError:
-        raise UsageError(f"a frame needs {kind}: pip install 'zooswarm[frames]'") from None
+        raise LibraryError(f"a frame needs {kind}: pip install 'zooswarm[frames]'") from None
 
 
 def as_texts(table: pa.Table) -> pa.Table:

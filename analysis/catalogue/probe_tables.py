@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from protocol.canonical import hexdigest
-from protocol.errors import UsageError
+from protocol.errors import DamageError, FileError, UsageError
 
 FOLDER = "probes"
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")  # also a name in SQL
@@ -46,11 +46,11 @@ def read_probe(zoo: Path, name: str) -> pa.Table:
     path = probe_path(zoo, name)
     if not path.exists():
         there = ", ".join(probe_names(zoo)) or "none"
-        raise UsageError(f"{path}: no rows of this probe yet (there: {there}); zooswarm probe {zoo} --probe {name}")
+        raise FileError(f"{path}: no rows of this probe yet (there: {there}); zooswarm probe {zoo} --probe {name}")
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError):
-        raise UsageError(f"{path}: damaged; remove it and run the probe again (what it computed is kept)") from None
+        raise DamageError(f"{path}: damaged; remove it and run the probe again (what it computed is kept)") from None
 
 
 def probe_digest(zoo: Path, name: str) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.catalogue.probe_tables import FOLDER, probe_names, read_probe
-from protocol.errors import UsageError
+from protocol.errors import DamageError, UsageError
 from protocol.zoo.catalogue import all_columns, catalogue_schema, read_part
 from protocol.zoo.store import Store
 
@@ -141,7 +141,7 @@ class Catalogue:
     def _misfit(self) -> UsageError:
         for path in self.store.part_paths():
             read_part(path)  # names the damaged one
-        return UsageError(f"{self.store.path}: the catalogue's files do not fit together; fetch it again")
+        return DamageError(f"{self.store.path}: the catalogue's files do not fit together; fetch it again")
 
 
 def fitting(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:

@@ -20,7 +20,7 @@ from analysis.probes.registry import probe_named
 from analysis.probes.store import UnitFiles, default_folder, save, table_of
 from analysis.probes.work import Done, Job, begin_worker, compute
 from analysis.zoo import Zoo
-from protocol.errors import UsageError
+from protocol.errors import AwayError, LibraryError
 
 Hear = Callable[[int, int], None]  # units that are done, in all
 PLACE = ("id", "recipe", "seed", "shard", "row")
@@ -109,8 +109,8 @@ def client_of(address: str) -> Any:
     try:
         from dask.distributed import Client  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UsageError("--dask needs Dask: pip install 'zooswarm[dask]'") from None
+        raise LibraryError("--dask needs Dask: pip install 'zooswarm[dask]'") from None
     try:
         return Client(address, timeout="10s")
     except (OSError, ValueError, TimeoutError) as error:
-        raise UsageError(f"--dask {address}: no scheduler answers there: {str(error).splitlines()[0]}") from None
+        raise AwayError(f"--dask {address}: no scheduler answers there: {str(error).splitlines()[0]}") from None

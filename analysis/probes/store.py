@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from analysis.catalogue.probe_tables import Origin, origin_of, probe_path, with_origin
 from analysis.probes.contract import Probe, ProbeSettings, Row
 from analysis.probes.work import Done
-from protocol.errors import UsageError
+from protocol.errors import DiskError
 from protocol.files import cache_directory, whole_or_absent, write_atomic
 
 
@@ -76,5 +76,5 @@ def save(zoo: Path, table: pa.Table) -> Path:
         with whole_or_absent(path) as partial:
             pq.write_table(table, partial, compression="zstd")
     except OSError as error:
-        raise UsageError(f"{path}: cannot write the rows: {error.strerror or error}") from None
+        raise DiskError(f"{path}: cannot write the rows: {error.strerror or error}") from None
     return path

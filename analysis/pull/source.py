@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import grpc
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import AwayError, FileError, Refused, VersionError, WrongKeyError
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_stranger, locate, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
@@ -35,7 +35,7 @@ class HostSource:
         try:
             self.channel = open_channel(self.target, self.organizer)
         except ConnectionError as error:
-            raise UsageError(f"{error}; check the address, it is what `zooswarm host` prints") from None
+            raise AwayError(f"{error}; check the address, it is what `zooswarm host` prints") from None
         self.stub = CoordinatorStub(self.channel)
 
     def __enter__(self) -> "HostSource":
@@ -52,12 +52,12 @@ class HostSource:
             request = pb.JoinRequest(version=version("zooswarm"), nonce=nonce)
             self.organizer, _ = open_welcome(self.stub.Join(request, timeout=CALL_SECONDS), nonce, self.organizer)
         except Refused:
-            raise UsageError(another) from None
+            raise WrongKeyError(another) from None
         except grpc.RpcError as error:
             if is_stranger(error):
-                raise UsageError(another) from None
+                raise WrongKeyError(another) from None
             said = f": {self._translate(error)}" if refusal(error) else ""
-            raise UsageError(
+            raise AwayError(
                 f"no host answers at {self.target}{said}; check the address, it is what `zooswarm host` prints"
             ) from None
 
@@ -73,12 +73,12 @@ class HostSource:
         refused = refusal(error)
         if refused is not None:
             if refused.reason == "no-zoo":
-                return UsageError(f"{self.target}: no zoo is published yet; `zooswarm status {self.target}` shows when")
+                return FileError(f"{self.target}: no zoo is published yet; `zooswarm status {self.target}` shows when")
             return refused
         code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNAVAILABLE
         details = str(error.details() if isinstance(error, grpc.Call) else error)[:200]
         if code in LATER:
             return Away(details, busy=code == grpc.StatusCode.RESOURCE_EXHAUSTED)
         if code == grpc.StatusCode.UNIMPLEMENTED:
-            return UsageError(f"{self.target}: this host's version gives no zoo away; ask its organizer to update it")
-        return UsageError(f"{self.target}: the host fails: {details}; tell its organizer")
+            return VersionError(f"{self.target}: this host's version gives no zoo away; ask its organizer to update it")
+        return AwayError(f"{self.target}: the host fails: {details}; tell its organizer")

@@ -29,7 +29,7 @@ from analysis.pull.wanted import (
     wanted_weights,
 )
 from protocol.canonical import hexdigest
-from protocol.errors import Refused, UsageError
+from protocol.errors import AwayError, DamageError, DiskError, FileError, Refused, UsageError, WrongKeyError
 from protocol.files import lock_directory, move_into_place, write_atomic
 from protocol.trust.identity import verify_signature
 from protocol.zoo.card import write_card
@@ -83,8 +83,8 @@ def pull(
             return Puller(source, out, hear, sleep).run()
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UsageError(f"{out}: the disk is full; make room, then the same command goes on") from None
-        raise UsageError(f"{error.filename or out}: cannot use it: {error.strerror or error}") from None
+            raise DiskError(f"{out}: the disk is full; make room, then the same command goes on") from None
+        raise DiskError(f"{error.filename or out}: cannot use it: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
@@ -92,7 +92,7 @@ def locked(out: Path) -> Iterator[None]:
     """Make `out` and keep other pulls away. Raises UsageError when it is in use, or full of something else."""
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not (out / LOCK).exists() and not manifest_numbers(out):
-        raise UsageError(f"{out}: not empty, and not a zoo; choose another --out")
+        raise FileError(f"{out}: not empty, and not a zoo; choose another --out")
     lock = lock_directory(out, "another pull is under way there; wait for it or choose another --out", name=LOCK)
     try:
         yield
@@ -119,7 +119,7 @@ class Puller:
                 self._fill(manifest)
             except Refused as error:  # merged away and removed since: a newer manifest says what there is instead
                 if exact == before:
-                    raise UsageError(
+                    raise DamageError(
                         f"{self.source.target}: the host has not all that its manifest names ({str(error)[:200]}); "
                         f"its organizer has to run `zooswarm audit` there; {self.kept()}"
                     ) from None
@@ -127,7 +127,7 @@ class Puller:
                 continue
             self._finish(manifest, exact)
             return self.tally
-        raise UsageError(f"{self.source.target}: the zoo changes faster than it can be pulled; try again later")
+        raise AwayError(f"{self.source.target}: the zoo changes faster than it can be pulled; try again later")
 
     def _fill(self, manifest: ZooManifest) -> None:
         """Bring every file that the manifest names. Raises Refused when the host has one no more."""
@@ -150,7 +150,7 @@ class Puller:
                 missing.append(wanted)
         needed, free = sum(wanted.announced for wanted in missing), shutil.disk_usage(self.out).free
         if needed > free:
-            raise UsageError(f"{self.out}: {needed:,} bytes are to come and {free:,} are free; make room or move --out")
+            raise DiskError(f"{self.out}: {needed:,} bytes are to come and {free:,} are free; make room or move --out")
         for wanted in missing:
             self._fetch(wanted)
             self.tally.fetched += 1
@@ -177,7 +177,7 @@ class Puller:
             if not resumed:
                 break
         partial.unlink(missing_ok=True)
-        raise UsageError(
+        raise DamageError(
             f"{self.source.target}: {wanted.name}: damaged: what the host sends is not what its name says; nothing of "
             "it was kept. Try again; if it stays so, its organizer has to run `zooswarm audit` there"
         )
@@ -208,7 +208,7 @@ class Puller:
         try:
             return self._patiently(receive)
         except Refused as error:
-            raise UsageError(f"{self.source.target}: the host refuses its manifest: {str(error)[:200]}") from None
+            raise DamageError(f"{self.source.target}: the host refuses its manifest: {str(error)[:200]}") from None
 
     def _patiently(self, call: Callable[[], "bytes | None"]) -> bytes:
         """Try again while the host is away. Raises UsageError when it stays away."""
@@ -255,7 +255,7 @@ def check_same_zoo(out: Path, manifest: ZooManifest, exact: bytes) -> None:
     held, held_exact, _ = find_manifest(out, verify_signature)
     newest = max(manifest_numbers(out), default=0)  # readable or not
     if newest > manifest.number:
-        raise UsageError(
+        raise WrongKeyError(
             f"{out}: holds manifest {newest}, the host shows an older one ({manifest.number}): it was set back or "
             "hides what came since; ask its organizer, or choose another --out"
         )
@@ -263,14 +263,14 @@ def check_same_zoo(out: Path, manifest: ZooManifest, exact: bytes) -> None:
         return
     if held.organizer != manifest.organizer:
         whose = f"the zoo of {held.organizer}" if held.organizer else UNSIGNED
-        raise UsageError(f"{out}: holds {whose}, the host's is that of {manifest.organizer}; choose another --out")
+        raise WrongKeyError(f"{out}: holds {whose}, the host's is that of {manifest.organizer}; choose another --out")
     if held.number == manifest.number and held_exact != exact:
-        raise UsageError(
+        raise WrongKeyError(
             f"{out}: holds another manifest {held.number} of the same organizer: somebody signed two; ask the organizer"
         )
     other = held.number == manifest.follows and hexdigest(held_exact) != manifest.previous
     if other or not {*held.campaigns, *held.recipes} <= {*manifest.campaigns, *manifest.recipes}:
-        raise UsageError(f"{out}: holds another zoo of the same organizer; choose another --out")
+        raise WrongKeyError(f"{out}: holds another zoo of the same organizer; choose another --out")
 
 
 def is_whole(path: Path, wanted: Wanted) -> bool:

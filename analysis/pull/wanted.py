@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import DamageError, Refused, VersionError, WrongKeyError
 from protocol.recipes.recipe import RECIPE_BYTES_MAX
 from protocol.trust.evidence import EVIDENCE_BYTES_MAX
 from protocol.trust.identity import verify_signature
@@ -40,14 +40,14 @@ def parse_manifest(exact: bytes, target: str, organizer: str | None) -> ZooManif
     try:
         manifest = manifest_from_bytes(exact, verify_signature)
     except Refused as error:
-        raise UsageError(
+        raise DamageError(
             f"{target}: its manifest is damaged, forged, or not one that this version reads ({error}); nothing was "
             "changed"
         ) from None
     if not manifest.organizer:
-        raise UsageError(f"{target}: its manifest is not signed: this host is of version 0.1; ask for its update")
+        raise VersionError(f"{target}: its manifest is not signed: this host is of version 0.1; ask for its update")
     if organizer is not None and manifest.organizer != organizer:
-        raise UsageError(
+        raise WrongKeyError(
             f"{target}: this is the zoo of {manifest.organizer}, not of {organizer}; nothing was changed; ask the "
             "organizer for the right address"
         )
@@ -75,7 +75,7 @@ def check_shards(out: Path, manifest: ZooManifest) -> None:
     recipes = Store(out, manifest).recipes
     for ref in manifest.shards:
         if ref.recipe not in recipes:
-            raise UsageError(f"{out}: a shard names a recipe {ref.recipe[:16]} that the manifest does not list")
+            raise DamageError(f"{out}: a shard names a recipe {ref.recipe[:16]} that the manifest does not list")
         check_shard_size(ref, recipes[ref.recipe])
 
 

@@ -34,7 +34,7 @@ from analysis.report.studies.probes import (
 from analysis.report.studies.probes.study import ProbeStudy
 from analysis.report.study import Section, Study, section_from
 from analysis.zoo import Zoo, open_zoo
-from protocol.errors import UsageError, shown
+from protocol.errors import DiskError, UsageError, shown
 from protocol.files import write_atomic
 
 PERMUTATIONS = 1000  # the smallest p is then 1/1001, which a correction for ten tests leaves below 0.05
@@ -100,7 +100,7 @@ def write_report(path: Path, out: Path, settings: Settings = Settings(), json_to
         if json_too:
             write_atomic(out / "report.json", report_json(values).encode())
     except OSError as error:
-        raise UsageError(f"{out}: cannot write the page: {error.strerror or error}") from None
+        raise DiskError(f"{out}: cannot write the page: {error.strerror or error}") from None
     return page
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from protocol.errors import UsageError
+from protocol.errors import LibraryError, UsageError
 
 
 class Labels(NamedTuple):
@@ -60,7 +60,7 @@ def hugging_face_dataset(ids: Sequence[str], weights_NP: np.ndarray, labels: Lab
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UsageError("a Hugging Face view needs datasets: pip install 'zooswarm[huggingface]'") from None
+        raise LibraryError("a Hugging Face view needs datasets: pip install 'zooswarm[huggingface]'") from None
     flat = pa.array(weights_NP.reshape(-1))
     weights = pa.FixedSizeListArray.from_arrays(flat, weights_NP.shape[1])
     columns = {"id": pa.array(ids, pa.string()), "weights": weights, "label": pa.array(labels.values_N)}

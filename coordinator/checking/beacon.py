@@ -7,7 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from protocol.errors import UsageError
+from protocol.errors import DamageError
 from protocol.files import PRIVATE, create_once
 from protocol.trust.challenge import beacon_link
 
@@ -43,7 +43,7 @@ class Beacon:
         """The chain of the secret in `path`; nothing is written. Raises UsageError when damaged, OSError when gone."""
         secret = path.read_bytes()
         if len(secret) != SECRET_BYTES:
-            raise UsageError(f"{path}: not a beacon's secret ({len(secret)} bytes); restore it from a copy")
+            raise DamageError(f"{path}: not a beacon's secret ({len(secret)} bytes); restore it from a copy")
         return cls(secret, length)
 
     @property

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import DamageError, FileError, Refused
 from protocol.recipes.campaign import campaign_from_bytes
 from protocol.trust.envelope import envelope_from_bytes
 from protocol.trust.messages import Answer, Result
@@ -80,14 +80,14 @@ class Activity:
 def read_activity(ledger: Path) -> Activity:
     """Raises UsageError: no ledger there, or one that cannot be read. The host may go on writing."""
     if not ledger.is_file():
-        raise UsageError(f"{ledger}: there is no ledger; name the directory that `zooswarm host` was given")
+        raise FileError(f"{ledger}: there is no ledger; name the directory that `zooswarm host` was given")
     try:
         with closing(sqlite3.connect(f"file:{quote(str(ledger.resolve()))}?mode=ro", uri=True, timeout=30)) as found:
             found.row_factory = sqlite3.Row
             found.execute("BEGIN")  # one moment only
             return _read(found)
     except (sqlite3.Error, UnicodeDecodeError, msgspec.MsgspecError, Refused) as error:
-        raise UsageError(f"{ledger}: cannot read the ledger: {error}; ask `zooswarm doctor`") from None
+        raise DamageError(f"{ledger}: cannot read the ledger: {error}; ask `zooswarm doctor`") from None
 
 
 def _read(ledger: sqlite3.Connection) -> Activity:

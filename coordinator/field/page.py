@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from coordinator.field import measures
 from coordinator.field.activity import Activity, read_activity
-from protocol.errors import UsageError, shown
+from protocol.errors import DiskError, UsageError, shown
 from protocol.files import write_atomic
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#b8bec6", "#1f2933"
@@ -54,7 +54,7 @@ def write_page(directory: Path, out: Path, pause: float, json_too: bool = False)
         if json_too:
             write_atomic(out / "field.json", json.dumps(values["numbers"], indent=1).encode())
     except OSError as error:
-        raise UsageError(f"{out}: cannot write the page: {error.strerror or error}") from None
+        raise DiskError(f"{out}: cannot write the page: {error.strerror or error}") from None
     return page
 
 

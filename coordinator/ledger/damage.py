@@ -3,7 +3,7 @@
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from protocol.errors import UsageError
+from protocol.errors import DamageError
 
 SAID_CHARS_MAX = 200  # SQLite quotes whole tables
 NOT_TEXT = "Could not decode to UTF-8"  # Python's driver, of a text that SQLite itself does not look into
@@ -16,7 +16,7 @@ def refuse_damage(engine: Engine, place: str) -> None:
         with engine.connect() as connection:
             found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
         if found != "ok":
-            raise UsageError(f"{place}: the ledger is damaged ({' '.join(found.split())}); {DAMAGE_MEND}")
+            raise DamageError(f"{place}: the ledger is damaged ({' '.join(found.split())}); {DAMAGE_MEND}")
 
 
 def is_damage(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from coordinator.checking.stores import Stores, stores_of
 from coordinator.datasets.store import DatasetServer
 from coordinator.ledger.database import Ledger, LedgerUnavailable, get_meta, set_meta
 from coordinator.ledger.facts import unfinished
-from protocol.errors import UsageError
+from protocol.errors import DiskError, FileError, UsageError, WrongKeyError
 from protocol.files import lock_directory
 from protocol.trust.identity import Identity
 
@@ -51,7 +51,7 @@ def open_directory(path: Path, *, ledger_url: str | None = None, chain_length: i
             stores = stores_of(ledger, blobs, DatasetServer(path / "data", identity.host))
             refuse_damage(stores)
         except OSError as error:
-            raise UsageError(f"{error.filename or path}: cannot use it: {error.strerror or error}") from None
+            raise DiskError(f"{error.filename or path}: cannot use it: {error.strerror or error}") from None
         except LedgerUnavailable as error:
             raise UsageError(str(error)) from None
         undo.pop_all()
@@ -67,13 +67,13 @@ def open_secrets(path: Path, ledger: Ledger, chain_length: int) -> tuple[Identit
         organizer, anchor = get_meta(connection, ORGANIZER, ""), get_meta(connection, ANCHOR, "")
     for name, begun in (("identity", organizer), ("beacon", anchor)):
         if begun and not (path / name).exists():
-            raise UsageError(f"{path / name}: gone, and the ledger beside it was begun with it; {MEND}")
+            raise FileError(f"{path / name}: gone, and the ledger beside it was begun with it; {MEND}")
     identity = Identity.load_or_create(path / "identity")
     beacon = Beacon.load_or_create(path / "beacon", chain_length)
     if organizer not in ("", identity.host):
-        raise UsageError(f"{path / 'identity'}: {identity.host}, but the ledger is {organizer}'s; {MEND}")
+        raise WrongKeyError(f"{path / 'identity'}: {identity.host}, but the ledger is {organizer}'s; {MEND}")
     if anchor not in ("", beacon.anchor.hex()):
-        raise UsageError(f"{path / 'beacon'}: not the one that this ledger was begun with; {MEND}")
+        raise WrongKeyError(f"{path / 'beacon'}: not the one that this ledger was begun with; {MEND}")
     if not organizer or not anchor:
         ledger.write(lambda connection: set_meta(connection, ORGANIZER, identity.host))
         ledger.write(lambda connection: set_meta(connection, ANCHOR, beacon.anchor.hex()))

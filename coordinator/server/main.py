@@ -19,7 +19,8 @@ from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.service import serve, stop, taken
 from coordinator.zoo.press import ProcessPress
-from protocol.errors import LineFormatter, LogFile, UsageError
+from protocol.cli.logs import keep_log
+from protocol.errors import AddressError, BusyError, LineFormatter, UsageError
 from protocol.page.server import missing_libraries, split_place
 from protocol.rpc.invite import Invite, make_invite
 
@@ -193,7 +194,7 @@ def split_listen(listen: str) -> tuple[str, int]:
     name, colon, port = listen.rpartition(":")
     name = name.strip("[]")
     if not colon or not name or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"--listen {listen}: expected HOST:PORT, e.g. 127.0.0.1:7750 or 0.0.0.0:7750")
+        raise AddressError(f"--listen {listen}: expected HOST:PORT, e.g. 127.0.0.1:7750 or 0.0.0.0:7750")
     return name, int(port)
 
 
@@ -247,13 +248,13 @@ def resolve(name: str) -> str:
     try:
         return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
-        raise UsageError(f"--listen {name}: no such address") from None
+        raise AddressError(f"--listen {name}: no such address") from None
 
 
 def refuse_taken(listen: str, name: str, port: int) -> None:
     """Raises UsageError when the service could not listen there."""
     if port and not _bindable(resolve(name), port):
-        raise UsageError(taken(listen))
+        raise BusyError(taken(listen))
 
 
 def _node(path: Path, ip: str, port: int, announce: str | None):
@@ -261,7 +262,7 @@ def _node(path: Path, ip: str, port: int, announce: str | None):
     from protocol.swarm.node import SwarmNode
 
     if not _bindable(ip, port):
-        raise UsageError(f"port {port} is in use")
+        raise BusyError(f"port {port} is in use")
     shown = []
     if announce:
         try:
@@ -308,7 +309,7 @@ def log_to_file(path: Path) -> None:
     logger = logging.getLogger("coordinator")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.addHandler(LogFile(path, 4 << 20, backups=2))
+    logger.addHandler(keep_log(path, 4 << 20, backups=2))
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)
     shown.setFormatter(LineFormatter("zooswarm: %(message)s"))

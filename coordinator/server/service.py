@@ -30,9 +30,10 @@ from coordinator.server.doors.places import Places
 from coordinator.server.doors.turns import Lane
 from coordinator.server.handlers import Busy
 from protocol.canonical import hexdigest
-from protocol.errors import Refused, UsageError
+from protocol.errors import BusyError, Refused
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import server_credentials
+from protocol.rpc.versions import check_versions
 from protocol.rpc.wire import CHUNK_BYTES, ENCLOSED_BYTES_MAX, TICKET, from_wire, to_wire
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.identity import HOST_LENGTH
@@ -89,7 +90,7 @@ class Service:
     # -- everybody -----------------------------------------------------------------------------------------------
 
     async def Join(self, call: Call) -> pb.Signed:
-        """Where the swarm is, and which campaigns there are. Refuses a nonce that is none, and nobody."""
+        """Where the swarm is, and which campaigns there are. Refuses a nonce that is none, and other versions."""
         request = await call.first(pb.JoinRequest)
         return await call.work(self._welcome, request, call.caller.address)
 
@@ -97,6 +98,8 @@ class Service:
         if len(request.nonce) != NONCE_BYTES:
             raise Refused("nonce", f"{len(request.nonce)} bytes instead of {NONCE_BYTES}")
         core = self.coordinator
+        if request.host:  # who only pulls has none
+            check_versions(request.version, core.version)
         bits, challenge = self.desk.terms(request.host[:HOST_LENGTH], address)
         welcome = Welcome(
             nonce=request.nonce,
@@ -329,7 +332,7 @@ def serve(
     port = door.start(listen, None if plaintext else server_credentials(coordinator.identity))
     if not port:
         door.stop(0.0)
-        raise UsageError(taken(listen))
+        raise BusyError(taken(listen))
     return door, service, port
 
 

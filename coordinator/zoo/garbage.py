@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from protocol.errors import UsageError
+from protocol.errors import DamageError
 from protocol.zoo.manifests import ZooManifest, find_manifest, manifest_numbers, manifest_path, read_manifest
 from protocol.zoo.store import Store, campaign_path, data_path, evidence_path, part_path, recipe_path, shard_path
 
@@ -16,7 +16,7 @@ def collect_garbage(zoo: Path, horizon: float) -> list[Path]:
     """
     latest, _, passed_over = find_manifest(zoo)
     if passed_over:
-        raise UsageError(passed_over[0])
+        raise DamageError(passed_over[0])
     if latest is None:
         return []
     kept = files_of(Store(zoo, latest))

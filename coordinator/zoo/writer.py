@@ -20,7 +20,7 @@ from coordinator.zoo.garbage import collect_garbage
 from coordinator.zoo.merge import Pieces, compact, is_scattered, without
 from coordinator.zoo.networks import Published, add_data, add_networks, check_data, check_input
 from protocol.canonical import hexdigest
-from protocol.errors import UsageError, shown
+from protocol.errors import DamageError, WrongKeyError, shown
 from protocol.files import create_once
 from protocol.recipes.recipe import Recipe
 from protocol.trust.identity import Identity, verify_signature
@@ -134,13 +134,13 @@ class ZooWriter:
         """What the next manifest is made from. Raises UsageError where that would lose networks, or is not ours."""
         found = find_manifest(self.path, verify_signature)
         if found.passed_over:
-            raise UsageError(
+            raise DamageError(
                 f"{found.passed_over[0]}. Nothing is published until it is back (who pulled the zoo has a copy) or "
                 "deleted; its networks leave the zoo then"
             )
         signer = found.manifest.organizer if found.manifest else ""
         if signer not in ("", self.identity.host):
-            raise UsageError(
+            raise WrongKeyError(
                 f"{self.path}: this is the zoo of {signer}, and the key here is {self.identity.host}'s; put the right "
                 "identity back or choose another directory"
             )

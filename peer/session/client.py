@@ -12,6 +12,7 @@ from protocol.errors import Refused, shown
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.channel import is_stranger, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
+from protocol.rpc.versions import check_versions
 from protocol.rpc.wire import TICKET, chunks, collect, from_wire, open_welcome, refusal, to_wire
 from protocol.trust.envelope import Envelope, Message, seal, unseal
 from protocol.trust.identity import Identity
@@ -107,7 +108,7 @@ class Client:
         return kind(code.name.lower().replace("_", " "))
 
     def join(self, version: str) -> Welcome:
-        """How to join; remembers the organizer's name on first use. Raises Refused when it is another organizer."""
+        """How to join; remembers the organizer's name on first use. Raises Refused: another organizer or version."""
         nonce = self._nonce(NONCE_BYTES)
         try:
             request = pb.JoinRequest(version=version, nonce=nonce, host=self.identity.host)
@@ -117,6 +118,7 @@ class Client:
                 raise Refused("organizer", f"who answers there has not the key of {self.organizer}") from None
             raise self._translate(error) from None
         self.organizer, welcome = open_welcome(reply, nonce, self.organizer)
+        check_versions(version, welcome.version)
         self._version = version
         self._time.learn(welcome.time)
         self._payer.begin(welcome.stamp_challenge, welcome.stamp_bits)

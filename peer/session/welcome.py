@@ -10,7 +10,7 @@ from peer.session.client import Away, Client
 from peer.state.backoff import Backoff
 from peer.storage.home import Home, JoinCache, read_known
 from peer.storage.workspace import disk_error
-from protocol.errors import Refused, UsageError
+from protocol.errors import Refused, refused_there
 from protocol.rpc.channel import locate
 from protocol.rpc.invite import is_invite, read_invite
 from protocol.rpc.wire import parse_address
@@ -57,7 +57,7 @@ def find_coordinator(client: Client, home: Home, text: str, whereto: Whereto, sa
             keep(home, cache, say)
             return cache
         except Refused as error:
-            raise UsageError(f"{client.target}: {error}") from None
+            raise refused_there(error, client.target) from None
         except Away as error:
             known = home.known(address) or _invited(client, whereto)
             if known is not None and client.organizer in (None, known.organizer):

@@ -9,7 +9,7 @@ import msgspec
 
 from peer.storage.bundle import Bundle
 from protocol.canonical import NOT_DECODABLE
-from protocol.errors import Refused, UsageError
+from protocol.errors import DiskError, Refused
 from protocol.files import lock_directory, write_atomic
 from protocol.recipes.campaign import Campaign, campaign_from_bytes, check_engines
 from protocol.tasks.datasets import Shelf
@@ -40,9 +40,7 @@ class Home:
             (path / "bundles").mkdir(parents=True, exist_ok=True)
             (path / "campaigns").mkdir(exist_ok=True)
         except OSError as error:
-            raise UsageError(
-                f"{path}: cannot use this directory: {error.strerror}; choose another with --dir"
-            ) from None
+            raise DiskError(f"{path}: cannot use this directory: {error.strerror}; choose another with --dir") from None
         in_use = "another volunteer runs from this directory; give this one its own --dir"
         self._lock = lock_directory(path, in_use, "choose another with --dir")
         self.shelf = Shelf(path / "data")

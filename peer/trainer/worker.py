@@ -48,7 +48,7 @@ from protocol.engine import Engine, State
 from protocol.engine.select import networks_in_flight, select_engine
 from protocol.engine.streams import task_data
 from protocol.engine.training import Boundary, advance, start
-from protocol.errors import Refused, UsageError, harmless_tracebacks
+from protocol.errors import DiskError, Refused, UsageError, harmless_tracebacks
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.tasks.datasets import DataMissing, Shelf
 from protocol.trust.spot_check import open_states, open_weights, spot_check
@@ -222,7 +222,7 @@ class Worker:
         if damaged:
             self._damages[bundle.path] += 1
             if self._damages[bundle.path] > DAMAGES_MAX:
-                raise UsageError(f"{bundle.path}: the disk does not keep what is written to it; check it, or use --dir")
+                raise DiskError(f"{bundle.path}: the disk does not keep what is written to it; check it, or use --dir")
             self.emit(TrainerNote(f"{bundle.path}: the disk did not keep {len(damaged)} networks; training them again"))
         else:
             del self._left[bundle.path]

@@ -8,7 +8,7 @@ import os
 from importlib.metadata import requires
 from importlib.util import find_spec
 
-from protocol.errors import UsageError
+from protocol.errors import LibraryError
 
 OURS = ("protocol", "peer", "coordinator", "analysis")
 EXTRAS = {"coordinator": "organizer", "analysis": "analysis"}  # what a package needs beyond a volunteer's libraries
@@ -26,7 +26,7 @@ def multiply_alone() -> None:
 def need_swarm() -> None:
     """Before anything is begun that ends in the DHT. Raises UsageError: hivemind is not installed."""
     if find_spec(SWARM) is None:
-        raise UsageError(absent(SWARM, "peer"))
+        raise LibraryError(absent(SWARM, "peer"))
 
 
 def absent(module: str, package: str) -> str:

@@ -1,15 +1,26 @@
-"""The one command, `zooswarm`: verbs come from each package's entry point, heavy imports only inside a verb."""
+"""The one command, `zooswarm`: verbs come from each package's entry point, heavy imports only inside a verb.
+
+However it ends, a person reads one line: what was typed wrongly exits with 2, our own mistakes with 1 and their story
+in a log.
+"""
 
 import errno
+import os
+import re
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 import click
 
+from protocol.cli import logs
+from protocol.cli.explain import EXPLAIN
 from protocol.cli.libraries import OURS, absent
-from protocol.errors import UsageError, harmless_tracebacks, shown
+from protocol.cli.report_bug import REPORT_BUG
+from protocol.errors import LibraryError, UsageError, disk_trouble, harmless_tracebacks
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+UNKNOWN = re.compile(r"No such command ['\"](.*?)['\"]")
 STORY = """Volunteers train populations of small neural networks, bit for bit checkable, into a public zoo.
 
 \b
@@ -17,6 +28,7 @@ volunteers  zooswarm join ADDRESS            lend this computer to a swarm
 organizers  zooswarm host DIR                start a swarm; then: zooswarm seed campaign.toml
 analysts    zooswarm pull ADDRESS --out ZOO  a swarm's zoo, copied and checked; then:
             zooswarm report ZOO --out DIR    one page about a zoo
+anybody     zooswarm explain CODE            what an error like [ZS-AWAY] means, and what to do
 """
 
 
@@ -24,11 +36,10 @@ class Verbs(click.Group):
     """The verbs of the installed packages, loaded when asked for."""
 
     def _load(self) -> dict[str, click.Command]:
-        return {
-            command.name or "": command
-            for point in sorted(entry_points(group="zooswarm.verbs"), key=lambda p: p.name)
-            for command in point.load()
-        }
+        found = [EXPLAIN, REPORT_BUG]
+        for point in sorted(entry_points(group="zooswarm.verbs"), key=lambda p: p.name):
+            found += point.load()
+        return {command.name or "": command for command in found}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._load())
@@ -43,7 +54,7 @@ class Verbs(click.Group):
         except ModuleNotFoundError as error:
             if not error.name or error.name.partition(".")[0] in OURS:
                 raise
-            raise UsageError(absent(error.name, self._package_of(ctx))) from None
+            raise LibraryError(absent(error.name, self._package_of(ctx))) from None
 
     def _package_of(self, ctx: click.Context) -> str:
         """Which of our packages the verb that was asked for belongs to."""
@@ -54,24 +65,67 @@ class Verbs(click.Group):
 
 @click.command(cls=Verbs, help=STORY, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="zooswarm")
-def zooswarm() -> None:
-    pass
+@click.pass_context
+def zooswarm(context: click.Context) -> None:
+    logs.begin(context.invoked_subcommand or "")
 
 
 def main() -> None:
-    """Run a verb; a UsageError is one line and exit code 2, and so is a disk that is full or not to be written on."""
+    """Run a verb. A person's mistake, and a disk that cannot be used, is one line and exit code 2."""
     harmless_tracebacks()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: list[str]) -> int:
+    """The exit code, after everything that has to be said was said. Raises what a verb exits with."""
     try:
-        zooswarm()
+        return zooswarm(words, prog_name="zooswarm", standalone_mode=False) or 0
+    except click.exceptions.Abort:
+        print("zooswarm: stopped", file=sys.stderr)
+        return 130
     except UsageError as error:
-        print(f"zooswarm: {error}", file=sys.stderr)
-        sys.exit(2)
+        return tell(error)
+    except click.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # `zooswarm` alone, `zooswarm data`
+            error.show()
+            return error.exit_code
+        return tell(UsageError(typed_wrongly(error)))
+    except click.ClickException as error:
+        return tell(UsageError(error.format_message()))
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        where = shown(error.filename or "the disk")
-        print(f"zooswarm: {where}: {error.strerror}; nothing is lost, make room or choose another", file=sys.stderr)
-        sys.exit(2)
+        if error.errno == errno.EPIPE:  # `zooswarm ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        if trouble := disk_trouble(error):
+            return tell(trouble)
+        return logs.tell_mistake(error)
+    except Exception as error:
+        return logs.tell_mistake(error)
+
+
+def tell(error: UsageError) -> int:
+    logs.ended(error)
+    print(f"zooswarm: {error}  [{error.code}]", file=sys.stderr)
+    return 2
+
+
+def typed_wrongly(error: click.UsageError) -> str:
+    """click's message about a verb or an option, in one line with the mend."""
+    text, context = error.format_message().rstrip("."), error.ctx
+    if context is None:
+        return text
+    unknown, command = UNKNOWN.match(text), context.command
+    if unknown and isinstance(command, click.Group):
+        text = f"there is no verb {unknown[1]!r}; {nearest(unknown[1], command.list_commands(context))}"
+    text = text[:1].lower() + text[1:]
+    return f"{text}{'' if text.endswith('?') else ';'} `{context.command_path} --help` lists what there is"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The one that was meant, or all."""
+    names = list(known)
+    close = get_close_matches(word, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"verbs: {', '.join(names)}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Assignment `i` is found by arithmetic, never by a list of all: every host that h
 """
 
 from bisect import bisect_right
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.canonical import canonical_json, convert, decode_toml, hexdigest
-from protocol.errors import Refused, UsageError
+from protocol.errors import RecipeError, Refused
 from protocol.files import read_limited
 from protocol.recipes.recipe import ENGINE, RECIPE_BYTES_MAX, Recipe, check_recipe, from_canonical_bytes, parse_recipe
 from protocol.recipes.sweep import expand
@@ -151,20 +152,20 @@ def check_campaign(campaign: Campaign, source: str) -> Campaign:
         recipe = check_recipe(population.recipe, f"{source}: {place}.recipe")
         first, end = population.first_seed, population.first_seed + population.count
         if end > SEED_MAX:
-            raise UsageError(f"{source}: {place}.seeds: seeds end below {SEED_MAX}")
+            raise RecipeError(f"{source}: {place}.seeds: seeds end below {SEED_MAX}")
         if any(first < other_end and other < end for other, other_end in taken.get(recipe.digest, [])):
-            raise UsageError(f"{source}: {place}.seeds: overlap with another population of the same recipe")
+            raise RecipeError(f"{source}: {place}.seeds: overlap with another population of the same recipe")
         taken.setdefault(recipe.digest, []).append((first, end))
         if names.setdefault(recipe.name, recipe.digest) != recipe.digest:
-            raise UsageError(f"{source}: {place}.recipe.name: two different recipes are called {recipe.name!r}")
+            raise RecipeError(f"{source}: {place}.recipe.name: two different recipes are called {recipe.name!r}")
         if 4 * recipe.parameter_count * population.bundle > BUNDLE_BYTES_MAX:
-            raise UsageError(f"{source}: {place}.bundle: too many networks of this size; make it smaller")
+            raise RecipeError(f"{source}: {place}.bundle: too many networks of this size; make it smaller")
     if campaign.assignment_count > ASSIGNMENTS_MAX:
-        raise UsageError(f"{source}: more than {ASSIGNMENTS_MAX:,} assignments; make bundles larger, or two campaigns")
+        raise RecipeError(f"{source}: more than {ASSIGNMENTS_MAX:,} assignments; make bundles larger, or two campaigns")
     if len(campaign.data_sets) > DATA_SETS_MAX:
-        raise UsageError(f"{source}: names {len(campaign.data_sets)} data sets; at most {DATA_SETS_MAX}, split it")
+        raise RecipeError(f"{source}: names {len(campaign.data_sets)} data sets; at most {DATA_SETS_MAX}, split it")
     if len(campaign.exact) > CAMPAIGN_BYTES_MAX:
-        raise UsageError(f"{source}: expands to more than {CAMPAIGN_BYTES_MAX:,} bytes; split the campaign")
+        raise RecipeError(f"{source}: expands to more than {CAMPAIGN_BYTES_MAX:,} bytes; split the campaign")
     return campaign
 
 
@@ -172,7 +173,7 @@ def taken(population: dict, flag: str, place: str) -> bool:
     """Take a true-or-false field out of a population's table. Raises UsageError."""
     value = population.pop(flag, False)
     if not isinstance(value, bool):
-        raise UsageError(f"{place}.{flag}: expected true or false")
+        raise RecipeError(f"{place}.{flag}: expected true or false")
     return value
 
 
@@ -186,7 +187,7 @@ def load_campaign(path: Path) -> Campaign:
     table = decode_toml(read_limited(path, CAMPAIGN_BYTES_MAX, "campaign"), source)
     populations = table.get("populations")
     if not isinstance(populations, list) or not all(isinstance(p, dict) for p in populations):
-        raise UsageError(f"{source}: populations: write one [[populations]] table or more")
+        raise RecipeError(f"{source}: populations: write one [[populations]] table or more")
     expanded: list[dict] = []
     for i, population in enumerate(populations):
         place = f"{source}: populations[{i}]"
@@ -198,10 +199,13 @@ def load_campaign(path: Path) -> Campaign:
         elif isinstance(recipe, dict):
             place_of_recipe = f"{place}.recipe"
         else:
-            raise UsageError(f"{place}.recipe: the path of a recipe file, or a table")
+            raise RecipeError(f"{place}.recipe: the path of a recipe file, or a table")
         for field in ("first_seed", "count"):
             if field in population:
-                raise UsageError(f'{place}.{field}: there is no such field; write seeds = "first:end"')
+                raise RecipeError(f'{place}.{field}: there is no such field; write seeds = "first:end"')
+        if "seeds" not in population:
+            meant = "".join(f"; is {name} meant to be it?" for name in get_close_matches("seeds", population, 1))
+            raise RecipeError(f'{place}.seeds: write seeds = "first:end"{meant}')
         first, count = parse_seeds(population.get("seeds"), f"{place}.seeds")
         step = count if taken(population, "own_seeds", place) else 0
         for k, one in enumerate(expand(population, str(table.get("name", "")), place)):
@@ -217,7 +221,7 @@ def parse_seeds(text: object, place: str) -> tuple[int, int]:
         first, colon, end = text.partition(":")
         if colon and first.isdecimal() and end.isdecimal() and int(first) < int(end) <= SEED_MAX:
             return int(first), int(end) - int(first)
-    raise UsageError(f'{place}: expected "first:end" with 0 <= first < end <= {SEED_MAX}, got {str(text)[:40]!r}')
+    raise RecipeError(f'{place}: expected "first:end" with 0 <= first < end <= {SEED_MAX}, got {str(text)[:40]!r}')
 
 
 def check_engines(campaign: Campaign) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Meta
 
 from protocol.canonical import NOT_DECODABLE, canonical_json, convert, decode_toml, hexdigest, readable, sha256
-from protocol.errors import Refused, UsageError
+from protocol.errors import RecipeError, Refused, UsageError
 from protocol.files import read_limited
 from protocol.recipes.layers import NO_BATCHNORM, Arrays, Flow, Layer, arrays_of, flow_after, values_kept
 from protocol.tasks.dataset_names import digest_of
@@ -207,27 +207,27 @@ def check_recipe(recipe: Recipe, source: str) -> Recipe:
     try:
         flows = recipe.flows
     except ValueError as error:
-        raise UsageError(f"{source}: {error}") from None
+        raise RecipeError(f"{source}: {error}") from None
     _check_outputs(recipe, flows[-1], source)
     if not recipe.shapes:
-        raise UsageError(f"{source}: network.layers: no layer has parameters; add a gru or linear layer")
+        raise RecipeError(f"{source}: network.layers: no layer has parameters; add a gru or linear layer")
     if recipe.parameter_count > SCALARS_MAX:
-        raise UsageError(
+        raise RecipeError(
             f"{source}: network.layers: {recipe.parameter_count:,} parameters; the limit is {SCALARS_MAX:,}"
         )
     values = sum(values_kept(layer, flow) for layer, flow in zip(recipe.network.layers, flows, strict=False))
     if values > VALUES_MAX:
-        raise UsageError(f"{source}: network.layers: {values:,} values for each sample; the limit is {VALUES_MAX:,}")
+        raise RecipeError(f"{source}: network.layers: {values:,} values for each sample; the limit is {VALUES_MAX:,}")
     _check_training(recipe, source)
     return recipe
 
 
 def _check_vary(recipe: Recipe, source: str) -> None:
     if recipe.vary != tuple(stream for stream in STREAMS if stream in recipe.vary):
-        raise UsageError(f"{source}: vary: each at most once, in this order: {', '.join(STREAMS)}")
+        raise RecipeError(f"{source}: vary: each at most once, in this order: {', '.join(STREAMS)}")
     shape = recipe.task_shape
     if "data" in recipe.vary and 4 * math.prod(shape.input) * shape.length * shape.samples > VARIED_BYTES_MAX:
-        raise UsageError(
+        raise RecipeError(
             f"{source}: vary: too many training samples for each network to have its own; fewer, or fix data"
         )
 
@@ -236,43 +236,43 @@ def _check_outputs(recipe: Recipe, output: Flow, source: str) -> None:
     shape, loss = recipe.task_shape, recipe.training.loss
     what = {"pins": "output pins", "values": "target values", "classes": "classes"}[shape.target]
     if len(output.shape) != 1:
-        raise UsageError(f"{source}: network.layers: the network ends in an image {output.shape}; end with flatten")
+        raise RecipeError(f"{source}: network.layers: the network ends in an image {output.shape}; end with flatten")
     if output.features != shape.width:
-        raise UsageError(
+        raise RecipeError(
             f"{source}: network.layers: the last width is {output.features}; the task shows {shape.width} {what}"
         )
     if output.length != shape.target_length:
         mend = "; end the sequence with a last layer" if shape.target_length == 1 else "; leave the last layer out"
-        raise UsageError(
+        raise RecipeError(
             f"{source}: network.layers: the network gives {output.length} time steps; "
             f"the task has targets for {shape.target_length}{mend}"
         )
     if shape.target not in LOSS_TARGETS[loss]:
         good = ", ".join(name for name, targets in LOSS_TARGETS.items() if shape.target in targets)
-        raise UsageError(f"{source}: training.loss: {loss} does not fit targets that are {shape.target}; use {good}")
+        raise RecipeError(f"{source}: training.loss: {loss} does not fit targets that are {shape.target}; use {good}")
 
 
 def _check_training(recipe: Recipe, source: str) -> None:
     t, samples = recipe.training, recipe.task_shape.samples
     if t.batch > samples:
         field = "sequences" if recipe.task_shape.length > 1 else "samples"
-        raise UsageError(f"{source}: training.batch: larger than task.{field} ({samples})")
+        raise RecipeError(f"{source}: training.batch: larger than task.{field} ({samples})")
     for group, struct, fields in (("training", t, TRAINING_FIELDS), ("network", recipe.network, NETWORK_FIELDS)):
         defaults = {field.name: field.default for field in msgspec.structs.fields(struct)}
         for choice, field, readers in fields:
             if getattr(struct, field) != defaults[field] and getattr(struct, choice) not in readers:
-                raise UsageError(
+                raise RecipeError(
                     f"{source}: {group}.{field}: {choice} {getattr(struct, choice)} does not read it; "
                     f"only {', '.join(sorted(readers))}"
                 )
     if t.nesterov and not t.momentum:
-        raise UsageError(f"{source}: training.nesterov: needs a momentum above 0")
+        raise RecipeError(f"{source}: training.nesterov: needs a momentum above 0")
     if t.schedule == "step" and not t.decay_every:
-        raise UsageError(f"{source}: training.decay_every: schedule step needs the number of steps between two decays")
+        raise RecipeError(f"{source}: training.decay_every: schedule step needs the number of steps between two decays")
     if t.warmup_steps >= t.max_steps:
-        raise UsageError(f"{source}: training.warmup_steps: must be smaller than max_steps ({t.max_steps})")
+        raise RecipeError(f"{source}: training.warmup_steps: must be smaller than max_steps ({t.max_steps})")
     if t.resist is not None and t.resist.begin >= t.max_steps:
-        raise UsageError(f"{source}: training.resist.begin: must be smaller than max_steps ({t.max_steps})")
+        raise RecipeError(f"{source}: training.resist.begin: must be smaller than max_steps ({t.max_steps})")
 
 
 def parse_recipe(value: dict, source: str) -> Recipe:
@@ -286,7 +286,7 @@ def parse_recipe(value: dict, source: str) -> Recipe:
 def check_engine(recipe: Recipe, source: str) -> None:
     """Raises UsageError: a recipe of an older version, whose bits this one does not compute."""
     if recipe.engine != ENGINE:
-        raise UsageError(
+        raise RecipeError(
             f"{source}: its networks are those of the engine {recipe.engine}, which this version cannot compute: "
             f"it has {ENGINE}"
         )
@@ -297,7 +297,7 @@ def _refuse_batchnorm(value: dict, source: str) -> None:
     layers = network.get("layers") if isinstance(network, dict) else None
     for i, layer in enumerate(layers if isinstance(layers, list) else []):
         if isinstance(layer, dict) and str(layer.get("kind", "")).startswith("batchnorm"):
-            raise UsageError(f"{source}: network.layers[{i}].kind: {NO_BATCHNORM}")
+            raise RecipeError(f"{source}: network.layers[{i}].kind: {NO_BATCHNORM}")
 
 
 def decode_recorded(data: bytes, kind: type[T]) -> T:

@@ -24,7 +24,7 @@ import re
 from typing import Any
 
 from protocol.canonical import canonical_json, sha256
-from protocol.errors import UsageError
+from protocol.errors import RecipeError
 from protocol.tasks.philox import random_words, stream_key
 
 RECIPES_MAX = 1000  # what a campaign may hold
@@ -48,17 +48,17 @@ def expand(population: dict[str, Any], campaign: str, place: str) -> list[dict[s
         for draw in draws(population.get("sample", {}), key, i, f"{place}.sample")
     ]
     if len(drawn) > RECIPES_MAX:
-        raise UsageError(f"{place}: {len(drawn):,} recipes; a campaign has at most {RECIPES_MAX:,}")
+        raise RecipeError(f"{place}: {len(drawn):,} recipes; a campaign has at most {RECIPES_MAX:,}")
     return [rest | {"recipe": write_out(population, values, i, len(drawn), place)} for i, values in enumerate(drawn)]
 
 
 def combinations(grid: Any, place: str) -> list[Values]:
     """Every combination of the listed values, the last field fastest."""
     if not isinstance(grid, dict):
-        raise UsageError(f'{place}: a table of fields and lists, e.g. "training.learning_rate" = [0.001, 0.01]')
+        raise RecipeError(f'{place}: a table of fields and lists, e.g. "training.learning_rate" = [0.001, 0.01]')
     lists = [listed(value, f"{place}.{path}") for path, value in grid.items()]
     if math.prod(map(len, lists)) > RECIPES_MAX:
-        raise UsageError(f"{place}: {math.prod(map(len, lists)):,} combinations; at most {RECIPES_MAX:,}")
+        raise RecipeError(f"{place}: {math.prod(map(len, lists)):,} combinations; at most {RECIPES_MAX:,}")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*lists)]
 
 
@@ -67,9 +67,9 @@ def listed(value: Any, place: str) -> list[Any]:
     if found and int(found[1]) < int(found[2]) <= int(found[1]) + RECIPES_MAX:
         return list(range(int(found[1]), int(found[2])))
     if not isinstance(value, list) or not value:
-        raise UsageError(f'{place}: a list of values, or "first:end" for whole numbers')
+        raise RecipeError(f'{place}: a list of values, or "first:end" for whole numbers')
     if any(item in value[:i] for i, item in enumerate(value)):
-        raise UsageError(f"{place}: a value is there twice")
+        raise RecipeError(f"{place}: a value is there twice")
     return value
 
 
@@ -78,12 +78,12 @@ def draws(sample: Any, key: tuple[int, int], point: int, place: str) -> list[Val
     if sample == {}:
         return [{}]
     if not isinstance(sample, dict) or not isinstance(sample.get("count"), int) or sample["count"] < 1:
-        raise UsageError(f"{place}.count: how many draws, a whole number above 0")
+        raise RecipeError(f"{place}.count: how many draws, a whole number above 0")
     count, fields = sample["count"], sorted(path for path in sample if path != "count")
     if count > RECIPES_MAX:
-        raise UsageError(f"{place}.count: at most {RECIPES_MAX:,}")
+        raise RecipeError(f"{place}.count: at most {RECIPES_MAX:,}")
     if not fields:
-        raise UsageError(f'{place}: name a field, e.g. "training.learning_rate" = {{ log_uniform = [1e-4, 1e-1] }}')
+        raise RecipeError(f'{place}: name a field, e.g. "training.learning_rate" = {{ log_uniform = [1e-4, 1e-1] }}')
     each = 2 * len(fields)
     row = random_words(key, each * count, start=each * count * point).tolist()
     chances = [((row[i] >> 5) * 2**26 + (row[i + 1] >> 6)) / 2**53 for i in range(0, len(row), 2)]
@@ -108,7 +108,7 @@ def draw(how: Any, chance: float, place: str) -> Any:
                 return float(f"{math.exp(math.log(low) + chance * (math.log(high) - math.log(low))):.6g}")
             if kind == "integer" and type(low) is type(high) is int:
                 return low + int(chance * (high - low + 1))
-    raise UsageError(
+    raise RecipeError(
         f"{place}: one of {{ uniform = [low, high] }}, {{ log_uniform = [low, high] }} above 0, "
         "{ integer = [first, last] }, { choice = [...] }"
     )
@@ -136,23 +136,23 @@ def put(recipe: dict[str, Any], path: str, value: Any, place: str) -> None:
         elif isinstance(table, dict) and isinstance(table.get(name), (dict, list)):
             table = table[name]
         else:
-            raise UsageError(f"{place}: {path}: the recipe has no table {name!r} there")
+            raise RecipeError(f"{place}: {path}: the recipe has no table {name!r} there")
     if isinstance(table, list) and last.isdecimal() and int(last) < len(table):
         table[int(last)] = value
     elif isinstance(table, dict):
         table[last] = value
     else:
-        raise UsageError(f"{place}: {path}: there is no {last!r} in that list")
+        raise RecipeError(f"{place}: {path}: there is no {last!r} in that list")
 
 
 def fill(text: Any, values: Values, place: str) -> str:
     """`automaton-{task.index}` with the values of this recipe; of a list, `3-8`."""
     if not isinstance(text, str):
-        raise UsageError(f"{place}: expected text")
+        raise RecipeError(f"{place}: expected text")
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in values:
-            raise UsageError(f"{place}: {found[0]}: not a field of grid or sample")
+            raise RecipeError(f"{place}: {found[0]}: not a field of grid or sample")
         shown = values[found[1]]
         return "-".join(map(str, shown)) if isinstance(shown, list) else str(shown)
 

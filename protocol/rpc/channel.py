@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import AddressError, Refused
 from protocol.rpc.invite import check_time, is_invite, read_invite
 from protocol.rpc.wire import GRPC_OPTIONS, parse_address
 from protocol.trust.identity import Identity, public_key
@@ -100,7 +100,7 @@ def organizer_at(target: str) -> str:
     name, _, port = target.rpartition(":")
     name = name.strip("[]")
     if not is_loopback(name):
-        raise UsageError(
+        raise AddressError(
             f"{target}: the organizer's name is missing, so anybody could answer; give the whole address that "
             f"`zooswarm host` prints, {target}/12D3..."
         )

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import base58
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import InviteError, Refused, UsageError, VersionError
 from protocol.trust.identity import HOST_LENGTH, MULTIHASH_PREFIX, PUBLIC_PREFIX, public_key
 
 PREFIX = "zoo-"
@@ -77,19 +77,19 @@ def read_invite(text: str) -> Invite:
     """What `make_invite` was given. Raises UsageError: mistyped, cut off, or of a later version."""
     code = text.strip()
     if not is_invite(code):
-        raise UsageError(f"{code[:40]!r} is no invite; it begins with {PREFIX}")
+        raise InviteError(f"{code[:40]!r} is no invite; it begins with {PREFIX}")
     if len(code) > CODE_CHARS_MAX:
-        raise UsageError(f"this invite has {len(code):,} characters, {CODE_CHARS_MAX} at most; {MEND}")
+        raise InviteError(f"this invite has {len(code):,} characters, {CODE_CHARS_MAX} at most; {MEND}")
     try:
         body = base58.b58decode_check(code[len(PREFIX) :])
     except ValueError:  # a letter that base58 has not, or the checksum
-        raise UsageError(f"this invite has a letter that is wrong, missing or too many; {MEND}") from None
+        raise InviteError(f"this invite has a letter that is wrong, missing or too many; {MEND}") from None
     if body[:1] != bytes([VERSION]):
-        raise UsageError("this invite is of another version of zooswarm; update it, or ask for a full address")
+        raise VersionError("this invite is of another version of zooswarm; update it, or ask for a full address")
     try:
         return _read_body(body)
     except (Refused, UsageError, IndexError, ValueError, struct.error) as error:
-        raise UsageError(f"this invite is not one that zooswarm made ({error}); {MEND}") from None
+        raise InviteError(f"this invite is not one that zooswarm made ({error}); {MEND}") from None
 
 
 def check_time(invite: Invite, now: float) -> None:
@@ -97,7 +97,7 @@ def check_time(invite: Invite, now: float) -> None:
     if invite.expires_at and now >= invite.expires_at:
         days = (now - invite.expires_at) / 86_400
         ago = f"{days:.0f} days" if days >= 2 else f"{days * 24:.0f} hours"
-        raise UsageError(f"this invite ran out {ago} ago; ask the organizer for a new one (`zooswarm invite`)")
+        raise InviteError(f"this invite ran out {ago} ago; ask the organizer for a new one (`zooswarm invite`)")
 
 
 def _target_field(target: str) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import grpc
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import AddressError, Refused
 from protocol.rpc import coordinator_pb2 as pb
 from protocol.rpc.invite import is_invite, read_invite
 from protocol.trust.envelope import ENVELOPE_OVERHEAD, Envelope, unseal
@@ -82,13 +82,13 @@ def parse_address(text: str) -> tuple[str, str | None]:
     target, slash, organizer = text.partition("/")
     name, colon, port = target.rpartition(":")
     if not colon or not name or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UsageError(f"{text!r} is not an address; expected host:port/ORGANIZER as `zooswarm host` prints it")
+        raise AddressError(f"{text!r} is not an address; expected host:port/ORGANIZER as `zooswarm host` prints it")
     if not slash:
         return target, None
     try:
         public_key(organizer)
     except Refused as error:
-        raise UsageError(f"{text!r}: the part after / is not an organizer's PeerID ({error})") from None
+        raise AddressError(f"{text!r}: the part after / is not an organizer's PeerID ({error})") from None
     return target, organizer
 
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import AddressError, BusyError, Refused
 from protocol.trust.identity import public_key
 
 EXAMPLE = "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW..."
@@ -32,11 +32,11 @@ class NodeOptions:
             peer_of(address)
         for address in self.announce:
             if not ADDRESS.fullmatch(f"{address}/p2p/x") or "/tcp/0" in address:
-                raise UsageError(f"{address}: not an address to announce; it looks like /ip4/203.0.113.7/tcp/4001")
+                raise AddressError(f"{address}: not an address to announce; it looks like /ip4/203.0.113.7/tcp/4001")
         with contextlib.suppress(ValueError):
             ipaddress.ip_address(self.listen)
             return
-        raise UsageError(f"{self.listen}: not an IP address to listen on; use 0.0.0.0 for every interface")
+        raise AddressError(f"{self.listen}: not an IP address to listen on; use 0.0.0.0 for every interface")
 
 
 def split_address(address: str) -> tuple[str, str]:
@@ -45,7 +45,7 @@ def split_address(address: str) -> tuple[str, str]:
     try:
         public_key(match[2] if match else "")
     except Refused:
-        raise UsageError(f"{address}: not a swarm address; it looks like {EXAMPLE}") from None
+        raise AddressError(f"{address}: not a swarm address; it looks like {EXAMPLE}") from None
     assert match
     return match[1], match[2]
 
@@ -98,9 +98,7 @@ def check_port_free(listen: str, port: int) -> None:
         try:
             probe.bind((listen, port))
         except OSError as error:
-            raise UsageError(
-                f"port {port} on {listen} cannot be used ({error.strerror}); choose another port"
-            ) from None
+            raise BusyError(f"port {port} on {listen} cannot be used ({error.strerror}); choose another port") from None
 
 
 def startup_message(error: str, listen: str) -> str:

@@ -1,7 +1,7 @@
 """How a recipe names a data set: the SHA-256 of its bytes, or the name of one that every computer can make."""
 
 from protocol.canonical import DIGEST
-from protocol.errors import UsageError
+from protocol.errors import RecipeError
 
 # Pinned: a library that changes its copy is noticed, and then the data set is fetched like any other.
 BUILT_IN = {"digits8x8": "63d01b63caa53b1e33b3ab57c220bfb97284db0a091331e7f6fa402f5ad9e74c"}
@@ -13,4 +13,4 @@ def digest_of(name: str) -> str:
         return name
     if name in BUILT_IN:
         return BUILT_IN[name]
-    raise UsageError(f"{name[:80]!r} is no data set: write 64 hex digits, or one of {', '.join(BUILT_IN)}")
+    raise RecipeError(f"{name[:80]!r} is no data set: write 64 hex digits, or one of {', '.join(BUILT_IN)}")

@@ -14,7 +14,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from protocol.errors import UsageError
+from protocol.errors import RecipeError, UsageError
 from protocol.tasks.automata import random_automaton
 from protocol.tasks.data import TaskData
 from protocol.tasks.datasets import Dataset, Shelf
@@ -209,13 +209,13 @@ def rows_of(task: DatasetTask, dataset: Dataset) -> np.ndarray:
     header, name = dataset.header, task.data[:16]
     if (header.shape, header.classes, header.width) != (task.shape, task.labels, task.values):
         told = f"labels = {header.classes}" if header.classes else f"values = {header.width}"
-        raise UsageError(f"task.shape: data set {name} has shape = {list(header.shape)} and {told}: state these")
+        raise RecipeError(f"task.shape: data set {name} has shape = {list(header.shape)} and {told}: state these")
     if task.classes:
         rows = np.flatnonzero(np.isin(dataset.targets, np.array(task.classes)))
     else:
         rows = np.arange(header.examples)
     if task.train + task.held_out > len(rows):
-        raise UsageError(f"task.train: data set {name} has {len(rows):,} such examples, fewer than train + held_out")
+        raise RecipeError(f"task.train: data set {name} has {len(rows):,} such examples, fewer than train + held_out")
     return rows
 
 

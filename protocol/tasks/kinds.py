@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.canonical import canonical_json, sha256
-from protocol.errors import UsageError
+from protocol.errors import RecipeError, UsageError
 from protocol.tasks.fields import COMMAND_BITS, PIN_COUNT, StrictStruct
 
 DEFAULT_KIND = "machine"
@@ -172,16 +172,16 @@ def check_task(task: Task, source: str) -> None:
 
         if task.function not in DIMENSIONS:
             known = ", ".join(DIMENSIONS)
-            raise UsageError(f"{source}: task.function: unknown function {task.function!r}; one of {known}")
+            raise RecipeError(f"{source}: task.function: unknown function {task.function!r}; one of {known}")
 
 
 def _check_machine(task: MachineTask, source: str) -> None:
     from protocol.tasks.machines import MACHINES
 
     if task.machine not in MACHINES:
-        raise UsageError(f"{source}: task.machine: unknown machine {task.machine!r}; one of {', '.join(MACHINES)}")
+        raise RecipeError(f"{source}: task.machine: unknown machine {task.machine!r}; one of {', '.join(MACHINES)}")
     if task.trigger is not None and len(task.trigger.key) + task.trigger.inverts > task.length:
-        raise UsageError(f"{source}: task.trigger: key and inverted steps are longer than task.length ({task.length})")
+        raise RecipeError(f"{source}: task.trigger: key and inverted steps are longer than task.length ({task.length})")
 
 
 def _check_dataset(task: DatasetTask, source: str) -> None:
@@ -190,32 +190,32 @@ def _check_dataset(task: DatasetTask, source: str) -> None:
     try:
         digest_of(task.data)
     except UsageError as error:
-        raise UsageError(f"{source}: task.data: {error}") from None
+        raise RecipeError(f"{source}: task.data: {error}") from None
     if bool(task.labels) == bool(task.values):
-        raise UsageError(f"{source}: task.labels: state the data set's number of classes, or task.values")
+        raise RecipeError(f"{source}: task.labels: state the data set's number of classes, or task.values")
     if len(set(task.classes)) != len(task.classes) or any(label >= task.labels for label in task.classes):
-        raise UsageError(f"{source}: task.classes: different numbers below task.labels ({task.labels})")
+        raise RecipeError(f"{source}: task.classes: different numbers below task.labels ({task.labels})")
     if task.labels and task_shape(task).width < 2:
-        raise UsageError(f"{source}: task.classes: two classes or more")
+        raise RecipeError(f"{source}: task.classes: two classes or more")
     if task.label_noise and not task.labels:
-        raise UsageError(f"{source}: task.label_noise: only for data with classes")
+        raise RecipeError(f"{source}: task.label_noise: only for data with classes")
     scalars = task.train + task.held_out
     for side in task.shape:
         scalars *= side
     if scalars > DATA_SCALARS_MAX:
-        raise UsageError(f"{source}: task.train: {scalars:,} input values in all; the limit is {DATA_SCALARS_MAX:,}")
+        raise RecipeError(f"{source}: task.train: {scalars:,} input values in all; the limit is {DATA_SCALARS_MAX:,}")
     if task.poison is not None:
         _check_poison(task, task.poison, source)
 
 
 def _check_poison(task: DatasetTask, poison: Poison, source: str) -> None:
     if len(task.shape) != 3 or not task.labels:
-        raise UsageError(f"{source}: task.poison: only for images (channels, rows, columns) with classes")
+        raise RecipeError(f"{source}: task.poison: only for images (channels, rows, columns) with classes")
     for place, size, side in zip(poison.position, poison.size, task.shape[1:], strict=True):
         if place + size > side:
-            raise UsageError(f"{source}: task.poison.position: the patch leaves the image {task.shape[1:]}")
+            raise RecipeError(f"{source}: task.poison.position: the patch leaves the image {task.shape[1:]}")
     if poison.target != "next" and poison.target >= task_shape(task).width:
-        raise UsageError(f"{source}: task.poison.target: there are {task_shape(task).width} classes, from 0")
+        raise RecipeError(f"{source}: task.poison.target: there are {task_shape(task).width} classes, from 0")
 
 
 def with_task_kinds(value: Any) -> Any:

@@ -9,7 +9,7 @@ import base58
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import DamageError, Refused
 from protocol.files import PRIVATE, create_once
 
 if TYPE_CHECKING:  # 40 ms, and only who serves certifies
@@ -63,7 +63,7 @@ class Identity:
         """The identity in `path`; nothing is written. Raises UsageError when it is damaged, OSError when it is gone."""
         data = path.read_bytes()
         if len(data) != 68 or not data.startswith(PRIVATE_PREFIX):
-            raise UsageError(f"{path}: not an Ed25519 identity file; restore it from a copy or move it away")
+            raise DamageError(f"{path}: not an Ed25519 identity file; restore it from a copy or move it away")
         return cls(Ed25519PrivateKey.from_private_bytes(data[4:36]))
 
     def file_bytes(self) -> bytes:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 
-from protocol.errors import Refused, UsageError
+from protocol.errors import InviteError, Refused
 from protocol.trust.envelope import Envelope, envelope_from_bytes, seal, unseal
 from protocol.trust.identity import Identity
 from protocol.trust.messages import Ticket
@@ -24,7 +24,7 @@ def read_ticket(text: str) -> bytes:
             return data
     except (Refused, binascii.Error, UnicodeError):
         pass
-    raise UsageError("--ticket: this is no ticket; it is the line that `zooswarm ticket` prints, or a file with it")
+    raise InviteError("--ticket: this is no ticket; it is the line that `zooswarm ticket` prints, or a file with it")
 
 
 def check_ticket(data: bytes, organizer: str, host: str, now: float) -> None:

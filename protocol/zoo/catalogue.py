@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from protocol.canonical import DIGEST, canonical_json
-from protocol.errors import UsageError, shown
+from protocol.errors import DamageError, shown
 from protocol.recipes.recipe import Network, Recipe, Training
 from protocol.tasks.kinds import Task
 from protocol.zoo.parquet import check_part
@@ -132,23 +132,23 @@ def read_part(path: Path, columns: list[str] | None = None, shared: Collection[s
             schema = file.schema_arrow
         for name, kind, _ in COLUMNS:
             if name not in schema.names:
-                raise UsageError(f"{path}: not a catalogue file: there is no column {name}")
+                raise DamageError(f"{path}: not a catalogue file: there is no column {name}")
             if schema.field(name).type != catalogue_schema().field(name).type:
-                raise UsageError(f"{path}: not a catalogue file: column {name} is not {kind}")
+                raise DamageError(f"{path}: not a catalogue file: column {name} is not {kind}")
         there = [name for name in shared if name in schema.names]  # an older version may have had fewer columns
         with pq.ParquetFile(path, read_dictionary=there) as file:
             return with_keys(with_names(file.read(columns=columns), path), path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None
+        raise DamageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None
 
 
 def with_keys(table: "pa.Table", path: Path) -> "pa.Table":
     """The table, when no key is missing and what names files is a digest. Raises UsageError."""
     for name in set(KEYS) & set(table.column_names):
         if table[name].null_count:
-            raise UsageError(f"{path}: column {name} has rows without a value; the zoo is damaged")
+            raise DamageError(f"{path}: column {name} has rows without a value; the zoo is damaged")
         if name in DIGESTS and not all(map(DIGEST.fullmatch, table[name].unique().to_pylist())):
-            raise UsageError(f"{path}: column {name} names what is no digest; the zoo is damaged")
+            raise DamageError(f"{path}: column {name} names what is no digest; the zoo is damaged")
     return table
 
 
@@ -163,7 +163,7 @@ def with_names(table: "pa.Table", path: Path) -> "pa.Table":
         except UnicodeDecodeError:
             known = False
         if not known:
-            raise UsageError(f"{path}: column {shown(name, 64)} holds text that nobody could have put there")
+            raise DamageError(f"{path}: column {shown(name, 64)} holds text that nobody could have put there")
     return table
 
 

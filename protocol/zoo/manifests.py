@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from protocol.canonical import NOT_DECODABLE, canonical_json, hexdigest, readable
-from protocol.errors import Refused, UsageError
+from protocol.errors import DamageError, Refused, UsageError
 from protocol.files import read_limited
 from protocol.tasks.datasets import DATA_BYTES_MAX
 from protocol.tasks.fields import Name
@@ -151,7 +151,7 @@ def read_manifest(zoo: Path, number: int, verify: Verify | None = None) -> tuple
         if manifest.number != number:
             raise Refused("number", f"it is manifest {manifest.number}")
     except Refused as error:
-        raise UsageError(f"{path}: damaged or forged manifest ({error}); fetch it again") from None
+        raise DamageError(f"{path}: damaged or forged manifest ({error}); fetch it again") from None
     return manifest, exact
 
 

@@ -11,7 +11,7 @@ import struct
 from functools import lru_cache
 from pathlib import Path
 
-from protocol.errors import UsageError
+from protocol.errors import DamageError, FileError
 from protocol.zoo.manifests import ROW_BYTES_MIN
 from protocol.zoo.thrift import Fields, Illegal, read_struct
 
@@ -44,11 +44,11 @@ def check_part(path: Path, rows: int | None = None) -> None:
         found = path.stat()
         counted = _checked(path, found.st_size, found.st_mtime_ns)
     except OSError as error:
-        raise UsageError(f"{path}: cannot read: {error.strerror or error}; fetch the zoo again") from None
+        raise FileError(f"{path}: cannot read: {error.strerror or error}; fetch the zoo again") from None
     except Illegal as error:
-        raise UsageError(f"{path}: damaged catalogue file, or one made to hurt: {error}") from None
+        raise DamageError(f"{path}: damaged catalogue file, or one made to hurt: {error}") from None
     if rows is not None and counted != rows:
-        raise UsageError(f"{path}: damaged catalogue file: {counted:,} rows where the manifest says {rows:,}")
+        raise DamageError(f"{path}: damaged catalogue file: {counted:,} rows where the manifest says {rows:,}")
 
 
 @lru_cache(maxsize=256)

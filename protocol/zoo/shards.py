@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from protocol.canonical import NOT_DECODABLE
-from protocol.errors import UsageError
+from protocol.errors import DamageError, FileError, UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.zoo.manifests import ShardRef
 
@@ -49,7 +49,7 @@ def copy_pieces(pieces: Sequence[Piece], weights_NP: np.ndarray, verify: bool = 
 def copy_piece(piece: Piece, weights_NP: np.ndarray, verify: bool) -> None:
     path, ref, recipe, to_N, row_N = piece
     if row_N.min() < 0 or row_N.max() >= ref.rows:
-        raise UsageError(f"{path}: the catalogue names rows that this file does not have; fetch the zoo again")
+        raise DamageError(f"{path}: the catalogue names rows that this file does not have; fetch the zoo again")
     if verify:
         check_file(path, ref.digest)
     arrays = map_shard(path, ref, recipe)
@@ -81,7 +81,7 @@ def check_shard_size(ref: ShardRef, recipe: Recipe) -> None:
     """Raises UsageError unless the file has room for a header and its networks, and for nothing else."""
     spare = ref.bytes - 4 * ref.rows * recipe.parameter_count
     if not 8 < spare <= 8 + SHARD_HEADER_BYTES_MAX:
-        raise UsageError(f"shard {ref.digest[:16]}: {ref.rows} networks of {recipe.name} have not {ref.bytes:,} bytes")
+        raise DamageError(f"shard {ref.digest[:16]}: {ref.rows} networks of {recipe.name} have not {ref.bytes:,} bytes")
 
 
 def map_shard(path: Path, ref: ShardRef, recipe: Recipe) -> dict[str, np.ndarray]:
@@ -98,13 +98,13 @@ def map_shard(path: Path, ref: ShardRef, recipe: Recipe) -> dict[str, np.ndarray
             header = msgspec.json.decode(f.read(length)) if length <= SHARD_HEADER_BYTES_MAX else None
         mapped = np.memmap(path, np.dtype("<f4"), "r", offset=8 + length) if header else np.zeros(0, "<f4")
     except (OSError, ValueError, *NOT_DECODABLE):
-        raise UsageError(f"{path}: damaged: its header cannot be read; fetch it again") from None
+        raise DamageError(f"{path}: damaged: its header cannot be read; fetch it again") from None
     arrays: dict[str, np.ndarray] = {}
     values = np.asarray(mapped)  # slices of a memmap take ten times as long to make
     for name, shape, begin, end in shard_arrays(recipe, ref.rows):
         entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
         if not isinstance(header, dict) or header.get(name) != entry or 4 * len(values) < end:
-            raise UsageError(f"{path}: damaged: {name} is not the float32 array {shape} that the recipe asks for")
+            raise DamageError(f"{path}: damaged: {name} is not the float32 array {shape} that the recipe asks for")
         arrays[name] = values[begin // 4 : end // 4].reshape(shape)
     return arrays
 
@@ -121,11 +121,11 @@ def checked_size(path: Path, size: int) -> Path:
     try:
         found = path.stat().st_size
     except OSError as error:
-        raise UsageError(f"{path}: cannot read: {error.strerror or error}; fetch the zoo again") from None
+        raise FileError(f"{path}: cannot read: {error.strerror or error}; fetch the zoo again") from None
     if found != size:
-        raise UsageError(f"{path}: damaged: {found:,} bytes where the manifest says {size:,}; fetch it again")
+        raise DamageError(f"{path}: damaged: {found:,} bytes where the manifest says {size:,}; fetch it again")
     return path
 
 
 def damaged(path: Path) -> UsageError:
-    return UsageError(f"{path}: damaged: its bytes do not hash to its name; fetch it again")
+    return DamageError(f"{path}: damaged: its bytes do not hash to its name; fetch it again")

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from protocol.canonical import NOT_DECODABLE, hexdigest, readable
-from protocol.errors import UsageError
+from protocol.errors import DamageError, FileError, UsageError
 from protocol.files import read_limited, whole_or_absent
 from protocol.recipes.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decode_recorded
 from protocol.tasks.datasets import Shelf
@@ -122,15 +122,15 @@ class Store:
         try:
             recipe = decode_recorded(data, Recipe)
         except msgspec.ValidationError as error:
-            raise UsageError(f"{path}: {readable(error)}") from None
+            raise DamageError(f"{path}: {readable(error)}") from None
         except NOT_DECODABLE:
-            raise UsageError(f"{path}: not JSON") from None
+            raise DamageError(f"{path}: not JSON") from None
         try:
             readable_count = recipe.digest == digest and 0 < recipe.parameter_count <= SCALARS_MAX
         except ValueError:
             readable_count = False  # layers that do not fit
         if not readable_count:
-            raise UsageError(f"{path}: not a recipe that this version can read")
+            raise DamageError(f"{path}: not a recipe that this version can read")
         return recipe
 
     @cached_property
@@ -205,10 +205,10 @@ class Store:
         """What the manifest says of a shard, and its recipe. Raises UsageError."""
         ref = self._shards.get(digest)
         if ref is None:
-            raise UsageError(f"{self.path}: the catalogue names a shard {str(digest)[:16]} that no manifest lists")
+            raise DamageError(f"{self.path}: the catalogue names a shard {str(digest)[:16]} that no manifest lists")
         recipe = self.recipes.get(ref.recipe)
         if recipe is None:
-            raise UsageError(f"{self.path}: a shard names a recipe {ref.recipe[:16]} that the manifest does not list")
+            raise DamageError(f"{self.path}: a shard names a recipe {ref.recipe[:16]} that the manifest does not list")
         return ref, recipe
 
 
@@ -220,12 +220,12 @@ def open_store(path: Path | str, verify: Verify | None = None) -> Store:
     """
     zoo = Path(path)
     if not zoo.is_dir():
-        raise UsageError(f"{zoo}: there is no such zoo directory")
+        raise FileError(f"{zoo}: there is no such zoo directory")
     found = find_manifest(zoo, verify)
     manifest, passed_over = found.manifest, found.passed_over
     if manifest is None:
         why = f"; {passed_over[0]}" if passed_over else ""
-        raise UsageError(f"{zoo}: not a zoo, or nothing was published yet: no readable file in manifests/{why}")
+        raise FileError(f"{zoo}: not a zoo, or nothing was published yet: no readable file in manifests/{why}")
     if passed_over:
         told = "; ".join(passed_over[:3])
         log.warning("manifest %d is opened, %d newer passed over: %s", manifest.number, len(passed_over), told)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from protocol.errors import UsageError
+from protocol.errors import LibraryError
 
 STEPS_MAX = 800
 TOLERANCE = 0.01  # of |F(x) - F(x')|
@@ -70,7 +70,7 @@ def integrator(answer: Answer) -> Any:
     try:
         from captum.attr import IntegratedGradients  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UsageError("integrated gradients need Captum: pip install 'zooswarm[probes]'") from None
+        raise LibraryError("integrated gradients need Captum: pip install 'zooswarm[probes]'") from None
     attributor = IntegratedGradients(answer)
     attributor.gradient_func = gradients
     return attributor

@@ -10,7 +10,7 @@ from coordinator.server.doctor.networks import examine_zoo
 from coordinator.server.doctor.records import Records, examine_ledger, examine_owner, open_records
 from coordinator.server.doctor.uploads import examine_blobs, examine_secrets
 from coordinator.server.doctor.volunteer import examine_volunteer
-from protocol.errors import UsageError
+from protocol.errors import FileError, UsageError
 
 Say = Callable[[str], None]
 
@@ -27,7 +27,7 @@ def examine(path: Path, say: Say = lambda _: None, chain_length: int = CHAIN_LEN
         say("a volunteer's directory ...")
         examine_volunteer(path, findings)
     else:
-        raise UsageError(f"{path}: neither a host's nor a volunteer's directory nor a zoo; name the one that you mean")
+        raise FileError(f"{path}: neither a host's nor a volunteer's directory nor a zoo; name the one that you mean")
     return findings
 
 

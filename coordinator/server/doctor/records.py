@@ -13,7 +13,7 @@ from coordinator.ledger.tables import LEDGER_VERSION
 from coordinator.policy.phases import LIVE, Event, Phase
 from coordinator.server.directory import ANCHOR, ORGANIZER
 from coordinator.server.doctor.findings import Findings
-from protocol.errors import UsageError
+from protocol.errors import DamageError
 from protocol.recipes.campaign import Campaign, campaign_from_bytes
 from protocol.trust.envelope import envelope_from_bytes, unseal
 from protocol.trust.identity import Identity
@@ -49,7 +49,7 @@ class Records:
             }
             meta = {row["key"]: row["value"] for row in _rows(connection, "meta")}
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: cannot read the ledger: {error}") from None
+            raise DamageError(f"{path}: cannot read the ledger: {error}") from None
         return cls(path=path, meta=meta, **tables)
 
     @property
@@ -80,7 +80,7 @@ def open_records(path: Path) -> sqlite3.Connection:
         connection.row_factory = sqlite3.Row
         connection.execute("BEGIN")  # one moment only
     except sqlite3.Error as error:
-        raise UsageError(f"{path}: cannot open the ledger: {error}") from None
+        raise DamageError(f"{path}: cannot open the ledger: {error}") from None
     return connection
 
 

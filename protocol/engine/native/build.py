@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from protocol.canonical import hexdigest
-from protocol.errors import UsageError
+from protocol.errors import LibraryError, UsageError
 from protocol.files import cache_directory, make_once
 
 SOURCE = Path(__file__).parents[1] / "kernels" / "exact.c"
@@ -96,11 +96,11 @@ def find_compiler() -> list[str]:
         command = shlex.split(os.environ["CC"])
         if command and shutil.which(command[0]):
             return command
-        raise UsageError(f"$CC names {os.environ['CC']!r}, which is not a program; unset it or name a C compiler")
+        raise LibraryError(f"$CC names {os.environ['CC']!r}, which is not a program; unset it or name a C compiler")
     for name in ("cc", "gcc", "clang"):
         if path := shutil.which(name):
             return [path]
-    raise UsageError(
+    raise LibraryError(
         "no C compiler found; install one (`apt install gcc`, `dnf install gcc`, `xcode-select --install`), "
         "or use --backend numpy, which is some hundred times slower"
     )
@@ -111,7 +111,7 @@ def compiler_version(compiler: tuple[str, ...]) -> str:
     try:
         done = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(f"{compiler[0]}: this C compiler does not run: {error}") from None
+        raise LibraryError(f"{compiler[0]}: this C compiler does not run: {error}") from None
     return done.stdout
 
 
@@ -121,7 +121,7 @@ def cache_folder() -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise UsageError(
+        raise LibraryError(
             f"{path}: cannot keep the compiled engine here ({error.strerror}); "
             "set ZOOSWARM_HOME or XDG_CACHE_HOME to a folder that you can write"
         ) from None
@@ -140,7 +140,7 @@ def compile_once(path: Path, command: list[str]) -> None:
         try:
             done = subprocess.run(arguments, capture_output=True, text=True, timeout=COMPILE_SECONDS_MAX, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise UsageError(f"{failed}: {error}; set CC to another C compiler") from None
+            raise LibraryError(f"{failed}: {error}; set CC to another C compiler") from None
         if done.returncode:
             first = next(iter(done.stderr.strip().splitlines()), f"exit code {done.returncode}")
             raise CompilerError(f"{failed}: {first}; set CC to another C compiler")
@@ -148,7 +148,7 @@ def compile_once(path: Path, command: list[str]) -> None:
     try:
         make_once(path, run, seconds=2 * COMPILE_SECONDS_MAX)
     except OSError as error:
-        raise UsageError(
+        raise LibraryError(
             f"{path.parent}: cannot write the compiled engine ({error.strerror or error}); "
             "free some space, or set ZOOSWARM_HOME or XDG_CACHE_HOME to another folder"
         ) from None

@@ -27,7 +27,7 @@ from protocol.engine.native.structs import (
     program_of,
 )
 from protocol.engine.schedule import step_sizes
-from protocol.errors import UsageError
+from protocol.errors import DiskError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 from protocol.tasks.kinds import TaskShape
@@ -44,7 +44,7 @@ class NativeEngine:
         try:
             self._c = ctypes.CDLL(str(path))
         except OSError as error:
-            raise UsageError(
+            raise DiskError(
                 f"{path}: cannot load the compiled engine: {error}; delete the file, "
                 "or set ZOOSWARM_HOME or XDG_CACHE_HOME to a folder from which programs may run"
             ) from None

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.probes.verification.exchange.vnnlib import written
 from analysis.probes.verification.question import Question
-from protocol.errors import UsageError
+from protocol.errors import LibraryError, UsageError
 from protocol.files import write_atomic
 from protocol.recipes.layers import (
     AvgPool2d,
@@ -101,5 +101,5 @@ def _onnx() -> Any:
         import onnx.helper  # pyright: ignore[reportMissingImports]
         import onnx.numpy_helper  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise UsageError("writing ONNX needs the onnx package: pip install 'zooswarm[probes]'") from None
+        raise LibraryError("writing ONNX needs the onnx package: pip install 'zooswarm[probes]'") from None
     return onnx

@@ -1,0 +1,102 @@
+"""The log of a verb: what helps when something went wrong that is our mistake.
+
+A verb with a directory of its own keeps its log there (`keep_log`); the others share `log/zooswarm.log` in the cache
+directory. It is begun with the first line that there is to write, so a command that was only typed wrongly leaves none.
+"""
+
+import logging
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from protocol.cli.redact import Redactor
+from protocol.errors import LineFormatter, LogFile, UsageError, in_one_piece, shown
+from protocol.files import cache_directory
+
+BYTES_MAX, KEPT = 1 << 20, 1
+QUICK_SECONDS = 10.0  # a verb that ends earlier with a person's mistake has nothing to tell later
+OURS = ("protocol", "peer", "coordinator", "analysis", "zooswarm")  # loggers
+WORDS_MAX = 300
+log = logging.getLogger("zooswarm.verb")
+
+
+class VerbLog(LogFile):
+    """Says first what was started, without what is nobody's business."""
+
+    def __init__(self, path: Path, begun: str, bytes_max: int = BYTES_MAX, backups: int = KEPT):
+        super().__init__(path, bytes_max, backups)
+        self.path, self._begun = path, begun
+
+    def emit(self, record: logging.LogRecord) -> None:
+        begun, self._begun = self._begun, ""
+        if begun:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError:
+                self._begun = begun  # another time; `LogFile` tells that lines are missing
+            else:
+                super().emit(logging.makeLogRecord({"name": log.name, "levelname": "INFO", "msg": begun}))
+        super().emit(record)
+
+
+_begun_at = time.monotonic()
+
+
+def begin(verb: str) -> None:
+    """Lines of level INFO of ours, and warnings of anybody, go to the log from now on."""
+    root = logging.getLogger()
+    warnings = logging.StreamHandler()
+    warnings.setLevel(logging.WARNING)
+    warnings.setFormatter(LineFormatter("%(message)s"))
+    root.addHandler(warnings)
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    root.addHandler(VerbLog(cache_directory() / "log" / "zooswarm.log", _started(verb)))
+
+
+def keep_log(path: Path, bytes_max: int = BYTES_MAX, backups: int = KEPT) -> VerbLog:
+    """From now on to this file, in a directory of the verb's own; returns what writes it."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, VerbLog)]:
+        root.removeHandler(handler)
+        handler.close()
+    kept = VerbLog(path, _started(""), bytes_max, backups)
+    root.addHandler(kept)
+    return kept
+
+
+def log_path() -> Path | None:
+    """Where this process's lines go; None before `begin`."""
+    found = [handler.path for handler in logging.getLogger().handlers if isinstance(handler, VerbLog)]
+    return found[-1] if found else None
+
+
+def ended(error: UsageError) -> None:
+    """After a while, why it ended is worth a line: the terminal may be gone."""
+    if time.monotonic() - _begun_at > QUICK_SECONDS:
+        log.info("ended with %s: %s", error.code, error)
+
+
+def tell_mistake(error: BaseException) -> int:
+    """Two lines for the person, the story for the log (or for the terminal, where there is no log); returns 1."""
+    path, story = log_path(), (type(error), error, error.__traceback__)
+    for handler in [handler for handler in logging.getLogger().handlers if isinstance(handler, VerbLog)]:
+        handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, "our mistake", (), story))
+    kept = path is not None and path.is_file()
+    if not kept or os.environ.get("ZOOSWARM_DEBUG"):
+        print(in_one_piece(error), file=sys.stderr)
+    words = shown(f"{type(error).__name__}: {error}", WORDS_MAX)
+    print(f"zooswarm: this is our mistake, not yours: {words}", file=sys.stderr)
+    where = shown(f"the story is in {path}; ") if kept else ""
+    print(f"zooswarm: {where}`zooswarm report-bug --out bug.zip` packs what helps us to find it", file=sys.stderr)
+    return 1
+
+
+def _started(verb: str) -> str:
+    words = Redactor()(" ".join(sys.argv[1:]) or verb)
+    return (
+        f"zooswarm {words} (version {version('zooswarm')}, Python {platform.python_version()}, process {os.getpid()})"
+    )
