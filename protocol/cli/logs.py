@@ -42,30 +42,42 @@ class VerbLog(LogFile):
         super().emit(record)
 
 
+class Terminal(logging.StreamHandler):
+    """Warnings, one harmless line each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setLevel(logging.WARNING)
+        self.setFormatter(LineFormatter("%(message)s"))
+
+
 _begun_at = time.monotonic()
 
 
 def begin(verb: str) -> None:
-    """Lines of level INFO of ours, and warnings of anybody, go to the log from now on."""
-    root = logging.getLogger()
-    warnings = logging.StreamHandler()
-    warnings.setLevel(logging.WARNING)
-    warnings.setFormatter(LineFormatter("%(message)s"))
-    root.addHandler(warnings)
+    """Lines of level INFO of ours, and warnings of anybody, go to the log from now on; warnings to the terminal too."""
+    global _begun_at
+    _begun_at = time.monotonic()
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)
-    root.addHandler(VerbLog(cache_directory() / "log" / "zooswarm.log", _started(verb)))
+    _replace(Terminal, Terminal())
+    _replace(VerbLog, VerbLog(cache_directory() / "log" / "zooswarm.log", _started(verb)))
 
 
 def keep_log(path: Path, bytes_max: int = BYTES_MAX, backups: int = KEPT) -> VerbLog:
     """From now on to this file, in a directory of the verb's own; returns what writes it."""
-    root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, VerbLog)]:
-        root.removeHandler(handler)
-        handler.close()
     kept = VerbLog(path, _started(""), bytes_max, backups)
-    root.addHandler(kept)
+    _replace(VerbLog, kept)
     return kept
+
+
+def _replace(kind: type[logging.Handler], handler: logging.Handler) -> None:
+    """The root logger has one handler of each kind."""
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, kind)]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
 
 
 def log_path() -> Path | None:

@@ -79,7 +79,7 @@ def test_volunteers_are_told_before_anything_begins(monkeypatch):
         need_swarm()
 
 
-def test_a_verb_without_its_libraries_is_one_line_and_our_own_mistakes_are_not(monkeypatch, capsys):
+def test_a_verb_without_its_libraries_is_one_line_and_our_own_mistakes_are_not(monkeypatch, capsys, tmp_path):
     def run(missing: str) -> int | str | None:
         @click.command("report")
         def report() -> None:
@@ -92,9 +92,13 @@ def test_a_verb_without_its_libraries_is_one_line_and_our_own_mistakes_are_not(m
         return ended.value.code
 
     assert run("duckdb") == 2
-    assert capsys.readouterr().err == "zooswarm: duckdb is not installed; pip install 'zooswarm[analysis]'\n"
-    with pytest.raises(ModuleNotFoundError):
-        run("analysis.no_such_room")
+    assert (
+        capsys.readouterr().err == "zooswarm: duckdb is not installed; pip install 'zooswarm[analysis]'  [ZS-LIBRARY]\n"
+    )
+    monkeypatch.setenv("ZOOSWARM_HOME", str(tmp_path))
+    assert run("analysis.no_such_room") == 1
+    assert "this is our mistake, not yours: ModuleNotFoundError" in capsys.readouterr().err
+    assert "our mistake" in (tmp_path / "cache" / "log" / "zooswarm.log").read_text()
 
 
 def test_what_breaks_the_goal_is_named():
