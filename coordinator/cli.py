@@ -12,6 +12,8 @@ from protocol.errors import shown
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; what matters we say ourselves
 DIR = click.Path(path_type=Path, file_okay=False)
+WITH_VALUE = ("priority", "max-leased")
+REASON_CHARS_MAX = 150
 
 
 @click.command()
@@ -72,16 +74,55 @@ def seed(campaign: Path, directory: Path | None) -> None:
 
 @click.command()
 @click.argument("campaign")
-@click.argument("action", type=click.Choice(["pause", "resume", "cancel"]))
+@click.argument("action", type=click.Choice(["pause", "resume", "cancel", "priority", "max-leased"]))
+@click.argument("value", type=int, required=False)
 @click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
-def control(campaign: str, action: str, directory: Path | None) -> None:
-    """Pause, resume or cancel CAMPAIGN, given by its name or the first digits of its digest."""
+def control(campaign: str, action: str, value: int | None, directory: Path | None) -> None:
+    """Pause, resume or cancel CAMPAIGN, given by its name or the first digits of its digest.
+
+    `priority N` (-100 to 100): volunteers take up work of the highest first. `max-leased N`: so many assignments are
+    being trained at once at most, and the rest of the swarm goes to other campaigns; 0 is no limit.
+    """
+    if (value is None) == (action in WITH_VALUE):
+        raise click.UsageError(f"{action} {'needs a number' if value is None else 'takes no number'}")
     from coordinator import client
     from coordinator.directories import last_directory
 
     with client.Organizer(directory or last_directory()) as organizer:
-        name, state = organizer.control(campaign, action)
-    click.echo(shown(f"{name}: {state}"))
+        name, state = organizer.control(campaign, action, value or 0)
+    click.echo(shown(f"{name}: {state}" if value is None else f"{name}: {action} {value}, {state}"))
+
+
+@click.command()
+@click.argument("host_name", metavar="HOST")
+@click.option("--reason", required=True, help="Shown to the host and to everybody.")
+@click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
+def ban(host_name: str, reason: str, directory: Path | None) -> None:
+    """Refuse HOST from now on; its name, or the end of it as `zooswarm status` shows it.
+
+    What was admitted stays; what waits for its outcome is given to others.
+    """
+    _moderate(host_name, True, reason, directory)
+
+
+@click.command()
+@click.argument("host_name", metavar="HOST")
+@click.option("--reason", default="", help="Kept in the ledger.")
+@click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
+def unban(host_name: str, reason: str, directory: Path | None) -> None:
+    """Let HOST in again, unless it was proved to have lied. It may hand in again what the ban voided."""
+    _moderate(host_name, False, reason, directory)
+
+
+def _moderate(host_name: str, banned: bool, reason: str, directory: Path | None) -> None:
+    from coordinator import client
+    from coordinator.directories import last_directory
+
+    if len(reason) > REASON_CHARS_MAX:
+        raise click.UsageError(f"--reason: at most {REASON_CHARS_MAX} characters")
+    with client.Organizer(directory or last_directory()) as organizer:
+        host = organizer.moderate(host_name, banned, reason)
+    click.echo(f"{host}: {'banned' if banned else 'may come back'}")
 
 
 @click.command()
@@ -189,4 +230,4 @@ def list_data(directory: Path | None) -> None:
         click.echo(shown(line))
 
 
-VERBS: list[click.Command] = [host, seed, status, control, invite, ticket, data, doctor, field_report]
+VERBS: list[click.Command] = [host, seed, status, control, ban, unban, invite, ticket, data, doctor, field_report]

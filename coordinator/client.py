@@ -23,12 +23,13 @@ from protocol.rpc.invite import Invite, make_invite
 from protocol.rpc.wire import CHUNK_BYTES, parse_address, refusal, to_wire
 from protocol.swarm.addresses import split_address
 from protocol.trust.envelope import Envelope, seal
-from protocol.trust.identity import Identity, public_key
+from protocol.trust.identity import HOST_LENGTH, Identity, public_key
 from protocol.trust.messages import (
     NONCE_BYTES,
     CampaignAction,
     CampaignState,
     ControlCampaign,
+    ModerateHost,
     SeedCampaign,
     UploadData,
 )
@@ -37,7 +38,8 @@ from protocol.trust.ticket import make_ticket
 CALL_SECONDS = 15.0
 CELL_MAX = 300  # characters in a cell of the status
 DATA_SECONDS = 300.0  # the coordinator cuts a transfer off then
-C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData)
+C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData, ModerateHost)
+HOST_CHARS_MIN = 6  # of the end of a host's name
 STATES_SETTLED = (CampaignState.COMPLETE, CampaignState.CANCELLED)
 
 
@@ -69,7 +71,7 @@ class Organizer:
     def seed(self, message: SeedCampaign) -> str:
         return self._call(self.stub.SubmitCampaign, message).digest
 
-    def control(self, which: str, action: str) -> tuple[str, str]:
+    def control(self, which: str, action: str, value: int = 0) -> tuple[str, str]:
         """(name, new state) of the campaign with this name or digest prefix."""
         campaigns = next(follow(self.stub, self.target, False, self.path)).campaigns
         matching = [c for c in campaigns if c.name == which or (len(which) >= 4 and c.digest.startswith(which))]
@@ -77,12 +79,27 @@ class Organizer:
             names = ", ".join(f"{c.name} ({c.digest[:8]})" for c in matching or campaigns) or "none"
             raise UsageError(f"{which!r}: {'more than one' if matching else 'no'} such campaign; there are: {names}")
         digest = matching[0].digest
-        state = self._call(
-            self.stub.ControlCampaign, ControlCampaign(campaign=digest, action=CampaignAction(action))
-        ).state
-        return matching[0].name, state
+        command = ControlCampaign(campaign=digest, action=CampaignAction(action), value=value)
+        return matching[0].name, self._call(self.stub.ControlCampaign, command).state
 
-    def _call(self, method: Any, message: C) -> pb.CampaignReply:
+    def moderate(self, which: str, banned: bool, reason: str) -> str:
+        """The whole name of the host, given so or by the end of it, that is refused from now on, or no longer."""
+        host = which
+        if len(which) != HOST_LENGTH:
+            hosts = next(follow(self.stub, self.target, False, self.path)).hosts
+            matching = [h.host for h in hosts if len(which) >= HOST_CHARS_MIN and h.host.endswith(which)]
+            if len(matching) != 1:
+                many = "more than one host ends" if matching else "no host in the status ends"
+                raise UsageError(f"{many} with {which!r}; give its whole name, `zooswarm status --json` has it")
+            host = matching[0]
+        try:
+            public_key(host)
+        except Refused as error:
+            raise UsageError(f"{which!r}: {error}; `zooswarm status --json` has the names of hosts") from None
+        self._call(self.stub.ModerateHost, ModerateHost(host=host, banned=banned, reason=reason))
+        return host
+
+    def _call(self, method: Any, message: C) -> Any:
         try:
             return method(to_wire(seal(self.identity, issued_now(message))), timeout=CALL_SECONDS)
         except grpc.RpcError as error:

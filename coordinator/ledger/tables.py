@@ -33,6 +33,14 @@ campaigns = Table(
     Column("admitted", Integer, nullable=False, default=0),  # assignments: counting them would cost more and more
 )
 
+orders = Table(  # what the organizer said of a campaign later; none while it is as in its file
+    "orders",
+    metadata,
+    Column("campaign", ForeignKey("campaigns.digest"), primary_key=True),
+    Column("priority", Integer, nullable=False),
+    Column("max_leased", Integer, nullable=False),  # assignments under way at once; 0: as many as there are
+)
+
 results = Table(
     "results",
     metadata,
@@ -158,6 +166,17 @@ commands = Table(  # of the organizer, that were taken
     Column("subject", String, nullable=False),  # the digest of what it is about
     Column("issued_at", Float, nullable=False),
     Index("commands_subject", "kind", "subject", "issued_at"),
+)
+
+moderation = Table(  # what the organizer did about hosts, for ever
+    "moderation",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("host", String, nullable=False),
+    Column("banned", Integer, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),  # his signed command
 )
 
 refusals = Table(

@@ -19,6 +19,7 @@ class NewsKind(enum.StrEnum):
     ADMITTED = "admitted"
     REJECTED = "rejected"
     BANNED = "host banned"
+    UNBANNED = "host may come back"
     RETRACTED = "retracted"
     VOUCHED = "vouched for a fake"
     REFUSED = "refused"

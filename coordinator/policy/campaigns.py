@@ -1,13 +1,15 @@
-"""What an organizer may do to a campaign, and which campaigns come first."""
+"""What an organizer may do to a campaign, which campaigns come first, and how much of one may be under way."""
 
 from collections.abc import Collection, Mapping
 
 from protocol.errors import Refused
+from protocol.swarm.records import SHARD_SIZE, shard_count, shard_size
 from protocol.trust.messages import CampaignAction, CampaignState
 
 COMMAND_SECONDS = 300.0  # an organizer's command is good for so long after it was signed
 COMMAND_AHEAD_SECONDS = 60.0  # his clock may be ahead of the coordinator's, which is on another machine perhaps
 CAMPAIGNS_MAX = 1000  # a coordinator's; each costs memory for as long as it runs
+PRIORITIES = range(-100, 101)  # as a campaign's file may say
 CONTROLS = {  # (state, action) -> state; what is absent is refused
     (CampaignState.RUNNING, CampaignAction.PAUSE): CampaignState.PAUSED,
     (CampaignState.PAUSED, CampaignAction.PAUSE): CampaignState.PAUSED,
@@ -27,6 +29,28 @@ def control(state: CampaignState, action: CampaignAction) -> CampaignState:
     if (state, action) not in CONTROLS:
         raise Refused("campaign-state", f"cannot {action} a campaign that is {state}")
     return CONTROLS[(state, action)]
+
+
+def claimable_below(done: Mapping[int, int], assignments: int, max_leased: int) -> int:
+    """Before which assignment volunteers may claim, so that at most `max_leased` are under way: those of a window that
+    begins at the first that is not done. It never moves back, unless something is retracted.
+
+    `done`: {shard: bits}. A `max_leased` of 0 is no limit.
+    """
+    if not max_leased:
+        return assignments
+    left = max_leased
+    for shard in range(shard_count(assignments)):
+        size = shard_size(assignments, shard)
+        free = size - (done.get(shard, 0) & ((1 << size) - 1)).bit_count()
+        if free < left:
+            left -= free
+            continue
+        for bit in range(size):
+            left -= not done.get(shard, 0) >> bit & 1
+            if not left:
+                return shard * SHARD_SIZE + bit + 1
+    return assignments
 
 
 def check_command(issued_at: float, newest: float | None, now: float, *, seen: bool) -> None:

@@ -77,7 +77,7 @@ TRANSITIONS = {
 FAULTS = frozenset({Event.MISMATCH, Event.ONE_BAD_PLACE, Event.WITHDRAWN})
 PROVEN_FRAUD = frozenset({Event.PROVED_WRONG, Event.EQUIVOCATED, Event.AUDIT_FAILED})
 JUDGED = frozenset({Event.PROVED_WRONG, Event.ONE_BAD_PLACE, Event.AUDIT_FAILED})  # then: who vouched for it?
-MAY_RETURN = frozenset({Event.MISMATCH, Event.OVERDUE, Event.OVERTAKEN})  # void, but not shown to be wrong
+MAY_RETURN = frozenset({Event.MISMATCH, Event.OVERDUE, Event.OVERTAKEN, Event.HOST_BANNED})  # nobody lied
 
 
 def next_phase(phase: Phase, event: Event) -> Phase | None:

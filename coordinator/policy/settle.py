@@ -11,6 +11,7 @@ from coordinator.policy.actions import Action, DeleteBlobs, News, NewsKind, Repo
 from coordinator.policy.auditing import OWED, Audit
 from coordinator.policy.facts import FAULT_WINDOW, HostRecord, StoredResult
 from coordinator.policy.phases import FAULTS, JUDGED, PROVEN_FRAUD, Event, Phase, next_phase
+from protocol.errors import Refused
 from protocol.recipes.campaign import Policy
 from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 
@@ -178,6 +179,21 @@ def ban(worker: HostRecord, why: str) -> Settlement:
     for result in worker.unsettled:
         settlement = settlement.then(_outcome(result, Event.HOST_BANNED, "the host is banned", settlement.worker))
     return settlement
+
+
+def moderate(worker: HostRecord, banned: bool, reason: str) -> Settlement:
+    """The organizer's own word: what was admitted stays, escrow too, for nothing was proved. Raises Refused: there is
+    nothing to change, or proof stands against it."""
+    if banned:
+        if worker.banned:
+            raise Refused("banned-already", worker.banned)
+        return ban(worker, f"by the organizer: {reason}")
+    if worker.convicted:
+        raise Refused("convicted", f"it was shown to have lied, for everybody to check: {worker.banned}")
+    if not worker.banned:
+        raise Refused("not-banned", "this host is not banned")
+    news = News(kind=NewsKind.UNBANNED, text=reason, host=worker.host)
+    return Settlement(worker=replace(worker, banned=""), actions=(Report(news), WakeReferee()))
 
 
 def _retract_escrow(worker: HostRecord, what: str, why: str) -> Settlement:

@@ -18,6 +18,7 @@ from protocol.trust.messages import (
     Answer,
     ControlCampaign,
     Heartbeat,
+    ModerateHost,
     Result,
     SeedCampaign,
     Upload,
@@ -29,7 +30,10 @@ TROUBLE = "the coordinator is in trouble"  # how the details of our own UNAVAILA
 DETAIL_CHARS_MAX = 300  # gRPC carries details in a header of a few kilobytes
 REFUSALS_SAID_PER_SECOND = 5  # lines; a flood must not fill a terminal or a log
 REFUSALS_SAID_MAX = 4096  # kinds of refusal whose number is remembered; a flood of fresh keys starts it over
-KINDS = {kind.KIND: kind for kind in (Answer, ControlCampaign, Heartbeat, Result, SeedCampaign, Upload, UploadData)}
+KINDS = {
+    kind.KIND: kind
+    for kind in (Answer, ControlCampaign, Heartbeat, ModerateHost, Result, SeedCampaign, Upload, UploadData)
+}
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from coordinator.policy.actions import News
 from coordinator.policy.auditing import audits_at_once
 from coordinator.policy.campaigns import is_over
 from coordinator.policy.presence import PRESENCE_SECONDS
+from coordinator.server.commands import Commands
 from coordinator.server.directory import Directory
 from coordinator.server.handlers import Handlers
 from coordinator.server.inbox import SHARED_SECONDS, Inboxes
@@ -67,7 +68,6 @@ class Coordinator:
         answers = Answers(self.stores, self.effects, examining, clock)
         self.handlers = Handlers(
             self.stores,
-            directory.beacon,
             self.identity.host,
             self._sign,
             self.effects,
@@ -75,6 +75,7 @@ class Coordinator:
             examining,
             clock,
         )
+        self.commands = Commands(self.stores, directory.beacon, self.identity.host, self._sign, self.effects, clock)
         self.inboxes = Inboxes(self.stores, self.presence, self.identity, clock, shared_seconds)
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="organizer-check")
         self._disputes = executor or ThreadPoolExecutor(

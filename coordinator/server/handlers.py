@@ -1,4 +1,4 @@
-"""Messages of other hosts, verified at the edge and entered: campaigns, results, blobs, answers.
+"""Messages of other hosts, verified at the edge and entered: results, blobs, answers.
 
 Methods raise `Refused` for what breaks the protocol and `Busy` for what is too much at once; `service` turns that into
 gRPC statuses and counts it. Each does three things: verify, let the ledger decide and store, perform the actions.
@@ -12,26 +12,22 @@ from typing import Any, NamedTuple, NoReturn
 from sqlalchemy import Connection, bindparam, select
 
 from coordinator.checking.answers import Answers
-from coordinator.checking.beacon import Beacon
 from coordinator.checking.blobs import SMALL_BYTES
 from coordinator.checking.cases import ResultCase, committed_weights, new_case
 from coordinator.checking.effects import Effects
 from coordinator.checking.stores import Stores
 from coordinator.ledger.places import add_parts
 from coordinator.ledger.prepared import Prepared
-from coordinator.ledger.results import Reply, add_campaign, control_campaign, hand_in, refuse_stranger
+from coordinator.ledger.results import Reply, hand_in, refuse_stranger
 from coordinator.ledger.settlement import Sign, refuse_banned, settle_result
 from coordinator.ledger.tables import hosts, results
-from coordinator.policy.actions import Action, NewsKind
-from coordinator.policy.campaigns import CAMPAIGNS_MAX
+from coordinator.policy.actions import Action
 from coordinator.policy.phases import Event, Phase
 from coordinator.policy.receive import Received
 from coordinator.policy.uploads import UploadFacts, is_here, may_fetch
-from protocol.engine import ENGINE
 from protocol.errors import Refused
-from protocol.recipes.campaign import campaign_from_bytes, check_engines
 from protocol.trust.envelope import Envelope, unseal
-from protocol.trust.messages import Answer, BlobPart, CampaignManifest, ControlCampaign, Result, SeedCampaign, Upload
+from protocol.trust.messages import Answer, BlobPart, Result, Upload
 from protocol.trust.openings import check_opened
 from protocol.trust.spot_check import open_states
 from protocol.trust.verdict import open_result, segments_of
@@ -63,7 +59,6 @@ class Handlers:
     def __init__(
         self,
         stores: Stores,
-        beacon: Beacon,
         organizer: str,
         sign: Sign,
         effects: Effects,
@@ -71,36 +66,9 @@ class Handlers:
         examining: threading.Lock,
         clock: Callable[[], float],
     ):
-        self.stores, self.beacon, self.organizer, self.sign = stores, beacon, organizer, sign
+        self.stores, self.organizer, self.sign = stores, organizer, sign
         self.effects, self.answers, self.clock = effects, answers, clock
         self._examining = examining  # shared with `answers`: one thing at a time is examined, it is CPU-bound
-
-    # -- campaigns -----------------------------------------------------------------------------------------------
-
-    def seed_campaign(self, envelope: Envelope) -> str:
-        """Start a campaign; its digest. Seeding it again is harmless. Raises Refused."""
-        exact = unseal(envelope, SeedCampaign, signer=self.organizer).campaign
-        campaign = campaign_from_bytes(exact)
-        check_engines(campaign)
-        if len(self.stores.campaigns.states()) >= CAMPAIGNS_MAX:
-            raise Refused("campaign-limit", f"{CAMPAIGNS_MAX} campaigns are here already; start another directory")
-        self.stores.datasets.check(campaign)
-        now = self.clock()
-        manifest = CampaignManifest(
-            campaign=campaign.digest, beacon_anchor=self.beacon.anchor, engine=ENGINE, issued_at=now
-        )
-        signed = self.sign(manifest)
-        if self.stores.ledger.write(lambda c: add_campaign(c, campaign.digest, exact, signed, now)):
-            text = f"{campaign.network_count:,} networks in {campaign.assignment_count:,} assignments"
-            self.effects.report(NewsKind.STARTED, text, campaign=campaign.digest)
-        return campaign.digest
-
-    def control_campaign(self, envelope: Envelope) -> str:
-        """Pause, resume or cancel; its digest. Raises Refused."""
-        control = unseal(envelope, ControlCampaign, signer=self.organizer)
-        state = self.stores.ledger.write(lambda c: control_campaign(c, control.campaign, control.action))
-        self.effects.report(NewsKind.CONTROLLED, state, campaign=control.campaign)
-        return control.campaign
 
     # -- results -------------------------------------------------------------------------------------------------
 

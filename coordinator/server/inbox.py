@@ -1,7 +1,7 @@
 """What a host finds in its inbox: challenges to its results, checks to do, outcomes, its standing."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,18 @@ from coordinator.checking.cases import decode_envelope
 from coordinator.checking.stores import Stores
 from coordinator.ledger.allowances import AllowanceBook
 from coordinator.ledger.audits import read_audited
+from coordinator.ledger.commands import read_orders
+from coordinator.ledger.done import DoneBits
 from coordinator.ledger.heartbeats import Heartbeats
 from coordinator.ledger.prepared import Prepared
 from coordinator.ledger.tables import answers, checkers, hosts, results
-from coordinator.policy.campaigns import as_told
+from coordinator.policy.campaigns import as_told, claimable_below
 from coordinator.policy.inbox import ASKED, CHECKS_MAX, OwnResult, Wanted, bans_to_tell, check_fits, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
 from coordinator.policy.presence import PRESENCE_SECONDS, ask_again_seconds, gather_seconds
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import CheckRequest, Heartbeat, Inbox
+from protocol.trust.messages import CampaignOrder, CampaignState, CheckRequest, Heartbeat, Inbox
 
 SHARED_SECONDS = 0.2
 PRESENT_SECONDS = 2.0  # without any change in the ledger, hosts are counted this often
@@ -72,6 +74,7 @@ class Shared:
     busy: frozenset[str]  # hosts that wait for an outcome, or have something to upload or to check
     present: int  # hosts
     campaigns: tuple[tuple[str, str], ...]  # (digest, state)
+    orders: tuple[CampaignOrder, ...]
 
 
 class Inboxes:
@@ -89,6 +92,7 @@ class Inboxes:
         self._allowances = AllowanceBook(identity, clock)
         self._looking = threading.Lock()
         self._bans: tuple[str, ...] = ()  # in the order in which they were seen
+        self._done: dict[str, DoneBits] = {}  # of campaigns with a quota
         self._bans_list = int(1e3 * clock()) % 2**31  # another list after a restart: its order may be another
 
     def poll(self, envelope: Envelope, address: str = "") -> Envelope:
@@ -124,6 +128,7 @@ class Inboxes:
                 banned=banned,
                 banned_hosts=banned_hosts,
                 campaigns=shared.campaigns,
+                orders=shared.orders,
                 allowance=None if banned else self._allowances.of(connection, host),
                 ask_again_seconds=ask_again,
                 bans_list=self._bans_list,
@@ -150,15 +155,32 @@ class Inboxes:
         return not 0 <= now - shared.at < seconds
 
     def _look_now(self, connection: Connection, version: int, now: float) -> Shared:
-        known = set(self._bans)
-        self._bans += tuple(host for host in BANNED.scalars(connection) if host not in known)
+        banned, known = list(BANNED.scalars(connection)), set(self._bans)
+        if not known <= set(banned):  # somebody was let in again: all lists begin anew
+            self._bans, self._bans_list, known = (), self._bans_list + 1, set()
+        self._bans += tuple(host for host in banned if host not in known)
+        states = self.stores.campaigns.states()
         return Shared(
             version=version,
             at=now,
             busy=frozenset(BUSY.scalars(connection)),
             present=self.presence.count_present(now, PRESENCE_SECONDS),
-            campaigns=tuple(as_told(self.stores.campaigns.states(), read_audited(connection)).items()),
+            campaigns=tuple(as_told(states, read_audited(connection)).items()),
+            orders=self._orders(connection, states, now),
         )
+
+    def _orders(
+        self, connection: Connection, states: Mapping[str, CampaignState], now: float
+    ) -> tuple[CampaignOrder, ...]:
+        """Of the running campaigns about which the organizer has said something since he seeded them."""
+        told = []
+        for digest, order in read_orders(connection).items():
+            if states.get(digest) is CampaignState.RUNNING:
+                assignments = self.stores.campaigns.get(digest)[0].assignment_count
+                done = self._done.setdefault(digest, DoneBits(digest)).look(connection, now) if order.max_leased else {}
+                below = claimable_below(done, assignments, order.max_leased)
+                told.append(CampaignOrder(campaign=digest, priority=order.priority, below=below))
+        return tuple(told)
 
     def _wanted(self, connection: Connection, host: str) -> Wanted:
         """What this host has to upload for its own results."""

@@ -17,7 +17,7 @@ from coordinator.ledger.database import LedgerUnavailable
 from coordinator.server.console import Console
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
-from coordinator.server.service import serve, stop, taken
+from coordinator.server.serving import serve, stop, taken
 from coordinator.zoo.press import ProcessPress
 from protocol.cli.logs import keep_log
 from protocol.errors import AddressError, BusyError, LineFormatter, UsageError

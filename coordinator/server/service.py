@@ -9,12 +9,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from coordinator.checking.cases import decode_envelope
-from coordinator.ledger.commands import accept_command
 from coordinator.server.calls import DETAIL_CHARS_MAX, Calls
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.doors.call import Call
 from coordinator.server.doors.desk import Desk
-from coordinator.server.doors.door import Answer, Door, NotHere
+from coordinator.server.doors.door import Answer, NotHere
 from coordinator.server.doors.limits import (
     CALL_SECONDS_MAX,
     DATA_TRANSFERS_MAX,
@@ -29,10 +28,8 @@ from coordinator.server.doors.limits import (
 from coordinator.server.doors.places import Places
 from coordinator.server.doors.turns import Lane
 from coordinator.server.handlers import Busy
-from protocol.canonical import hexdigest
-from protocol.errors import BusyError, Refused
+from protocol.errors import Refused
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.channel import server_credentials
 from protocol.rpc.versions import check_versions
 from protocol.rpc.wire import CHUNK_BYTES, ENCLOSED_BYTES_MAX, TICKET, from_wire, to_wire
 from protocol.trust.envelope import Envelope, seal, unseal
@@ -42,17 +39,13 @@ from protocol.trust.messages import (
     NONCE_BYTES,
     OPENED_BYTES_MAX,
     BlobPart,
-    ControlCampaign,
     Heartbeat,
     Result,
-    SeedCampaign,
-    UploadData,
     Welcome,
 )
 from protocol.trust.openings import open_enclosed
 from protocol.trust.ticket import check_ticket
 
-Command = SeedCampaign | ControlCampaign | UploadData
 BOOTSTRAP_MAX = 16
 WATCH_SECONDS = 1.0  # how often a status stream looks for news
 
@@ -77,6 +70,7 @@ class Service:
             "GetCampaign": Answer(self.GetCampaign, Lane.JOIN, short),
             "SubmitCampaign": Answer(self.SubmitCampaign, Lane.JOIN, short),
             "ControlCampaign": Answer(self.ControlCampaign, Lane.JOIN, short),
+            "ModerateHost": Answer(self.ModerateHost, Lane.JOIN, short),
             "Poll": Answer(self.Poll, Lane.HOST, short),
             "SubmitResult": Answer(self.SubmitResult, Lane.HOST, short),
             "PutBlob": Answer(self.PutBlob, Lane.HOST, long),
@@ -129,15 +123,12 @@ class Service:
     # -- the organizer -------------------------------------------------------------------------------------------
 
     async def SubmitCampaign(self, call: Call) -> pb.CampaignReply:
-        """Refuses other signers, commands that are old or were taken before, what is no campaign, data sets that are
-        missing or not as described, and too many."""
+        """Refuses other signers, stale commands, what is no campaign, missing or wrong data sets, and too many."""
         envelope = call.parse(await call.first(pb.Signed))
         return await call.work(self._seed, envelope)
 
     def _seed(self, envelope: Envelope) -> pb.CampaignReply:
-        command = unseal(envelope, SeedCampaign, signer=self.coordinator.identity.host)
-        self._accept(command, hexdigest(command.campaign))
-        return self._campaign(self.handlers.seed_campaign(envelope), whole=False)
+        return self._campaign(self.coordinator.commands.seed(envelope), whole=False)
 
     async def ControlCampaign(self, call: Call) -> pb.CampaignReply:
         """Refuses other signers, commands that are old or were taken before, unknown campaigns, and what its state does
@@ -146,14 +137,13 @@ class Service:
         return await call.work(self._control, envelope)
 
     def _control(self, envelope: Envelope) -> pb.CampaignReply:
-        command = unseal(envelope, ControlCampaign, signer=self.coordinator.identity.host)
-        self._accept(command, command.campaign)
-        return self._campaign(self.handlers.control_campaign(envelope), whole=False)
+        return self._campaign(self.coordinator.commands.control(envelope), whole=False)
 
-    def _accept(self, command: Command, subject: str) -> None:
-        """Once and in time; durable before anything is done. Raises Refused."""
-        now, ledger = self.coordinator.clock(), self.stores.ledger
-        ledger.write(lambda c: accept_command(c, command.KIND, subject, command.issued_at, command.nonce, now))
+    async def ModerateHost(self, call: Call) -> pb.Done:
+        """Refuses other signers, commands that are old or were taken before, and what changes nothing."""
+        envelope = call.parse(await call.first(pb.Signed))
+        await call.work(self.coordinator.commands.moderate, envelope)
+        return pb.Done()
 
     # -- hosts ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +240,7 @@ class Service:
         """Refuses other signers, commands that are old or were taken before, too many bytes, and bytes that are not
         those of the digest."""
         envelope, _ = await self._announced(call, "the first message of a data set is its signed UploadData")
-        upload, have = await call.work(self._open_data, envelope)
+        upload, have = await call.work(self.coordinator.commands.open_data, envelope)
         if not have:
             async with self.data_transfers.take(call.caller.address):
                 receiving = await call.work(self.stores.datasets.receive, upload)
@@ -262,11 +252,6 @@ class Service:
                 finally:
                     receiving.drop()
         return pb.Done()
-
-    def _open_data(self, envelope: Envelope) -> tuple[UploadData, bool]:
-        upload, have = self.stores.datasets.open_upload(envelope)
-        self._accept(upload, upload.digest)
-        return upload, have
 
     async def _announced(self, call: Call, what: str) -> tuple[Envelope, bytes]:
         """The signed announcement that a stream begins with, and the data that came with it. Raises Refused."""
@@ -313,33 +298,3 @@ class Service:
                 await asyncio.sleep(WATCH_SECONDS)
         finally:
             del self.watching[connection]
-
-
-def serve(
-    coordinator: Coordinator,
-    listen: str,
-    bootstrap: Callable[[], list[str]] = list,
-    *,
-    plaintext: bool = False,
-    stamp_bits: int = STAMP_BITS,
-) -> tuple[Door, Service, int]:
-    """Start the service on `host:port`; port 0 takes any. Raises UsageError when the address cannot be had.
-
-    `bootstrap` gives the swarm node's addresses, for those who join. All speak TLS, unless `plaintext` (tests).
-    """
-    service = Service(coordinator, bootstrap, stamp_bits)
-    door = Door(service.answers(), service.calls, service.desk.has_standing)
-    port = door.start(listen, None if plaintext else server_credentials(coordinator.identity))
-    if not port:
-        door.stop(0.0)
-        raise BusyError(taken(listen))
-    return door, service, port
-
-
-def taken(listen: str) -> str:
-    return f"--listen {listen}: this address is in use or not ours; choose another, e.g. --listen 127.0.0.1:0"
-
-
-def stop(door: Door, service: Service, grace_seconds: float = 2.0) -> None:
-    service.stopping.set()
-    door.stop(grace_seconds)

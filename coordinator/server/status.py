@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from coordinator.checking.cases import CampaignBook
 from coordinator.ledger.audits import WORKER, count_audits
+from coordinator.ledger.commands import Order, read_orders
 from coordinator.ledger.database import Ledger, get_meta
 from coordinator.ledger.heartbeats import Heartbeats, Present
 from coordinator.ledger.tables import campaigns, hosts, proofs, refusals, results
@@ -32,6 +33,8 @@ class CampaignStatus(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     state: str  # running, paused, cancelled, publishing (all is admitted, not all in the zoo yet), complete
     seeded_at: float
+    priority: int = 0
+    max_leased: int = 0  # assignments under way at once; 0: no limit
     assignments: int
     pending: int
     committed: int  # handed in, waiting for a challenge or for what it asks for
@@ -112,7 +115,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def status(ledger: Ledger, book: CampaignBook, presence: Heartbeats, organizer: str, now: float) -> Status:
     """Costs a third of a second at 100,000 assignments."""
     with ledger.read() as connection:
-        listed = [_campaign(connection, book, row, now) for row in _campaign_rows(connection)]
+        orders = read_orders(connection)
+        listed = [_campaign(connection, book, row, orders.get(row.digest), now) for row in _campaign_rows(connection)]
         networks: Counter[str] = Counter()
         for campaign in listed:
             networks.update(campaign.networks_by_class)
@@ -140,7 +144,7 @@ def _campaign_rows(connection: Connection):
     return connection.execute(select(*columns).order_by(campaigns.c.seeded_at)).all()
 
 
-def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) -> CampaignStatus:
+def _campaign(connection: Connection, book: CampaignBook, row: Row, order: Order | None, now: float) -> CampaignStatus:
     campaign, _ = book.get(row.digest)
     grouped = connection.execute(
         select(results.c.phase, func.count(), func.sum(results.c.networks))
@@ -158,6 +162,8 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, now: float) 
         name=campaign.name,
         state=row.state if whole else "publishing",  # complete: all admitted, and all of it in the zoo
         seeded_at=row.seeded_at,
+        priority=order.priority if order else campaign.priority,
+        max_leased=order.max_leased if order else 0,
         assignments=total,
         pending=total - admitted - live,
         committed=count.get(Phase.COMMITTED, 0) + count.get(Phase.OPENING, 0),
@@ -242,8 +248,9 @@ def _hosts(connection: Connection, presence: Heartbeats, now: float) -> list[Hos
                 present=now - here.get(row.host, -math.inf) <= PRESENCE_SECONDS,
             )
         )
-    room = HOSTS_MAX - len(listed)
-    for host, heard in list(presence.fresh().items())[::-1][:room]:
+    known, room = {one.host for one in listed}, HOSTS_MAX - len(listed)
+    fresh = [(host, heard) for host, heard in presence.fresh().items() if host not in known]
+    for host, heard in fresh[::-1][:room]:
         listed.append(_fresh(host, heard, now, now - here.get(host, -math.inf) <= PRESENCE_SECONDS))
     return listed
 

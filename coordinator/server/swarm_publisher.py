@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from coordinator.ledger.commands import read_orders
 from coordinator.policy.campaigns import in_order_of_urgency
 from coordinator.policy.publishing import UNKNOWN, shards_to_announce
 from coordinator.server.coordinator import Coordinator
@@ -64,6 +65,8 @@ class SwarmPublisher:
         """The campaigns that fit one manifest: those with work to do first, by priority, then by age."""
         states = self.core.stores.campaigns.states()
         priorities = {digest: self.core.stores.campaigns.get(digest)[0].priority for digest in states}
+        with self.core.stores.ledger.read() as connection:
+            priorities |= {digest: order.priority for digest, order in read_orders(connection).items()}
         return in_order_of_urgency(states, priorities)[:SWARM_CAMPAIGNS_MAX]
 
     def _assignments(self, digest: str) -> int:

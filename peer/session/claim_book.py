@@ -77,8 +77,8 @@ class SwarmClaimBook:
 
     async def _answer(self, action: SwarmAction) -> Event:
         match action:
-            case Claim(campaign, batch):
-                won = await self.claims[campaign].claim(batch)
+            case Claim(campaign, batch, below):
+                won = await self.claims[campaign].claim(batch, below)
                 return Claimed(action, None if won is None else tuple(won))
             case ResumeClaims(campaign, indices):
                 return ClaimsResumed(action, tuple(await self.claims[campaign].resume(indices)))

@@ -238,6 +238,7 @@ def read_inbox(
         banned=inbox.banned,
         banned_hosts=banned_hosts,
         campaigns=inbox.campaigns,
+        orders=inbox.orders,
         allowance=inbox.allowance,
         ask_again_seconds=inbox.ask_again_seconds,
         gather_seconds=inbox.gather_seconds,

@@ -116,6 +116,7 @@ class Claim(SwarmAction, frozen=True):
 
     campaign: str
     batch: int
+    below: int | None = None  # only assignments before this one; None: all
 
 
 class ResumeClaims(SwarmAction, frozen=True):

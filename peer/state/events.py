@@ -14,7 +14,7 @@ from peer.state.actions import (
 from peer.state.ids import AssignmentId, CheckId
 from protocol.recipes.campaign import Campaign
 from protocol.trust.allowance import Allowance
-from protocol.trust.messages import Admission, Answer, BlobPart, CheckRequest, OpeningRequest
+from protocol.trust.messages import Admission, Answer, BlobPart, CampaignOrder, CheckRequest, OpeningRequest
 
 
 class Event(msgspec.Struct, frozen=True, tag=True):
@@ -212,6 +212,7 @@ class InboxReceived(CallEnded, frozen=True):
     banned: str = ""
     banned_hosts: tuple[str, ...] = ()  # all that are known
     campaigns: tuple[tuple[str, str], ...] = ()  # (digest, state: running, paused, complete, cancelled)
+    orders: tuple[CampaignOrder, ...] = ()
     allowance: Allowance | None = None
     ask_again_seconds: float | None = None  # None: it does not say, so as often as our own settings have it
     gather_seconds: float = 0.0

@@ -24,6 +24,7 @@ from peer.state.ids import AssignmentId
 from peer.state.limits import UNLIMITED
 from protocol.recipes.campaign import Campaign
 from protocol.trust.allowance import Allowance
+from protocol.trust.messages import CampaignOrder
 
 STORIES_MAX = 1000  # assignments remembered, the newest
 STORY_LINES_MAX = 100  # of one: more than any that ends well
@@ -82,6 +83,7 @@ class PeerFacts:
     campaigns: dict[str, Campaign] = field(default_factory=dict)
     unknown_campaigns: dict[str, None] = field(default_factory=dict)  # to be fetched, in order
     campaign_states: dict[str, str] = field(default_factory=dict)
+    orders: dict[str, CampaignOrder] = field(default_factory=dict)  # what the organizer said of campaigns later
     turned_down: dict[str, None] = field(default_factory=dict)  # above our limits
     bundle_bytes: dict[str, int] = field(default_factory=dict)  # of the largest bundle of each, at most
     banned_hosts: tuple[str, ...] = ()

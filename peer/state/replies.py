@@ -89,6 +89,7 @@ def inbox_received(facts: PeerFacts, event: on.InboxReceived, now: float) -> Non
         facts.allowance = event.allowance
         facts.do(act.UseAllowance(event.allowance))
     facts.campaign_states = dict(event.campaigns)
+    facts.orders = {order.campaign: order for order in event.orders}
     running = [digest for digest, state in event.campaigns if state == CampaignState.RUNNING]
     known = facts.campaigns.keys() | facts.turned_down.keys()
     facts.unknown_campaigns = dict.fromkeys(digest for digest in running if digest not in known)

@@ -253,8 +253,11 @@ def claim_work(facts: PeerFacts, now: float) -> None:
     if not fitting:
         facts.figures.waits_for = "room on the disk (--disk): others have to check what we handed in"
         return
-    best = max(fitting, key=lambda digest: (facts.campaigns[digest].priority, digest))
-    facts.claiming = Claim(best, min(wanted, room // facts.bundle_bytes[best]))
+    orders = facts.orders
+    urgency = {d: orders[d].priority if d in orders else facts.campaigns[d].priority for d in fitting}
+    best = max(fitting, key=lambda digest: (urgency[digest], digest))
+    below = orders[best].below if best in orders else None
+    facts.claiming = Claim(best, min(wanted, room // facts.bundle_bytes[best]), below)
     facts.do(facts.claiming)
 
 

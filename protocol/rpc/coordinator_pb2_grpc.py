@@ -54,6 +54,11 @@ class CoordinatorStub:
                 request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
                 response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.CampaignReply.FromString,
                 _registered_method=True)
+        self.ModerateHost = channel.unary_unary(
+                '/zooswarm.v1.Coordinator/ModerateHost',
+                request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
+                response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Done.FromString,
+                _registered_method=True)
         self.Poll = channel.unary_unary(
                 '/zooswarm.v1.Coordinator/Poll',
                 request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Visit.SerializeToString,
@@ -121,6 +126,12 @@ class CoordinatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ControlCampaign(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ModerateHost(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +214,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.ControlCampaign,
                     request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
                     response_serializer=protocol_dot_rpc_dot_coordinator__pb2.CampaignReply.SerializeToString,
+            ),
+            'ModerateHost': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModerateHost,
+                    request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
+                    response_serializer=protocol_dot_rpc_dot_coordinator__pb2.Done.SerializeToString,
             ),
             'Poll': grpc.unary_unary_rpc_method_handler(
                     servicer.Poll,
@@ -353,6 +369,33 @@ class Coordinator:
             '/zooswarm.v1.Coordinator/ControlCampaign',
             protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
             protocol_dot_rpc_dot_coordinator__pb2.CampaignReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModerateHost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zooswarm.v1.Coordinator/ModerateHost',
+            protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
+            protocol_dot_rpc_dot_coordinator__pb2.Done.FromString,
             options,
             channel_credentials,
             insecure,

@@ -102,6 +102,12 @@ def without_overdue(view: View, seen: Mapping[str, Watched], now: float, patienc
     return View(view.done, {host: claim for host, claim in others.items() if claim.claimed}) if others else view
 
 
+def only_below(view: View, shard: int, below: int) -> View:
+    """The view with assignments from `below` on not to be had: the organizer has a quota, or nothing changes."""
+    open_bits = max(0, below - shard * SHARD_SIZE)
+    return view if open_bits >= SHARD_SIZE else View(view.done | full(SHARD_SIZE) & ~full(open_bits), view.others)
+
+
 def overclaimers(views: Collection[View]) -> set[str]:
     """Hosts that claim more in these shards together, seen at one moment, than the organizer allows them at all."""
     claimed: dict[str, int] = {}

@@ -73,15 +73,16 @@ class Claims:
         self._seen: dict[int, dict[str, rules.Watched]] = {}  # by shard: claims of others, since when
         self._samples: deque[float] = deque(maxlen=SETTLE_SAMPLES)  # seconds from looking to being visible
 
-    async def claim(self, batch: int) -> list[int] | None:
+    async def claim(self, batch: int, below: int | None = None) -> list[int] | None:
         """Up to `batch` assignments (of one shard) that are now ours; [] when nothing is free at the moment or the
-        swarm is out of reach, so ask again in a while; None when the organizer calls everything done."""
+        swarm is out of reach, so ask again in a while; None when the organizer calls everything done. Only those before
+        `below`, if it is said."""
         batch = min(batch, rules.room(self.held.values(), self.allowance))
         if not self.node.connected() or not batch:
             return []
         try:
             for _ in range(CONTESTS_PER_CLAIM):
-                found = await self._find(batch)
+                found = await self._find(batch, self.assignments if below is None else below)
                 if found is None:
                     return None if len(self._finished) == len(self._order) else []
                 won = await self._contest(*found)
@@ -162,9 +163,9 @@ class Claims:
         """The assignments we hold, confirmed."""
         return sorted(i for shard, held in self.held.items() for i in rules.indices_of(shard, held.confirmed))
 
-    async def _find(self, batch: int) -> tuple[int, int, float] | None:
+    async def _find(self, batch: int, below: int) -> tuple[int, int, float] | None:
         """The next shard with something free: (shard, picked bits, when we looked). None after a bounded walk."""
-        for shards in self._walk():
+        for shards in self._walk(below):
             seen = self.node.monotonic()
             views = await self._look(shards)
             for shard in shards:
@@ -174,16 +175,17 @@ class Claims:
                     continue
                 self._finished.discard(shard)
                 held = self.held.get(shard) or Held()
-                picked = rules.pick(views[shard], held, self.campaign, self.node.host, shard, size, batch)
+                open_to_us = rules.only_below(views[shard], shard, below)
+                picked = rules.pick(open_to_us, held, self.campaign, self.node.host, shard, size, batch)
                 if picked:
                     self._cursor = self._order.index(shard)  # there may be more where this came from
                     return shard, picked, seen
         return None
 
-    def _walk(self) -> Iterator[list[int]]:
+    def _walk(self, below: int) -> Iterator[list[int]]:
         """Shards to look at, in growing groups: unfinished ones from where we stopped, then some finished ones."""
-        around = self._order[self._cursor :] + self._order[: self._cursor]
-        finished = sorted(self._finished)
+        around = [s for s in self._order[self._cursor :] + self._order[: self._cursor] if s * rules.SHARD_SIZE < below]
+        finished = sorted(shard for shard in self._finished if shard * rules.SHARD_SIZE < below)
         start = self._finished_cursor % len(finished) if finished else 0
         again = (finished[start:] + finished[:start])[:FINISHED_PER_CLAIM]
         shards = [shard for shard in around if shard not in self._finished][: SHARDS_PER_CLAIM - len(again)]

@@ -16,6 +16,7 @@ Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Host = Annotated[str, Meta(min_length=52, max_length=52)]
 Index = Annotated[int, Meta(ge=0, lt=2**31)]
+Priority = Annotated[int, Meta(ge=-100, le=100)]  # as in the campaign
 Text = Annotated[str, Meta(max_length=300)]
 Label = Annotated[str, Meta(max_length=64, pattern=r"^[ -~]*\Z")]  # what a terminal prints as it stands
 HostLabel = Annotated[str, Meta(max_length=32, pattern=r"^[\w .,:;+@#&()'/-]*\Z")]  # a person chooses it: any letters
@@ -39,6 +40,8 @@ class CampaignAction(enum.StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     CANCEL = "cancel"
+    PRIORITY = "priority"  # to `value`
+    MAX_LEASED = "max-leased"  # to `value`
 
 
 class BlobPart(enum.StrEnum):
@@ -80,11 +83,23 @@ class UploadData(Message, frozen=True, kw_only=True):
 
 
 class ControlCampaign(Message, frozen=True, kw_only=True):
-    """Organizer -> coordinator: pause, resume or cancel."""
+    """Organizer -> coordinator: pause, resume or cancel, or another priority or quota."""
 
     KIND: ClassVar[str] = "control-campaign"
     campaign: Hex
     action: CampaignAction
+    value: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
+    issued_at: float = 0.0
+    nonce: Nonce = bytes(NONCE_BYTES)
+
+
+class ModerateHost(Message, frozen=True, kw_only=True):
+    """Organizer -> coordinator: refuse this key from now on, or no longer. The reason is for everybody to read."""
+
+    KIND: ClassVar[str] = "moderate-host"
+    host: Host
+    banned: bool
+    reason: Annotated[str, Meta(max_length=150)]
     issued_at: float = 0.0
     nonce: Nonce = bytes(NONCE_BYTES)
 
@@ -256,6 +271,14 @@ class CheckRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     enclosed_weights: bytes = b""  # more calls would cost more than they do; else to be fetched
 
 
+class CampaignOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the organizer says of a running campaign after he signed it."""
+
+    campaign: Hex
+    priority: Priority
+    below: Index  # only assignments before this one are to be claimed now
+
+
 class Inbox(Message, frozen=True, kw_only=True):
     """Coordinator -> host, the reply to a heartbeat."""
 
@@ -284,6 +307,7 @@ class Inbox(Message, frozen=True, kw_only=True):
     bans_list: Index = 0  # another one than the host knows: its bans are all forgotten first
     bans_known: Index = 0  # for the next heartbeat
     escrow: int = 0  # of `credit`: what a conviction would take back
+    orders: Annotated[tuple[CampaignOrder, ...], Meta(max_length=CAMPAIGNS_MAX)] = ()  # of running ones
     gather_seconds: float = 0.0  # after this heartbeat answers and start states wait so long, to come together
 
 

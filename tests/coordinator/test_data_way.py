@@ -9,7 +9,7 @@ from support.images import RECIPE, blobs
 from coordinator.client import Organizer, issued_now
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
-from coordinator.server.service import serve, stop
+from coordinator.server.serving import serve, stop
 from peer.session.client import Client
 from protocol.canonical import hexdigest
 from protocol.errors import Refused, UsageError

@@ -68,7 +68,7 @@ def test_a_known_result_that_goes_on_gets_its_receipt_again(phase):
     assert decision.store is None and not decision.reopen and decision.actions == ()
 
 
-@pytest.mark.parametrize("event", [Event.ONE_BAD_PLACE, Event.HOST_BANNED, Event.WITHDRAWN])
+@pytest.mark.parametrize("event", [Event.ONE_BAD_PLACE, Event.WITHDRAWN])
 def test_a_known_result_that_was_shown_to_be_wrong_gets_its_admission_again(event):
     decision = receive(facts(replace(NEW, phase=Phase.VOID, event=event)))
     assert (decision.what, decision.reply) == (Received.KNOWN, StoredReply.ADMISSION)
@@ -76,7 +76,7 @@ def test_a_known_result_that_was_shown_to_be_wrong_gets_its_admission_again(even
     assert (convicted.what, convicted.reply) == (Received.KNOWN, StoredReply.ADMISSION)
 
 
-@pytest.mark.parametrize("event", [Event.MISMATCH, Event.OVERDUE])
+@pytest.mark.parametrize("event", [Event.MISMATCH, Event.OVERDUE, Event.HOST_BANNED])
 def test_a_void_result_against_which_nothing_speaks_may_come_again_under_its_old_receipt(event):
     decision = receive(facts(replace(NEW, phase=Phase.VOID, event=event, drawn=True)))
     assert (decision.what, decision.reply) == (Received.AGAIN, StoredReply.RECEIPT)

@@ -12,7 +12,7 @@ from support.scripted_host import Stage
 from analysis.pull.source import HostSource
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
-from coordinator.server.service import serve, stop
+from coordinator.server.serving import serve, stop
 from peer.session.client import Away, Client
 from protocol.errors import Refused, UsageError
 from protocol.rpc import coordinator_pb2 as pb

@@ -19,7 +19,6 @@ from protocol.trust.messages import (
     BlobPart,
     Heartbeat,
     Inbox,
-    SeedCampaign,
     Upload,
 )
 from protocol.trust.verdict import agreeing_answer, make_result
@@ -46,7 +45,7 @@ class Room:
         )
 
     def seed(self) -> None:
-        self.core.handlers.seed_campaign(seal(self.directory.identity, SeedCampaign(campaign=self.campaign.exact)))
+        self.core.commands.seed_campaign(self.campaign.exact)
 
     def tick(self, seconds: float = 6.0) -> None:
         self.clock.now += seconds

@@ -12,7 +12,7 @@ import numpy as np
 from coordinator.policy.actions import NewsKind
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
-from coordinator.server.service import serve, stop
+from coordinator.server.serving import serve, stop
 from protocol.canonical import sha256
 from protocol.engine import Engine, state_bytes_length
 from protocol.engine.select import select_engine
@@ -38,6 +38,7 @@ from protocol.trust.messages import (
     ControlCampaign,
     Heartbeat,
     Inbox,
+    ModerateHost,
     Opened,
     Receipt,
     SeedCampaign,
@@ -68,7 +69,7 @@ POLICY = Policy(
     audit_share=0.0,  # chance has no say where a test does not ask for it
 )
 CAMPAIGN = Campaign(name="test", populations=(Population(recipe=RECIPE, count=8, bundle=2),), policy=POLICY)
-C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData)
+C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData, ModerateHost)
 _engines: dict[str, Engine] = {}
 _trained: dict[int, dict[int, list[Boundary]]] = {}
 

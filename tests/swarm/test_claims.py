@@ -64,6 +64,17 @@ def test_a_small_swarm_claims_quickly():
     assert run_virtual(story()) < 0.7
 
 
+def test_a_quota_leaves_the_rest_of_the_campaign_alone():
+    async def story():
+        swarm = FakeSwarm(settle=0.5, latency=0.02)
+        hosts = [swarm.host(name, 200) for name in names(3)]
+        won = [index for host in hosts for index in await host.claim(4, below=5) or []]
+        assert sorted(won) == list(range(5)) and await hosts[0].claim(4, below=5) == []
+        assert set(await hosts[0].claim(2, below=130) or []) < set(range(5, 130)), "it was raised"
+
+    run_virtual(story())
+
+
 def test_claiming_from_a_long_list_costs_little():
     """100,000 assignments, nearly all done: a claim reads a bounded number of keys and still finds the last ones."""
 

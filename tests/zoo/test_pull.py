@@ -19,7 +19,7 @@ from analysis.pull.transfer import pull
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.doors import places
-from coordinator.server.service import serve, stop
+from coordinator.server.serving import serve, stop
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import canonical_json, hexdigest
 from protocol.cli.console import Progress
