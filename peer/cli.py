@@ -5,13 +5,57 @@ from typing import Any
 
 import click
 
+from peer.computer.verbs import VERBS as COMPUTER
 from peer.local_training import BACKENDS, TRAIN, device_options
 from protocol.cli.libraries import multiply_alone, need_swarm
+
+NOT_REMEMBERED = ("directory", "remember", "until_done")
+
+
+def remembered(context: click.Context, _parameter: click.Parameter, directory: Path | None) -> Path | None:
+    """The options of DIR/settings.toml become this command's defaults."""
+    from peer.computer.settings import read_settings
+    from peer.storage.home import default_home
+
+    context.default_map = read_settings(directory or default_home(), option_types(context.command))
+    return directory
+
+
+def option_types(command: click.Command) -> dict[str, type]:
+    """Of every option that can be remembered: what a settings file has there."""
+    kinds = {"integer range": int, "float range": float, "boolean": bool}
+    named = {each.name: each for each in command.params if each.name and each.name not in NOT_REMEMBERED}
+    return {name: kinds.get(each.type.name, str) for name, each in named.items()}
+
+
+def remember_these(context: click.Context, directory: Path) -> None:
+    """Whatever was typed now or remembered before."""
+    from click.core import ParameterSource
+
+    from peer.computer.settings import write_settings
+
+    chosen = (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
+    names = [name for name in option_types(context.command) if context.get_parameter_source(name) in chosen]
+    click.echo(f"remembered in {write_settings(directory, {name: context.params[name] for name in names})}")
 
 
 @click.command("join")
 @click.argument("address")
-@click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where identity and work are kept.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=remembered,
+    help="Where identity, work and remembered options are kept.",
+)
+@click.option(
+    "--cpu",
+    type=click.FloatRange(1, 100_000),
+    metavar="PERCENT",
+    help="Processor time of all of zooswarm, on average, in percent of one core: 25 is a quarter of one core, 200 is "
+    "two cores. Default: no limit.",
+)
 @click.option("--threads", type=click.IntRange(1, 256), help="Training threads. Default: all cores.")
 @click.option("--nice", type=click.IntRange(0, 19), default=10, show_default=True, help="Politeness of training.")
 @click.option("--name", help="Shown to others. Default: a short form of your host's key.")
@@ -23,11 +67,16 @@ from protocol.cli.libraries import multiply_alone, need_swarm
 @click.option(
     "--disk", metavar="SIZE", help="What --dir may grow to, e.g. 5GB. Default: half of what is free, 20GB at most."
 )
+@click.option("--only-when-idle", is_flag=True, help="Stand still while other programs are busy, and 30 s after.")
+@click.option("--not-on-battery/--on-battery", default=True, show_default=True, help="Stand still on battery.")
+@click.option("--hours", metavar="FROM-TO", help="Train only then, local time: 22-6, 8:30-17. Default: always.")
 @click.option("--ticket", metavar="TEXT|FILE", help="What the organizer gave you, where a campaign asks for one.")
 @click.option("--until-done", is_flag=True, help="Leave when every campaign is complete.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Interface of the DHT node (0.0.0.0: public).")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port of the DHT node. Default: any.")
-def join(**options: Any) -> None:
+@click.option("--remember", is_flag=True, help="Keep these options in --dir as defaults of the next start.")
+@click.pass_context
+def join(context: click.Context, remember: bool, **options: Any) -> None:
     """Lend this computer to a swarm.
 
     ADDRESS is what the organizer's `zooswarm host` prints: an invite, zoo-..., or host:port/ORGANIZER.
@@ -38,7 +87,10 @@ def join(**options: Any) -> None:
     multiply_alone()
     need_swarm()
     from peer.join import JoinOptions, join_swarm
+    from peer.storage.home import default_home
 
+    if remember:
+        remember_these(context, options["directory"] or default_home())
     join_swarm(JoinOptions(**options))
 
 
@@ -51,7 +103,7 @@ def identity() -> None:
 @click.option("--dir", "directory", type=click.Path(path_type=Path))
 def show(directory: Path | None) -> None:
     """Print this host's name and where its key is."""
-    from peer.join import default_home
+    from peer.storage.home import default_home
     from protocol.trust.identity import Identity
 
     path = (directory or default_home()) / "identity"
@@ -63,7 +115,8 @@ def show(directory: Path | None) -> None:
 @click.option("--dir", "directory", type=click.Path(path_type=Path))
 def export(target: Path, directory: Path | None) -> None:
     """Copy the key to TARGET (mode 0600). Whoever has that file is you."""
-    from peer.join import copy_identity, default_home
+    from peer.join import copy_identity
+    from peer.storage.home import default_home
 
     click.echo(f"{copy_identity((directory or default_home()) / 'identity', target)} copied to {target}")
 
@@ -73,10 +126,11 @@ def export(target: Path, directory: Path | None) -> None:
 @click.option("--dir", "directory", type=click.Path(path_type=Path))
 def import_key(source: Path, directory: Path | None) -> None:
     """Use the key in SOURCE from now on. Never overwrites a key that is there."""
-    from peer.join import copy_identity, default_home
+    from peer.join import copy_identity
+    from peer.storage.home import default_home
 
     target = (directory or default_home()) / "identity"
     click.echo(f"this host is now {copy_identity(source, target)}")
 
 
-VERBS: list[click.Command] = [join, TRAIN, identity]
+VERBS: list[click.Command] = [join, *COMPUTER, TRAIN, identity]

@@ -11,17 +11,9 @@ from typing import Any, Protocol
 
 from peer.progress import View
 from peer.state import PeerState
-from peer.state.actions import (
-    Action,
-    CoordinatorCall,
-    Exit,
-    FetchDataset,
-    HomeAction,
-    Say,
-    SwarmAction,
-    TrainerAction,
-)
+from peer.state.actions import Action, CoordinatorCall, Exit, FetchDataset, HomeAction, Say, SwarmAction, TrainerAction
 from peer.state.events import Event, Started, StopRequested, Tick
+from peer.state.pausing import Conditions
 from peer.state.ports import ClaimBook, CoordinatorApi, DatasetSource, Trainer
 from protocol.trust.allowance import Allowance
 
@@ -95,11 +87,12 @@ class Daemon:
         disk: Disk,
         free_bytes: Callable[[], int],
         kept_bytes: Callable[[], int] = lambda: 0,
+        conditions: Callable[[], Conditions] = Conditions,
         view: View,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.state, self.events, self.view, self.clock, self.free_bytes = state, events, view, clock, free_bytes
-        self.kept_bytes = kept_bytes
+        self.kept_bytes, self.conditions = kept_bytes, conditions
         self.disk, self.error = disk, ""
         self._calls = Background("coordinator", coordinator.perform, events)
         self._fetches = Background("data", datasets.perform, events)
@@ -128,7 +121,7 @@ class Daemon:
                 if self.clock() >= min(tick_at, self.state.next_wakeup()) and not self.state.exited:
                     if self.clock() >= look_at:
                         kept, look_at = self.kept_bytes(), self.clock() + KEPT_SECONDS
-                    self._handle(Tick(self.free_bytes(), kept))
+                    self._handle(Tick(self.free_bytes(), kept, self.conditions()))
                     tick_at = self.clock() + TICK_SECONDS
                     self.view.refresh(self.clock(), self.state)
             return self.error

@@ -8,28 +8,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from peer.computer.control import Control
+from peer.computer.pace import Governor
+from peer.computer.sensors import Sensors
 from peer.daemon import Daemon, EventQueue
-from peer.progress import View
+from peer.progress import View, limits
 from peer.session.claim_book import SwarmClaimBook
 from peer.session.client import Client
 from peer.session.dataset_fetcher import DatasetFetcher
 from peer.session.session import CoordinatorSession, Introduction
 from peer.session.welcome import Whereto, find_coordinator, keep
 from peer.state import PeerSettings, PeerState
-from peer.state.limits import default_disk, default_memory, parse_size, size_text
-from peer.storage.home import Home, JoinCache
+from peer.state.limits import default_disk, default_memory, parse_size
+from peer.state.pausing import Terms, parse_hours
+from peer.storage.home import Home, JoinCache, default_home
 from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
 from protocol.cli.logs import keep_log
 from protocol.errors import FileError, UsageError
-from protocol.files import PRIVATE, home_directory, read_limited, write_atomic
+from protocol.files import PRIVATE, read_limited, write_atomic
 from protocol.rpc.wire import parse_address
 from protocol.trust.identity import Identity
 from protocol.trust.messages import HostLabel
@@ -41,6 +46,8 @@ if TYPE_CHECKING:
 FILE_NAME_MAX = 255  # no ticket is that short
 TICKET_FILE_MAX = 4096
 CLOSE_SECONDS = 0.5  # for our node to say good-bye
+OTHERS_BYTES = 300 * 10**6  # of --memory: this process and the libp2p daemon
+TRAINER_BYTES_MIN = 300 * 10**6  # less, and it cannot even start
 PEERS_MAX = 32  # addresses kept for the next start
 
 
@@ -62,11 +69,10 @@ class JoinOptions:
     gpu_memory: float
     memory: str | None
     disk: str | None
-
-
-def default_home() -> Path:
-    """The volunteer's directory where none is named; ZOOSWARM_HOME moves it."""
-    return home_directory() / "volunteer"
+    cpu: float | None
+    only_when_idle: bool
+    not_on_battery: bool
+    hours: str | None
 
 
 def copy_identity(source: Path, target: Path) -> str:
@@ -109,8 +115,7 @@ def join_swarm(options: JoinOptions) -> None:
     introduction, settings = introduce(options, home.identity.host), settings_of(options, home)
     with View(introduction.name) as view, contextlib.closing(connect(options, home, whereto, view)) as client:
         view.say(f"{introduction.name} ({home.identity.host}), key and work in {home.path}")
-        memory, disk = size_text(settings.memory_bytes), size_text(settings.disk_bytes)
-        view.say(f"campaigns may take {memory} of memory (--memory) and {disk} of disk (--disk)")
+        view.say(f"limits, each an option: {limits(settings)}")
         stop, error = Stop(), ""
         try:
             cache = find_coordinator(client, home, options.address, whereto, view.say)
@@ -158,6 +163,12 @@ def settings_of(options: JoinOptions, home: Home) -> PeerSettings:
         until_done=options.until_done,
         memory_bytes=parse_size(options.memory) if options.memory else default_memory(physical_memory()),
         disk_bytes=parse_size(options.disk) if options.disk else default_disk(home.free_bytes() + home.used_bytes()),
+        cpu_cores=options.cpu / 100 if options.cpu else inf,
+        terms=Terms(
+            only_when_idle=options.only_when_idle,
+            not_on_battery=options.not_on_battery,
+            hours=parse_hours(options.hours) if options.hours else None,
+        ),
     )
 
 
@@ -180,11 +191,17 @@ def run_volunteer(
         nice=options.nice,
         device=options.device,
         gpu_memory=options.gpu_memory,
+        memory_bytes=max(TRAINER_BYTES_MIN, settings.memory_bytes - OTHERS_BYTES),
     )
     with contextlib.ExitStack() as stack:
         trainer = TrainerProcess(config, home.path / "worker.log", events.emit)
         stack.callback(trainer.stop)
         trainer.start()  # it gets ready while we find the swarm
+        if settings.cpu_cores < inf:
+            stack.callback(Governor(settings.cpu_cores, trainer).start().stop)
+        control = Control(home.path).begin()
+        stack.callback(control.end)
+        view.tell = control.tell
         room = partial(room_bytes, home, settings.disk_bytes)
         datasets = DatasetFetcher(home.shelf, client, room, view.say)
         stack.callback(datasets.stop)
@@ -201,11 +218,17 @@ def run_volunteer(
             disk=workspace,
             free_bytes=home.free_bytes,
             kept_bytes=home.kept_bytes,
+            conditions=Sensors(control.paused_seconds).look,
             view=view,
         )
         stack.callback(client.close)  # first of all: it ends the calls that are under way
         stop.wake, stop.gentle = events.wake, True
-        return daemon.run(tuple(cache.campaigns), stop, home.allowance(cache.organizer))
+        wanted_to_end = partial(any_of, stop, control.leaves)
+        return daemon.run(tuple(cache.campaigns), wanted_to_end, home.allowance(cache.organizer))
+
+
+def any_of(*asked: Callable[[], bool]) -> bool:
+    return any(each() for each in asked)
 
 
 def physical_memory() -> int:

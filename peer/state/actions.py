@@ -42,6 +42,14 @@ class StopTrainer(TrainerAction, frozen=True):
     """End it after the segment in hand. Answered by TrainerStopped, after everything that it had to say before."""
 
 
+class PauseTrainer(TrainerAction, frozen=True):
+    """It stands still from now on, in the middle of its segment, and so does one that is started later. No answer."""
+
+
+class ResumeTrainer(TrainerAction, frozen=True):
+    """It goes on where it stood still. No answer."""
+
+
 class Train(TrainerAction, frozen=True):
     """Train what is untrained of an assignment. Answered by NetworkTrained for each, then AssignmentTrained."""
 

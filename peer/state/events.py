@@ -12,6 +12,7 @@ from peer.state.actions import (
     SwarmAction,
 )
 from peer.state.ids import AssignmentId, CheckId
+from peer.state.pausing import Conditions
 from protocol.recipes.campaign import Campaign
 from protocol.trust.allowance import Allowance
 from protocol.trust.messages import Admission, Answer, BlobPart, CampaignOrder, CheckRequest, OpeningRequest
@@ -33,6 +34,7 @@ class Tick(Event, frozen=True):
 
     free_bytes: int  # on the disk that bundles are kept on
     kept_bytes: int = 0  # in our directory, besides bundles: data sets, checks, logs
+    conditions: Conditions = Conditions()  # what the computer is doing
 
 
 class StopRequested(Event, frozen=True):

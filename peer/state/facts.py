@@ -22,6 +22,7 @@ from peer.state.figures import Figures
 from peer.state.held import Checks, Happened, HeldAssignment, HeldAssignments, Phase
 from peer.state.ids import AssignmentId
 from peer.state.limits import UNLIMITED
+from peer.state.pausing import LONG_SECONDS, Conditions, Pause, Terms
 from protocol.recipes.campaign import Campaign
 from protocol.trust.allowance import Allowance
 from protocol.trust.messages import CampaignOrder
@@ -32,6 +33,7 @@ SAID_MAX = 1000  # lines that are not said twice
 RETRY_SECONDS = 5.0  # a check, an upload or a campaign that went wrong by itself
 RETRY_SECONDS_MAX = 60.0
 CLAIM_PAUSE_MAX = 120.0  # seconds
+AWAY_POLL_SECONDS = 120.0  # in a long pause with nothing in hand: who does not check others need not count as present
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class PeerSettings:
     until_done: bool = False
     memory_bytes: int = UNLIMITED  # of all our processes
     disk_bytes: int = UNLIMITED  # of our directory
+    cpu_cores: float = inf  # of all our processes together, on average
+    terms: Terms = field(default_factory=Terms)  # when we may train
     poll_seconds: float = 1.0  # until the coordinator says how often to ask
     claim_pause_seconds: float = 2.0  # after a claim that found nothing free
     leave_seconds: float = 30.0  # then the program ends, whatever is still on its way
@@ -75,6 +79,15 @@ class PeerFacts:
     exited: bool = False
     free_bytes: int = 0
     kept_bytes: int = 0  # in our directory, besides bundles
+    # whether we may train
+    conditions: Conditions = field(default_factory=Conditions)
+    pause: Pause | None = None  # why not
+    paused_at: float = inf  # since when
+    busy_at: float = -inf  # when other programs were last busy
+    trainer_paused: bool = False  # it stands still
+    away: bool = False  # in a long pause, and nothing of ours waits for anybody
+    stood_still: bool = False  # since it was last heard of, so that its time says nothing of its speed
+    looks_over: int = 0  # in a row, at memory above the limit
     # the training process
     device: str = ""
     width: int = 0  # networks in flight on GPUs, 0 on processors
@@ -176,6 +189,10 @@ class PeerFacts:
             self.leaving.calls_over |= calls_over
             self.leaving.by = min(self.leaving.by, by)
 
+    def paused_long(self, now: float) -> bool:
+        """So long, or known to become so long, that nobody should wait for us."""
+        return self.pause is not None and max(self.pause.seconds, now - self.paused_at) >= LONG_SECONDS
+
     def start_call(self, call: CoordinatorCall) -> None:
         self.call = call
         self.do(call)
@@ -183,7 +200,8 @@ class PeerFacts:
     @property
     def poll_seconds(self) -> float:
         """How often to ask the coordinator, when nothing happens."""
-        return self.settings.poll_seconds if self.asked_seconds is None else self.asked_seconds
+        seconds = self.settings.poll_seconds if self.asked_seconds is None else self.asked_seconds
+        return max(seconds, AWAY_POLL_SECONDS) if self.away else seconds
 
     def rest(self, campaign: str, now: float) -> None:
         """A claim found nothing: leave the campaign's claims alone for a while.

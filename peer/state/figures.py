@@ -6,6 +6,7 @@ from math import inf
 
 WINDOW_SECONDS = 600.0
 FINISHED_MAX = 4096  # a rate over more networks than that needs no more memory
+LOSSES_MAX = 60  # for a small chart; the training process tells one a second
 SEGMENTS_MAX = 64  # speed is measured over the last ones
 
 
@@ -18,6 +19,7 @@ class Figures:
     escrow: int = 0  # of these, what waits for later clean bundles
     clean_bundles: int = 0
     training: str = ""  # the last segment, in words; "" when nothing trains
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=LOSSES_MAX))  # best held-out ones, as told
     waits_for: str = "the swarm"
     began: float = -inf
     trained_seconds: float = 0.0

@@ -17,7 +17,7 @@ class ImpossibleEvent(Exception):
 class Phase(enum.StrEnum):
     """Of an assignment that we hold. A string too: those hash several times as fast, and every event looks here."""
 
-    RESUMING = "resuming"  # half trained by an earlier run; its claim is asked for again
+    RESUMING = "resuming"  # half trained by an earlier run or before a pause; its claim is asked for again
     WAITING = "waiting"  # ours; its data set is on the way
     TRAINING = "training"  # the training process has it
     SIGNING = "signing"  # all networks are final; the result is being signed
@@ -34,6 +34,7 @@ class Happened(enum.Enum):
     SIGNED = "signed"
     RECEIPT = "handed in"
     UNKNOWN = "the coordinator does not know it any more; handed in again"
+    GIVEN_BACK = "given back for a long pause, its files kept"
     CLAIM_LOST = "another host has the claim"
     REFUSED = "refused by the coordinator"
     DUPLICATE = "another host handed it in first"
@@ -48,6 +49,8 @@ TRANSITIONS: dict[tuple[Phase, Happened], Phase | None] = {
     (Phase.SIGNING, Happened.SIGNED): Phase.TRAINED,
     (Phase.TRAINED, Happened.RECEIPT): Phase.COMMITTED,
     (Phase.COMMITTED, Happened.UNKNOWN): Phase.TRAINED,
+    (Phase.WAITING, Happened.GIVEN_BACK): Phase.RESUMING,
+    (Phase.TRAINING, Happened.GIVEN_BACK): Phase.RESUMING,
     # the ways out
     (Phase.RESUMING, Happened.CLAIM_LOST): GONE,
     (Phase.WAITING, Happened.CLAIM_LOST): GONE,

@@ -88,9 +88,11 @@ class PeerState(PeerFacts):
             assert now < self.leaving.by
             return
         for item in self.held.of(Phase.WAITING):
-            assert item.data_set is not None and item.data_set in self.missing_datasets, f"{item.id} waits for nothing"
+            missing = item.data_set is not None and item.data_set in self.missing_datasets
+            assert missing or self.pause is not None, f"{item.id} waits for nothing"
         if self.held.phases[Phase.RESUMING]:
             waits = self.allowance is None or self.claiming is not None or self.claim_at < inf
+            waits = waits or bool(self.releasing) or self.pause is not None
             assert waits, "nobody resumes what was found on disk"
         assert self.fetching or not self.missing_datasets or self.next_wakeup() < inf
         if self.call is None and self.backoff.ready(now):

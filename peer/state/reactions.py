@@ -3,6 +3,7 @@ next is for `rules`.
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from peer.state import actions as act
@@ -10,7 +11,8 @@ from peer.state import events as on
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckHappened, CheckPhase, Happened, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import AssignmentId
-from peer.state.limits import FREE_BYTES_LAST
+from peer.state.limits import FREE_BYTES_LAST, size_text
+from peer.state.pausing import BUSY_CORES, LOOKS_OVER, Conditions, why_not
 
 CHECKS_MAX = 64  # in hand; the coordinator names a few at a time
 REFUSALS_MAX = 3  # results in a row: training the same for the same answer helps nobody
@@ -33,8 +35,23 @@ def started(facts: PeerFacts, event: on.Started, now: float) -> None:
 
 def ticked(facts: PeerFacts, event: on.Tick, now: float) -> None:
     facts.free_bytes, facts.kept_bytes = event.free_bytes, event.kept_bytes
+    look_around(facts, event.conditions, now)
     if event.free_bytes < FREE_BYTES_LAST and facts.held.count(*UNFINISHED):
         facts.leave(now, f"the disk is full but for {event.free_bytes:,} bytes; nothing is lost, make room")
+
+
+def look_around(facts: PeerFacts, conditions: Conditions, now: float) -> None:
+    """May we train now? The reason is kept for whoever looks; what follows from it is for the rules."""
+    facts.conditions = conditions
+    if conditions.others_cores is not None and conditions.others_cores >= BUSY_CORES:
+        facts.busy_at = now
+    facts.pause = why_not(facts.settings.terms, conditions, now - facts.busy_at)
+    facts.paused_at = min(facts.paused_at, now) if facts.pause is not None else inf
+    used, limit = conditions.own_bytes or 0, facts.settings.memory_bytes
+    facts.looks_over = facts.looks_over + 1 if used > limit else 0
+    if facts.looks_over >= LOOKS_OVER:
+        words = f"zooswarm has taken {size_text(used)} of memory, and the limit is {size_text(limit)} (--memory)"
+        facts.leave(now, f"{words}; nothing is lost, allow more or take fewer --threads")
 
 
 def stop_requested(facts: PeerFacts, event: on.StopRequested, now: float) -> None:
@@ -55,10 +72,13 @@ def trainer_ready(facts: PeerFacts, event: on.TrainerReady, now: float) -> None:
 
 
 def trainer_progressed(facts: PeerFacts, event: on.TrainerProgressed, now: float) -> None:
-    facts.figures.stepped(event.steps, event.seconds)
+    if not facts.stood_still:
+        facts.figures.stepped(event.steps, event.seconds)
+    facts.stood_still = facts.trainer_paused
     facts.figures.training = (
         f"{event.label}: {event.networks} networks at step {event.at_step:,}, best held-out loss {event.best_loss:.4f}"
     )
+    facts.figures.losses.append(event.best_loss)
 
 
 def trainer_note(facts: PeerFacts, event: on.TrainerNote, now: float) -> None:

@@ -126,7 +126,7 @@ def ask_as_told(facts: PeerFacts, seconds: float | None) -> None:
     if seconds is not None:
         before = facts.poll_seconds
         facts.asked_seconds = min(ASK_SECONDS_MAX, max(ASK_SECONDS_MIN, seconds))
-        facts.poll_at += facts.asked_seconds - before
+        facts.poll_at += facts.poll_seconds - before
 
 
 def gather_as_told(facts: PeerFacts, event: on.InboxReceived) -> None:

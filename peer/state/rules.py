@@ -9,14 +9,17 @@ from math import ceil, inf
 
 from peer.state.actions import (
     Claim,
+    DropTraining,
     Exit,
     FetchCampaign,
     FetchCheck,
     FetchDataset,
     OpenStates,
+    PauseTrainer,
     Poll,
     RenewClaims,
     ResumeClaims,
+    ResumeTrainer,
     StopTrainer,
     SubmitResult,
     Train,
@@ -151,7 +154,7 @@ def learn_campaigns(facts: PeerFacts, now: float) -> None:
 
 def fetch_checks(facts: PeerFacts, now: float) -> None:
     """When the data are here."""
-    if facts.checks.items and facts.may_call(now):
+    if facts.checks.items and facts.pause is None and facts.may_call(now):  # a pause leaves them to others
         for check in facts.checks.of(CheckPhase.REQUESTED):
             if facts.has_datasets(check.campaign):
                 return facts.start_call(FetchCheck(check.id, check.request))
@@ -180,6 +183,42 @@ def call_in(facts: PeerFacts, now: float) -> None:
     )
 
 
+# -- pauses ----------------------------------------------------------------------------------------------------------
+
+
+def pause_training(facts: PeerFacts, now: float) -> None:
+    """The training process stands still while we may not train; everything else goes on."""
+    wanted = facts.pause is not None
+    if wanted == facts.trainer_paused:
+        return
+    facts.trainer_paused = wanted
+    facts.stood_still = True
+    if facts.pause is not None:
+        facts.do(PauseTrainer())
+        facts.say(f"paused: {facts.pause.reason}")
+    else:
+        facts.do(ResumeTrainer())
+        facts.say("training goes on")
+        facts.poll_at = min(facts.poll_at, now)
+
+
+def give_back_for_a_pause(facts: PeerFacts, now: float) -> None:
+    """Others need not wait for a pause that is long; the files stay, and are claimed again when it is over."""
+    facts.away = facts.paused_long(now) and not facts.held.items.keys() - facts.held.phases[Phase.RESUMING].keys()
+    if not facts.paused_long(now):
+        return
+    back: dict[str, list[int]] = {}
+    for held in [*facts.held.of(Phase.WAITING, Phase.TRAINING)]:
+        if held.phase is Phase.TRAINING:
+            facts.do(DropTraining(held.id))
+        facts.take(held, Happened.GIVEN_BACK, now)
+        back.setdefault(held.id.campaign, []).append(held.id.index)
+    for campaign, indices in back.items():
+        facts.release(campaign, tuple(indices))
+    if back:
+        facts.say(f"{sum(map(len, back.values()))} claims given back for this pause; what is trained is kept")
+
+
 # -- claims and work --------------------------------------------------------------------------------------------------
 
 
@@ -202,7 +241,7 @@ def fetch_datasets(facts: PeerFacts, now: float) -> None:
 
 def start_training(facts: PeerFacts, now: float) -> None:
     """Give the training process what has its data; the rest waits for them."""
-    if facts.held.phases[Phase.WAITING]:
+    if facts.held.phases[Phase.WAITING] and facts.pause is None:
         for held in list(facts.held.of(Phase.WAITING)):
             if held.data_set is None or held.data_set in facts.datasets:
                 facts.take(held, Happened.DATA_READY, now)
@@ -212,8 +251,10 @@ def start_training(facts: PeerFacts, now: float) -> None:
 def resume_claims(facts: PeerFacts, now: float) -> None:
     """What an earlier run left half trained is ours again if nobody took it meanwhile."""
     facts.claim_at = inf
-    if facts.claiming is not None or not facts.held.phases[Phase.RESUMING]:
+    if facts.claiming is not None or facts.pause is not None or not facts.held.phases[Phase.RESUMING]:
         return
+    if facts.releasing:
+        return  # what a pause gave back may be on its way to be free
     if facts.allowance is None and not facts.backoff.delay:
         return  # the first inbox brings it; while nobody answers, what we had is presumed ours
     found: dict[str, list[int]] = {}
@@ -227,8 +268,10 @@ def resume_claims(facts: PeerFacts, now: float) -> None:
 
 def claim_work(facts: PeerFacts, now: float) -> None:
     """In the running campaign of the highest priority that has its data here and is not resting."""
-    if facts.claiming is not None or facts.allowance is None:
+    if facts.claiming is not None or facts.allowance is None or facts.pause is not None:
         return
+    if facts.releasing and facts.held.phases[Phase.RESUMING]:
+        return  # that comes first
     if facts.free_bytes <= FREE_BYTES_MIN:
         facts.figures.waits_for = f"a disk with more than {FREE_BYTES_MIN >> 20} MiB free"
         return
@@ -313,6 +356,9 @@ RULES: tuple[tuple[When, Callable[[PeerFacts, float], None]], ...] = (
     # shut down
     (When.WORKING, leave_when_done),
     (When.LEAVING, stop_trainer),
+    # stand still or go on
+    (When.WORKING, pause_training),
+    (When.WORKING, give_back_for_a_pause),
     # the coordinator, one call at a time: others wait for our answers, then for our results
     (When.ALWAYS, send_answers),
     (When.ALWAYS, hand_in),

@@ -10,7 +10,7 @@ import msgspec
 from peer.storage.bundle import Bundle
 from protocol.canonical import NOT_DECODABLE
 from protocol.errors import DiskError, Refused
-from protocol.files import lock_directory, write_atomic
+from protocol.files import home_directory, lock_directory, write_atomic
 from protocol.recipes.campaign import Campaign, campaign_from_bytes, check_engines
 from protocol.tasks.datasets import Shelf
 from protocol.trust.allowance import Allowance
@@ -19,6 +19,11 @@ from protocol.trust.identity import Identity
 from protocol.trust.messages import CampaignManifest
 
 KEPT = ("data", "checks", "campaigns")  # folders
+
+
+def default_home() -> Path:
+    """The volunteer's directory where none is named; ZOOSWARM_HOME moves it."""
+    return home_directory() / "volunteer"
 
 
 class JoinCache(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ class TrainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     nice: int
     device: str
     gpu_memory: float  # share of a card's memory
+    memory_bytes: int = 0  # what this process may take on processors; 0: anything
 
 
 class TrainBundle(msgspec.Struct, frozen=True, tag=True):

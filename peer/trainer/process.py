@@ -11,7 +11,16 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from peer.state.actions import DoCheck, DropTraining, StartTrainer, StopTrainer, Train, TrainerAction
+from peer.state.actions import (
+    DoCheck,
+    DropTraining,
+    PauseTrainer,
+    ResumeTrainer,
+    StartTrainer,
+    StopTrainer,
+    Train,
+    TrainerAction,
+)
 from peer.state.events import TrainerDied, TrainerFailed, TrainerStopped
 from peer.state.ports import Emit
 from peer.storage.home import bundle_path, check_path
@@ -40,6 +49,8 @@ class TrainerProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self._listener: threading.Thread | None = None
         self._stopping = False
+        self._holds: set[str] = set()  # why it stands still: a pause, its pace
+        self._holding = threading.Lock()
 
     def perform(self, action: TrainerAction) -> None:
         match action:
@@ -47,6 +58,10 @@ class TrainerProcess:
                 self.start()
             case StopTrainer():
                 threading.Thread(target=self._stop_and_say, name="stop-trainer", daemon=True).start()
+            case PauseTrainer():
+                self.hold("pause")
+            case ResumeTrainer():
+                self.let_go("pause")
             case Train(assignment):
                 self._send(TrainBundle(assignment, str(bundle_path(self.home, *assignment))))
             case DropTraining(assignment):
@@ -65,10 +80,32 @@ class TrainerProcess:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, process_group=0
             )  # a group of its own: a compiler that it has started ends with it
-        self.process = process
+        with self._holding:
+            self.process = process
+            self._signal()
         self._listener = threading.Thread(target=self._listen, args=(process,), name="trainer", daemon=True)
         self._listener.start()
         self._send(self.config)
+
+    def hold(self, why: str) -> None:
+        """Stop it where it is, and whoever is started after it, until every reason is gone. From any thread."""
+        with self._holding:
+            if why not in self._holds:
+                self._holds.add(why)
+                self._signal()
+
+    def let_go(self, why: str) -> None:
+        with self._holding:
+            if why in self._holds:
+                self._holds.discard(why)
+                self._signal()
+
+    def _signal(self) -> None:
+        """Its whole group: a compiler that it has started stands still with it."""
+        if self.process is not None and self.process.poll() is None:
+            still = bool(self._holds) and not self._stopping
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGSTOP if still else signal.SIGCONT)
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None and process.stdin is not None
@@ -99,7 +136,9 @@ class TrainerProcess:
 
     def stop(self) -> None:
         """It ends after the segment in hand, or is killed. Everything it said has been emitted when this returns."""
-        self._stopping = True
+        with self._holding:
+            self._stopping = True
+            self._signal()  # who stands still hears nothing
         if self.process is None or self._listener is None:
             return
         with contextlib.suppress(OSError, ValueError):

@@ -284,6 +284,8 @@ def work(config: TrainerConfig, emit: Callable[[Report], None]) -> int:
         emit(TrainerFailed(str(error)))
         return 2
     width = networks_in_flight(engine, 0)
+    if config.memory_bytes and not width:
+        limit_memory(config.memory_bytes)
     emit(TrainerReady(device=engine.name.encode("ascii", "replace").decode()[:64] if width else "", width=width))
     home = Path(config.home)
     worker = Worker(engine, home, emit)
@@ -293,10 +295,22 @@ def work(config: TrainerConfig, emit: Callable[[Report], None]) -> int:
     except UsageError as error:  # a data set is gone or damaged
         emit(TrainerFailed(f"{error}; nothing is lost"))
         return 3
+    except MemoryError:
+        words = f"training needs more memory than the limit leaves it, {config.memory_bytes / 1e6:,.0f} MB"
+        emit(TrainerFailed(f"{words}; nothing is lost, allow more with --memory or take fewer --threads"))
+        return 3
     except OSError as error:  # a full or read-only disk: nothing is lost, but we cannot go on
         emit(TrainerFailed(f"{error.filename or home}: {error.strerror}; nothing is lost, make room"))
         return 3
     return 0
+
+
+def limit_memory(most: int) -> None:
+    """The system gives this process no more; what asks for it gets a MemoryError. Where the system can do that."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import random
+from math import inf
 
 import pytest
 from support.volunteer import (
@@ -20,6 +21,7 @@ from support.volunteer import (
 from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
+from peer.state.pausing import Conditions
 
 EVENTS = 400
 SEEDS = 40
@@ -49,10 +51,15 @@ class RandomWorld:
                 self.happens(event)
         elif not self.volunteer.state.exited:
             self.volunteer.now += self.rng.choice([0.01, 0.3, 2.0, 30.0])
-            self.happens(on.Tick(PLENTY))
+            self.happens(on.Tick(PLENTY, conditions=self.conditions()))
             if self.rng.random() < 0.02 * self.faults and not self.volunteer.state.leaving:
                 self.pending = [a for a in self.pending if not isinstance(a, act.TrainerAction)]
                 self.happens(on.TrainerDied(-9))
+
+    def conditions(self) -> Conditions:
+        """Now and then a person pauses it, for a moment or for long."""
+        left = self.rng.choice([30.0, inf]) if self.rng.random() < self.faults / 2 else 0.0
+        return Conditions(paused_seconds=left)
 
     def fails(self) -> bool:
         return self.rng.random() < self.faults

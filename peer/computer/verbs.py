@@ -1,0 +1,88 @@
+"""The verbs that speak to the volunteer of this computer from another terminal: `volunteer`, `pause`, `resume`."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from protocol.errors import UsageError
+
+DIR = click.option("--dir", "directory", type=click.Path(path_type=Path), help="The volunteer's directory.")
+
+
+def home_of(directory: Path | None) -> Path:
+    """A directory that a volunteer has used. Raises UsageError."""
+    from peer.storage.home import default_home
+
+    home = directory or default_home()
+    if not (home / "identity").is_file():
+        raise UsageError(f"{home}: no volunteer has run here; name its directory with --dir")
+    return home
+
+
+@click.command("volunteer")
+@DIR
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C.")
+def volunteer(directory: Path | None, as_json: bool, watch: bool) -> None:
+    """Show what the volunteer on this computer does, and what it waits for."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from peer.computer.control import read_status
+    from peer.progress import table_of
+
+    home = home_of(directory)
+    told = read_status(home, time.time())
+    if told is None:
+        raise UsageError(f"{home}: no volunteer runs here now; `zooswarm join` starts it")
+    if as_json:
+        click.echo(json.dumps({name: value for name, value in told.items() if name != "rows"}))
+    elif not watch:
+        Console(highlight=False).print(table_of(told["name"], told["rows"]))
+    else:
+        try:
+            with Live(refresh_per_second=2) as live:
+                while told is not None:
+                    live.update(table_of(told["name"], told["rows"]))
+                    time.sleep(1.0)
+                    told = read_status(home, time.time())
+        except KeyboardInterrupt:
+            return
+
+
+@click.command("pause")
+@click.option("--for", "length", metavar="TIME", help="30m, 2h, 1d, then it goes on. Default: until `resume`.")
+@DIR
+def pause(length: str | None, directory: Path | None) -> None:
+    """Let the volunteer on this computer stand still.
+
+    Training stops within two seconds, in the middle of its step, and nothing is lost. A pause of ten minutes and more
+    gives back what is not finished, so that nobody waits; what is finished is still handed in and opened for checks.
+    """
+    from peer.computer.control import Wish, read_status, write_wish
+    from peer.state.pausing import duration, parse_duration
+
+    home, seconds = home_of(directory), parse_duration(length) if length else None
+    write_wish(home, Wish(paused_until=-1.0 if seconds is None else time.time() + seconds))
+    until = "until `zooswarm resume`" if seconds is None else f"for {duration(seconds)}"
+    runs = read_status(home, time.time()) is not None
+    click.echo(f"paused {until}" if runs else f"no volunteer runs in {home} now; it will be paused {until}")
+
+
+@click.command("resume")
+@DIR
+def resume(directory: Path | None) -> None:
+    """Let the volunteer on this computer go on after `pause`."""
+    from peer.computer.control import Wish, read_status, read_wish, write_wish
+
+    home = home_of(directory)
+    paused = read_wish(home).paused_until != 0
+    write_wish(home, Wish())
+    runs = read_status(home, time.time()) is not None
+    words = "it goes on" if paused else "it was not paused"
+    click.echo(words if runs else f"{words}; no volunteer runs in {home} now, `zooswarm join` starts it")
+
+
+VERBS: list[click.Command] = [volunteer, pause, resume]
