@@ -78,7 +78,7 @@ def run_host(
         target = f"{bracketed(public)}:{port}"
         join = f"{target}/{core.identity.host}"
         here = f"{bracketed(local_name(name))}:{port}/{core.identity.host}"
-        write_settings(path, {"address": here, "join": join, **kept_port(path)})
+        write_settings(path, {"address": here, "join": join, **kept_ports(path)})
         remember_directory(path)
         invite = make_invite(Invite(organizer=core.identity.host, targets=(target,)))
         console.page = start_page(core, node, invite, page, console.say, stack)
@@ -102,8 +102,11 @@ def start_page(
         return ""
     from coordinator.server.page.source import open_page
 
-    opened = open_page(core, node, join, place, default=page is None)
+    host, port = place
+    kept = kept_ports(core.path).get("page_port", port)  # who has the page open finds it again
+    opened = open_page(core, node, join, host, [port] if page else [kept, port, 0])
     stack.callback(opened.close)
+    write_settings(core.path, {**read_settings(core.path), "page_port": opened.port})
     return opened.url
 
 
@@ -224,14 +227,15 @@ def free_port(name: str) -> int:
         return probe.getsockname()[1]
 
 
-def kept_port(path: Path) -> dict[str, int]:
-    port = read_settings(path).get("dht_port")
-    return {"dht_port": port} if isinstance(port, int) and 0 < port < 65536 else {}
+def kept_ports(path: Path) -> dict[str, int]:
+    settings = read_settings(path)
+    ports = {name: settings.get(name) for name in ("dht_port", "page_port")}
+    return {name: port for name, port in ports.items() if isinstance(port, int) and 0 < port < 65536}
 
 
 def start_node(path: Path, name: str, dht_port: int, announce: str | None, say: Callable[[str], None]):
     """The swarm's first node, on the port of last time if it can be had. Raises UsageError."""
-    wanted, ip = dht_port or kept_port(path).get("dht_port", 0), resolve(name)
+    wanted, ip = dht_port or kept_ports(path).get("dht_port", 0), resolve(name)
     try:
         node, port = _node(path, ip, wanted or free_port(ip), announce)
     except UsageError as error:

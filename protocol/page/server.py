@@ -10,7 +10,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +44,22 @@ def split_place(text: str, default_host: str = "127.0.0.1") -> tuple[str, int] |
 
 
 class PageServer:
-    """Start, then close. `url` is where it is."""
+    """Start, then close. `url` is where it is, `port` of it the part that is to be kept."""
 
-    def __init__(self, source: Callable[[], State], host: str, port: int, log_path: Path, *, or_any: bool = False):
-        """`source` is called in a thread of the page's own. `or_any`: another port when this one is taken.
+    def __init__(self, source: Callable[[], State], host: str, ports: Sequence[int], log_path: Path):
+        """`source` is called in a thread of the page's own. `ports`: the first that can be had; 0 is any.
 
-        Raises UsageError: the address cannot be had.
+        Raises UsageError: none can.
         """
         self._source, self._names = source, {host.lower()}
-        self._socket = _listening(host, port, or_any)
+        self._socket = _listening(host, ports)
         self._woken, self._wake = os.pipe()
         _log_to(log_path)
         self._server: Any = None
         self._closing = False
         shown = f"[{host}]" if ":" in host else {"0.0.0.0": "127.0.0.1"}.get(host, host)
-        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
+        self.port = int(self._socket.getsockname()[1])
+        self.url = f"http://{shown}:{self.port}/"
         self._thread = threading.Thread(target=self._run, name="page", daemon=True)
         self._thread.start()
 
@@ -115,13 +116,13 @@ class PageServer:
             os.close(self._wake)
 
 
-def _listening(host: str, port: int, or_any: bool) -> socket.socket:
+def _listening(host: str, ports: Sequence[int]) -> socket.socket:
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
     except OSError:
-        raise UsageError(f"--page {host}:{port}: no such address") from None
+        raise UsageError(f"--page {host}:{ports[0]}: no such address") from None
     why: object = ""
-    for wanted in (port, 0) if or_any and port else (port,):
+    for wanted in ports:
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,7 +133,7 @@ def _listening(host: str, port: int, or_any: bool) -> socket.socket:
             why = error.strerror or error
             continue
         return listener
-    raise UsageError(f"--page {host}:{port}: {why}; choose another, or --page none")
+    raise UsageError(f"--page {host}:{ports[0]}: {why}; choose another, or --page none")
 
 
 def _log_to(path: Path) -> None:

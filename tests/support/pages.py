@@ -97,7 +97,7 @@ class Guest:
     """Asks a page on loopback."""
 
     def __init__(self, source: Callable[[], State], path: Path):
-        self.server = PageServer(source, "127.0.0.1", 0, path / "page.log")
+        self.server = PageServer(source, "127.0.0.1", [0], path / "page.log")
         self.port = int(self.server.url.rstrip("/").rpartition(":")[2])
 
     def ask(self, target: str = "/", method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:

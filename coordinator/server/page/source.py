@@ -1,5 +1,7 @@
 """The organizer's page: everything that it shows, put together in the page's own thread."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from coordinator.server.coordinator import Coordinator
@@ -64,17 +66,17 @@ class PageSource:
         self._map.close()
 
 
-def open_page(core: Coordinator, node: Node | None, join: str, place: tuple[str, int], default: bool) -> "OpenPage":
-    """Serve it. `default`: nobody chose the port, so another one will do. Raises UsageError."""
+def open_page(core: Coordinator, node: Node | None, join: str, host: str, ports: Sequence[int]) -> "OpenPage":
+    """Serve it on the first of these ports that can be had. Raises UsageError."""
     (core.path / "page").mkdir(exist_ok=True)
     source = PageSource(core, node, join)
-    return OpenPage(source, PageServer(source, *place, core.path / "page" / "page.log", or_any=default))
+    return OpenPage(source, PageServer(source, host, ports, core.path / "page" / "page.log"))
 
 
 class OpenPage:
     def __init__(self, source: PageSource, server: PageServer):
         self._source, self._server = source, server
-        self.url = server.url
+        self.url, self.port = server.url, server.port
 
     def close(self) -> None:
         self._server.close()
