@@ -74,6 +74,9 @@ def remember_these(context: click.Context, directory: Path) -> None:
 @click.option("--until-done", is_flag=True, help="Leave when every campaign is complete.")
 @click.option("--listen", default="127.0.0.1", show_default=True, help="Interface of the DHT node (0.0.0.0: public).")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port of the DHT node. Default: any.")
+@click.option(
+    "--page", metavar="PORT|none", help="Port of your own status page on loopback. Default: 7781, or a free one."
+)
 @click.option("--remember", is_flag=True, help="Keep these options in --dir as defaults of the next start.")
 @click.pass_context
 def join(context: click.Context, remember: bool, **options: Any) -> None:

@@ -23,6 +23,7 @@ from peer.progress import View, limits
 from peer.session.claim_book import SwarmClaimBook
 from peer.session.client import Client
 from peer.session.dataset_fetcher import DatasetFetcher
+from peer.session.own_page import OwnPage, open_own_page, page_port
 from peer.session.session import CoordinatorSession, Introduction
 from peer.session.welcome import Whereto, find_coordinator, keep
 from peer.state import PeerSettings, PeerState
@@ -73,6 +74,7 @@ class JoinOptions:
     only_when_idle: bool
     not_on_battery: bool
     hours: str | None
+    page: str | None = None
 
 
 def copy_identity(source: Path, target: Path) -> str:
@@ -110,6 +112,7 @@ def join_swarm(options: JoinOptions) -> None:
     """Run a volunteer until Ctrl-C. Raises UsageError for what the user can mend."""
     directory = options.directory or default_home()
     whereto = Whereto.typed(options.address, directory / "known.json")  # before a directory is made
+    page_port(options.page)
     home = Home(directory)
     keep_log(home.path / "volunteer.log")
     introduction, settings = introduce(options, home.identity.host), settings_of(options, home)
@@ -201,7 +204,10 @@ def run_volunteer(
             stack.callback(Governor(settings.cpu_cores, trainer).start().stop)
         control = Control(home.path).begin()
         stack.callback(control.end)
-        view.tell = control.tell
+        page = OwnPage(client, introduction.version)
+        if (server := open_own_page(page, options.page, home.path, view.say)) is not None:
+            stack.callback(server.close)
+        view.tell = partial(tell_both, control.tell, page.tell)
         room = partial(room_bytes, home, settings.disk_bytes)
         datasets = DatasetFetcher(home.shelf, client, room, view.say)
         stack.callback(datasets.stop)
@@ -225,6 +231,11 @@ def run_volunteer(
         stop.wake, stop.gentle = events.wake, True
         wanted_to_end = partial(any_of, stop, control.leaves)
         return daemon.run(tuple(cache.campaigns), wanted_to_end, home.allowance(cache.organizer))
+
+
+def tell_both(first: Callable[[dict], None], second: Callable[[dict], None], summary: dict) -> None:
+    first(summary)
+    second(summary)
 
 
 def any_of(*asked: Callable[[], bool]) -> bool:

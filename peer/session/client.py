@@ -167,6 +167,15 @@ class Client:
         self._payer.used()
         return Reply(inbox, _shown(reply.refused), _shown(reply.refused_states))
 
+    def status(self) -> bytes:
+        """What the coordinator tells everybody of the swarm: JSON, still to be checked."""
+        try:
+            for reply in self.stub.WatchStatus(pb.StatusRequest(watch=False), timeout=CALL_SECONDS):
+                return reply.json
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
+        raise Away("no answer")
+
     def submit_result(self, envelope: Envelope, trace: bytes = b"", weights: bytes = b"") -> Envelope:
         """Hand in a signed result. Returns the signed Receipt, or an Admission that says `duplicate`.
 

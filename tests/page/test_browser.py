@@ -106,27 +106,29 @@ def test_a_swarm_is_watched_from_its_first_network_to_its_last(stage, browser):
     seen.wait("/banned\\s*mallory[^]*disagree/.test(document.getElementById('hosts').innerText)", "the ban")
     seen.wait("/1\\s*hosts banned/.test(document.getElementById('totals').innerText)", "their number")
 
-    stage.volunteer("alice")  # progress moves, the map gains points
+    volunteer(stage, "alice")  # progress moves, the map gains points
     seen.wait("/16 of 16 networks admitted, 16 in the zoo/.test(document.getElementById('campaigns').innerText)", "all")
     seen.wait("document.querySelector('.zoomap')?.dataset.points === '16'", "every network on the map")
     assert seen.number("admitted") == 4 and seen.number("waiting") == 0 and seen.number("rejected") >= 1
     assert page.locator("#recent .curve path.training").count() == 12
     assert seen.said == []
+    own_page(stage, browser, "16 of 16 networks admitted", "")
 
     stage.kill("host")  # the host goes away and comes back, and nobody reloads anything
     seen.wait_state("lost")
     assert "trying again" in page.inner_text("#connection")
+    own_page(stage, browser, "16 of 16 networks admitted", "what it told last is shown")
     stage.host()
     seen.wait_state("live")
     assert page.evaluate("window.sameDocument") is True
     more = campaign.with_name("more.toml")
     more.write_text(campaign.read_text().replace('"stage"', '"more"').replace('"0:8"', '"8:12"'))
     seed(stage, more)
-    stage.volunteer("bob")
     seen.wait("/8 of 8 networks admitted, 8 in the zoo/.test(document.getElementById('campaigns').innerText)", "more")
     seen.wait("document.querySelector('.zoomap').dataset.points === '24'", "more points on the map")
     assert page.evaluate("window.sameDocument") is True
-    assert "alice" in page.inner_text("#leaders") and "mallory" not in page.inner_text("#leaders")
+    leaders = page.inner_text("#leaders")
+    assert "alice @owls" in leaders and re.search(r"1\s+@owls", leaders) and "mallory" not in leaders
 
     assert [line for line in seen.said if "net::ERR_" not in line] == [], "all else is the browser's, of the outage"
     origin = page_url(stage)
@@ -136,6 +138,24 @@ def test_a_swarm_is_watched_from_its_first_network_to_its_last(stage, browser):
     keyboard(page)
     seen.close()
     other_eyes(browser, origin)
+
+
+def volunteer(stage, name):
+    """One that stays when all is done, and belongs to a team."""
+    options = ["--dir", str(stage.path / name), "--name", f"{name} @owls", "--threads", "1", "--page", "0"]
+    stage.start(name, "join", stage.address, *options)
+
+
+def own_page(stage, browser, swarm, trouble):
+    """What the volunteer's own page shows: itself, and what it hears of the swarm."""
+    url = re.findall(r"your status page: (http://127.0.0.1:\S+)", stage.log("alice"))[-1]
+    seen = Watching(browser, url, viewport={"width": 1100, "height": 900})
+    seen.wait_state("live")
+    for text in (swarm, trouble):
+        seen.wait(f"document.getElementById('main').innerText.includes({text!r})", text)
+    assert re.search(r"networks trained\s+16 ", seen.page.inner_text("#own"))
+    assert seen.said == [] and faults(seen.page) == []
+    seen.close()
 
 
 def seed(stage, campaign):
