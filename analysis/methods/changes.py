@@ -104,14 +104,14 @@ def separation(
     fold_N = fold_by_group(second_N, seed_N, seed=seed)
     codes_RN = np.vstack([second_N, shuffled_labels(second_N, seed_N, shuffles, seed, fold_N)]).astype(int)
     score_RN = labelings_scored(x, codes_RN, fold_N)
-    trained = unseen_auc(score_RN[0], second_N)
+    trained = unseen_auc(score_RN[0], second_N, seed_N)
     null_R = auc_values(score_RN[1:], codes_RN[1:] == 1)
     sizes = learning_sizes(x, second_N, seed_N, seed=seed)
     return Separation(
         first=first,
         second=second,
         trained=trained,
-        initial=None if initial_NF is None else _auc(initial_NF[chosen], second_N, fold_N),
+        initial=None if initial_NF is None else _auc(initial_NF[chosen], second_N, fold_N, seed_N),
         shuffled_max=float(null_R.max(initial=0)),
         p=permutation_p(trained.value, null_R),
         enough=next((size for size, value in sizes.items() if value >= ENOUGH), None),
@@ -127,8 +127,8 @@ def labelings_scored(features_NF: np.ndarray, codes_RN: np.ndarray, fold_N: np.n
     return score_RN
 
 
-def _auc(features_NF: np.ndarray, second_N: np.ndarray, fold_N: np.ndarray) -> Auc:
-    return unseen_auc(unseen_scores(features_NF, second_N, fold_N), second_N)
+def _auc(features_NF: np.ndarray, second_N: np.ndarray, fold_N: np.ndarray, seed_N: np.ndarray) -> Auc:
+    return unseen_auc(unseen_scores(features_NF, second_N, fold_N), second_N, seed_N)
 
 
 def learning_sizes(
@@ -205,7 +205,8 @@ def dose_response(
         spread = np.quantile(
             [class_distances(x[d], second_N[d].astype(str).tolist()).centres for d in draws], (0.025, 0.5, 0.975)
         )
-        fold_N = fold_by_group(second_N, np.asarray(seeds)[chosen], seed=seed)
+        seed_N = np.asarray(seeds)[chosen]
+        fold_N = fold_by_group(second_N, seed_N, seed=seed)
         rows.append(
             Dose(
                 label=name,
@@ -213,7 +214,7 @@ def dose_response(
                 distance=centre,
                 low=max(0.0, centre - float(spread[2] - spread[1])),
                 high=centre + float(spread[1] - spread[0]),
-                auc=_auc(x, second_N, fold_N),
+                auc=_auc(x, second_N, fold_N, seed_N),
             )
         )
     if len(rows) < 3:

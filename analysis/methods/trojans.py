@@ -126,5 +126,5 @@ def trojan_table(
             continue
         first = None if initial_NP is None else initial_NP[order]
         features_NF = prepared(recipe, weights_NP[order], first, steps)[back]
-        found[str(steps)] = unseen_auc(unseen_scores(features_NF, trojan_N, fold_N, scorer(steps)), trojan_N)
+        found[str(steps)] = unseen_auc(unseen_scores(features_NF, trojan_N, fold_N, scorer(steps)), trojan_N, seeds)
     return found

@@ -1,10 +1,11 @@
 """Pictures of numbers with their intervals beside those of a control: dots, doses, and barriers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -14,6 +15,7 @@ from analysis.weights.similarity import Barrier
 
 Mark = tuple[float, float, float]  # a number and its interval; NaN: no interval
 NAN = float("nan")
+LINE_INCHES, GROUP_TITLE = 0.34, 2  # of `draw_groups`; a title and its axis take as much as so many lines
 NO_MARK: Mark = (NAN, NAN, NAN)
 TRAINED_AND_INITIAL = ("trained weights", "control: initial weights")
 
@@ -60,6 +62,48 @@ def draw_intervals(
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def draw_groups(groups: Mapping[str, Sequence[Line]], series: Sequence[str], label: str) -> Figure:
+    """As `draw_intervals` for many lines: a panel a group, in two columns of about equal height; a group that is more
+    than half of all goes on in the second."""
+    half = -(-sum(map(len, groups.values())) // 2)
+    panels = [(name, lines[at : at + half]) for name, lines in groups.items() for at in range(0, len(lines), half)]
+    columns: tuple[list[tuple[str, Sequence[Line]]], ...] = ([], [])
+    heights = [0.0, 0.0]
+    for name, lines in sorted(panels, key=lambda panel: -len(panel[1])):
+        shorter = int(heights[1] < heights[0])
+        columns[shorter].append((name, lines))
+        heights[shorter] += len(lines) + GROUP_TITLE
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 0.9 + LINE_INCHES * max(heights)), layout="constrained")
+        for part, column in zip(np.ravel(figure.subfigures(1, 2)), columns, strict=True):
+            if column:
+                sizes = [len(lines) for _, lines in column]
+                every = part.subplots(len(column), 1, squeeze=False, height_ratios=sizes)[:, 0]
+                for axes, (name, lines) in zip(every, column, strict=True):
+                    _draw_group(axes, name, lines, series)
+                every[-1].set_xlabel(label)
+        handles, texts = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_group(axes: Axes, name: str, lines: Sequence[Line], series: Sequence[str]) -> None:
+    for k, (title, colour) in enumerate(zip(series, COLOURS, strict=False)):
+        marks = np.array([line.marks[k] for line in lines])
+        at = np.arange(len(lines)) + (k - (len(series) - 1) / 2) * 0.75 / len(series)
+        axes.hlines(at, marks[:, 1], marks[:, 2], color=colour, lw=1.6, alpha=0.5)
+        axes.plot(marks[:, 0], at, "o", color=colour, ms=3.2, label=plain(title))
+    axes.set_yticks(range(len(lines)), [plain(line.name) for line in lines])
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_yticks(np.arange(len(lines) - 1) + 0.5, minor=True)
+    axes.grid(True, axis="y", which="minor", lw=0.6)
+    values = np.array([line.marks for line in lines])
+    axes.set_xlim(min(0.0, np.nanmin(values, initial=0)) - 0.02, max(1.0, np.nanmax(values, initial=1)) + 0.02)
+    axes.set_title(plain(name, TITLE_MAX))
+    axes.grid(True, axis="x", lw=0.6)
+    axes.tick_params(axis="y", which="both", length=0)
 
 
 def draw_doses(found: dict[str, tuple[list[Dose], list[Dose]]]) -> Figure:

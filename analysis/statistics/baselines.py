@@ -37,7 +37,7 @@ def class_baselines(
 def auc_baseline(features_NF: np.ndarray, second_N: np.ndarray, groups: Sequence[int] | np.ndarray) -> Auc:
     """AUC of telling two classes apart on groups never seen, by the same classifier."""
     fold_N = fold_by_group(second_N, np.asarray(groups))
-    return unseen_auc(unseen_scores(features_NF, second_N, fold_N, ordering_scorer), second_N)
+    return unseen_auc(unseen_scores(features_NF, second_N, fold_N, ordering_scorer), second_N, groups)
 
 
 def ordering_classes(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray, classes: int) -> np.ndarray:

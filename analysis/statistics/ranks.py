@@ -31,7 +31,8 @@ def spearman(a_N: np.ndarray, b_N: np.ndarray) -> float:
 def spearman_interval(a_N: np.ndarray, b_N: np.ndarray, group_N: np.ndarray) -> tuple[float, float, float]:
     """(correlation, low, high): 95% by leaving out blocks of whole groups (jackknife), cut at -1 and 1.
 
-    All NaN where the correlation is not defined, of all rows or of those that are left.
+    No interval (NaN) where without some block all that is left ties: how far the correlation hangs on that block cannot
+    be told. All NaN where it is not defined of all rows.
     """
     a, b = np.asarray(a_N, np.float64), np.asarray(b_N, np.float64)
     undefined: list[bool] = []
@@ -43,4 +44,4 @@ def spearman_interval(a_N: np.ndarray, b_N: np.ndarray, group_N: np.ndarray) -> 
 
     low, high = jackknife(measure, np.asarray(group_N), -1.0, 1.0)
     nan = float("nan")
-    return (nan, nan, nan) if any(undefined) else (spearman(a, b), low, high)
+    return (spearman(a, b), nan, nan) if any(undefined) else (spearman(a, b), low, high)

@@ -12,7 +12,6 @@ from support.zoos import network
 from analysis import open_zoo
 from analysis.methods import cohorts, probing, properties, targets
 from analysis.statistics import splits
-from analysis.statistics.auc import auc, ridge_scorer, unseen_auc, unseen_scores
 from analysis.weights import symmetry
 from analysis.weights.modules import network_module
 from protocol.engine.initial import initial_state
@@ -146,18 +145,3 @@ def test_a_cohort_has_one_shape():
     campaign = Campaign(name="here", populations=tuple(Population(recipe=recipe, count=1) for recipe in two))
     with pytest.raises(UsageError, match="one shape"):
         cohorts.train(campaign)
-
-
-@pytest.mark.slow
-def test_intervals_of_cross_validated_scores_hold_the_truth():
-    rng, found, truths = np.random.default_rng(5), [], []
-    second_N, large_N = np.arange(40) % 2 == 1, np.arange(400) % 2 == 1
-    for draw in range(80):
-        x, many = (rng.normal(size=(len(s), 30)) + 0.4 * s[:, None] * (np.arange(30) < 10) for s in (second_N, large_N))
-        fold_N = splits.fold_by_group(second_N, np.arange(40) // 2, seed=draw)
-        score_N = unseen_scores(x, second_N, fold_N)
-        found.append((unseen_auc(score_N, second_N), auc(score_N, second_N)))
-        truths.append(auc(ridge_scorer(x[fold_N > 0], second_N[fold_N > 0], many), large_N).value)
-    truth = np.mean(truths)
-    widened, plain = (np.mean([one.low <= truth <= one.high for one in column]) for column in zip(*found, strict=True))
-    assert widened >= 0.9 > plain

@@ -82,6 +82,9 @@ def test_the_interval_of_a_rank_correlation_holds_it_and_is_narrow_where_groups_
     assert low < value < high and low > 0.5 and high - low < 0.4
     assert spearman_interval(a, a, np.arange(200)) == pytest.approx((1.0, 1.0, 1.0))
     assert np.isnan(spearman_interval(a, np.zeros(200), np.arange(200))).all()
+    lone_N = (np.arange(200) == 7).astype(float)  # without its block all tie: a number whose interval nobody knows
+    value, low, high = spearman_interval(a, lone_N, np.arange(200))
+    assert value == pytest.approx(spearmanr(a, lone_N).statistic) and np.isnan([low, high]).all()
 
 
 def test_attributions_of_nothing_agree_without_signs_and_do_not_with_them():

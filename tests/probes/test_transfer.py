@@ -15,10 +15,10 @@ from analysis.probes.transfer.gates import Average, Gates, Join, Joined, blocks,
 from analysis.probes.transfer.methods import methods
 from analysis.probes.transfer.pairs import transfer_units
 from analysis.probes.transfer.probe import Transfer, TransferSettings, drawn
-from analysis.probes.transfer.summary import PairFound, by_pair, distance_tells
+from analysis.probes.transfer.summary import PairFound, Told, Transferred, by_pair, distance_tells
 from analysis.report.page import section_of
 from analysis.report.selection import Selection
-from analysis.report.studies.probes.transfer import TransferGiven
+from analysis.report.studies.probes.transfer import DRAWN_MAX, TransferGiven
 from analysis.weights.modules import network_module
 from protocol.engine.initial import initial_state
 from protocol.errors import UsageError
@@ -232,3 +232,33 @@ def test_only_tasks_that_differ_and_fit_are_paired():
     assert transfer_units(table, by_digest, 2, 9) == []  # one task twice, and another shape
     with pytest.raises(UsageError, match="no two recipes here have one shape"):
         Transfer().units(table, by_digest, FEW)
+
+
+def found_pair(source: str, target: str, score: float) -> PairFound:
+    mark = (score, score - 0.1, score + 0.1)
+    methods = dict.fromkeys(("fine_tune", "freeze", "ptu", "ptu_scratch", "untrained"), mark)
+    numbers = {"behind": 0.0, "error": 0.1, "gates": (0.5,), "kept": (0.0,), "distance": 1.0}
+    names = {"source": source, "target": target, "sources": 5, "best": "scratch"}
+    return PairFound(**names, **numbers, scratch=(0.5, 0.4, 0.6), **methods)
+
+
+def test_the_picture_names_each_pair_shortly_and_stays_on_a_page():
+    words = ["clean", "a-very-long-name-of-one-change", "a-very-long-name-of-one-other-change", "x"]
+    names = [f"{kind}-{word}" for kind in ("digits-mlp", "gru-automaton", "odd") for word in words]
+    pairs = [
+        found_pair(source, target, 0.5 + 0.01 * (i + j))
+        for i, source in enumerate(names)
+        for j, target in enumerate(names)
+        if source != target and source.split("-")[0] == target.split("-")[0]
+    ]
+    study = TransferGiven()
+    many = [*pairs, *(found_pair(f"lone-{i}", f"lone-{i + 1}", 0.9) for i in range(100))]
+    for some, titles in ((pairs, {"digits-mlp", "gru-automaton", "odd"}), (many, {"lone"})):
+        result = Transferred(pairs=some, told=Told(rank=0.0, low=-1.0, high=1.0, p=1.0, pairs=3), profile=0.0)
+        figure, rows = study.figure(result), study.table(result).rows
+        labels = [tick.get_text() for axes in figure.axes for tick in axes.get_yticklabels()]
+        assert len(set(labels)) == len(labels) == min(len(some), DRAWN_MAX) and max(map(len, labels)) <= 40
+        assert {axes.get_title(loc="left") for axes in figure.axes} == titles and figure.get_size_inches()[1] <= 12
+        for label in labels:
+            number = label.split(":")[0]
+            assert sum(row[0].text.startswith(f"{number}: ") for row in rows) == 1

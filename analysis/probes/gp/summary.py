@@ -13,6 +13,7 @@ import pyarrow as pa
 from analysis.probes.gp.measures import step_of_half
 from analysis.probes.gp.ranking import Ranked, rank
 from analysis.statistics.permutation import permutation_p, rank_trend
+from analysis.statistics.ranks import spearman, spearman_interval
 from protocol.errors import UsageError
 
 Span = tuple[float, float, float]  # a number and its 95% interval
@@ -190,7 +191,7 @@ def of_points(name: str, rows: list[Mapping[str, Any]]) -> Influence:
         judged.append(
             Judged(
                 name=title,
-                rho=spearman_interval(said_N, moved_N),
+                rho=spearman_interval(said_N, moved_N, np.arange(len(points))),
                 p=rank_trend(said_N, moved_N)[1],
                 top=sets[0] / random.mean() if sets and len(random) else float("nan"),
                 top_p=permutation_p(sets[0], random) if sets and len(random) else float("nan"),
@@ -202,7 +203,7 @@ def of_points(name: str, rows: list[Mapping[str, Any]]) -> Influence:
         points=len(points),
         networks=points[0]["networks"],
         removed=max((row["removed"] for row in rows), default=1),
-        ceiling=float(np.sqrt(max(0.0, 2 * half / (1 + half)))),  # Spearman and Brown, then attenuation
+        ceiling=float(np.sqrt(np.maximum(2 * half / (1 + half), 0))),  # Spearman and Brown, then attenuation
         judged=judged,
         moved_N=moved_N,
         said_N=np.array([row["influence_trained"] for row in points]),
@@ -212,7 +213,8 @@ def of_points(name: str, rows: list[Mapping[str, Any]]) -> Influence:
 def over_sets(rows: list[Mapping[str, Any]], column: str) -> Span:
     """How said and true moves go together over random sets."""
     sets = [row for row in rows if row["what"] == "random"]
-    return spearman_interval(np.array([row[column] for row in sets]), np.array([row["moved"] for row in sets]))
+    said, moved = (np.array([row[key] for row in sets]) for key in (column, "moved"))
+    return spearman_interval(said, moved, np.arange(len(sets)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,21 +280,3 @@ def grouped(rows: Sequence[Mapping[str, Any]], *keys: str) -> dict[tuple, list[M
 
 def span_of(row: Mapping[str, Any], key: str) -> Span:
     return row[key], row[f"{key}_low"], row[f"{key}_high"]
-
-
-def spearman(x_N: np.ndarray, y_N: np.ndarray) -> float:
-    """0 where one of them is constant."""
-    from scipy.stats import rankdata
-
-    x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (x_N, y_N))
-    size = float(np.sqrt((x**2).sum() * (y**2).sum()))
-    return float(x @ y) / size if size else 0.0
-
-
-def spearman_interval(x_N: np.ndarray, y_N: np.ndarray) -> Span:
-    """Spearman's rho with its 95% interval: Fisher's z, with the variance of Bonett and Wright (2000)."""
-    rho, n = spearman(x_N, y_N), len(x_N)
-    if n < 5:
-        return rho, float("nan"), float("nan")
-    z, half = np.arctanh(np.clip(rho, -0.999999, 0.999999)), 1.959964 * np.sqrt((1 + rho**2 / 2) / (n - 3))
-    return rho, float(np.tanh(z - half)), float(np.tanh(z + half))

@@ -86,7 +86,7 @@ pair_separations(*features, loss_N, known_NF, classes, seeds, pairs, shuffles={s
 
     def notes(self, result: list[PairSeparation], selection: Selection) -> Notes:
         return Notes(
-            caption="Intervals allow for the training networks too (DeLong, widened); believe the p first.",
+            caption="Intervals allow for the training networks too (over seeds, widened); believe the p first.",
             control="initial weights through the same folds, the held-out loss alone, and shuffled labels. "
             + shared_starts(selection),
             method=f"p: {selection.permutations:,} times shuffled labels. Enough: training networks a class from which "
@@ -212,7 +212,7 @@ trojan_columns(recipe, weights_NP, initial_NP, classes, seeds, {family.base!r}, 
     def notes(self, result: TrojanColumns, selection: Selection) -> Notes:
         skipped = [str(one) for one in GRID if str(one) not in result.steps]
         return Notes(
-            caption="Dots with 95% intervals (DeLong, widened: analysis.statistics.auc).",
+            caption="Dots with 95% intervals (over seeds, widened: analysis.statistics.auc).",
             control=f"the initial weights of {result.worst}, and its labels shuffled. " + shared_starts(selection),
             method="Initial weights have no reference to be subtracted."
             + (f" Left out, because these layers have no known symmetry: {listed(skipped)}." if skipped else ""),

@@ -5,7 +5,7 @@
 - `corruption`
 - `information`
 - `quantitative`
-- `surrogates` (`gp_*`)
+- `surrogates` (`gp_spectrum`, `gp_depth`), `surrogate_uses` (`gp_influence`, `gp_ranking`)
 - `transfer`
 - `verification`
 """
