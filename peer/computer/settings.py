@@ -26,19 +26,24 @@ def read_settings(home: Path, known: Mapping[str, type]) -> dict[str, Any]:
 
     Raises UsageError for what is no TOML, an unknown name, and a value of another type.
     """
-    path = home / SETTINGS
-    if not path.exists():
-        return {}
-    try:
-        found = tomllib.loads(read_limited(path, SETTINGS_BYTES_MAX, "settings file").decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: {error}; mend or remove it") from None
+    path, found = home / SETTINGS, remembered_settings(home)
     for name, value in found.items():
         if name not in known:
             raise UsageError(f"{path}: there is no option {name!r}; there are {', '.join(sorted(known))}")
         if type(value) is not known[name] and not (known[name] is float and type(value) is int):
             raise UsageError(f"{path}: {name} = {value!r} is no {WORDS[known[name]]}")
     return found
+
+
+def remembered_settings(home: Path) -> dict[str, Any]:
+    """The same, whatever is in it. Raises UsageError for what is no TOML."""
+    path = home / SETTINGS
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(read_limited(path, SETTINGS_BYTES_MAX, "settings file").decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}: {error}; mend or remove it") from None
 
 
 def write_settings(home: Path, options: Mapping[str, Any]) -> Path:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from protocol.errors import UsageError
+from protocol.errors import AwayError, FileError
 
 DIR = click.option("--dir", "directory", type=click.Path(path_type=Path), help="The volunteer's directory.")
 
 
 def home_of(directory: Path | None) -> Path:
-    """A directory that a volunteer has used. Raises UsageError."""
+    """A directory that a volunteer has used. Raises FileError."""
     from peer.storage.home import default_home
 
     home = directory or default_home()
-    if not (home / "identity").is_file():
-        raise UsageError(f"{home}: no volunteer has run here; name its directory with --dir")
+    if not ((home / "identity").is_file() and (home / "bundles").is_dir()):  # a host's directory has no bundles
+        raise FileError(f"{home}: no volunteer has run here; name its directory with --dir")
     return home
 
 
@@ -36,7 +36,7 @@ def volunteer(directory: Path | None, as_json: bool, watch: bool) -> None:
     home = home_of(directory)
     told = read_status(home, time.time())
     if told is None:
-        raise UsageError(f"{home}: no volunteer runs here now; `zooswarm join` starts it")
+        raise AwayError(f"{home}: no volunteer runs here now; `zooswarm join` starts it")
     if as_json:
         click.echo(json.dumps({name: value for name, value in told.items() if name != "rows"}))
     elif not watch:
@@ -85,4 +85,71 @@ def resume(directory: Path | None) -> None:
     click.echo(words if runs else f"{words}; no volunteer runs in {home} now, `zooswarm join` starts it")
 
 
-VERBS: list[click.Command] = [volunteer, pause, resume]
+@click.command("leave")
+@click.option("--purge", "everything", is_flag=True, help="Remove all that zooswarm has on this computer for it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@DIR
+def leave(everything: bool, yes: bool, directory: Path | None) -> None:
+    """End the volunteer on this computer in good order; with --purge, leave no trace.
+
+    Its work in hand is given back, its service is removed. With --purge its directory, the cache and its key go too:
+    who has the key has the credit, so `zooswarm identity export` first if you may come back.
+    """
+    from peer.computer import purge, service
+
+    home = home_of(directory)
+    if everything:
+        goes, stays = purge.what_goes(home)
+        click.echo("This goes:")
+        for path in goes:
+            click.echo(f"  {path}{LOST if path == home / 'identity' else ''}")
+        if service.unit_path().exists():
+            click.echo(f"  {service.unit_path()}")
+        for path in stays:
+            click.echo(f"This is not ours, and stays: {path}")
+        if not yes and not click.confirm("Remove it?"):
+            raise click.Abort
+    if service.unit_path().exists():
+        click.echo("\n".join(service.remove()))
+    click.echo("the volunteer has ended" if purge.ask_to_leave(home) else "no volunteer runs here")
+    if everything:
+        purge.purge(purge.what_goes(home)[0], home)
+        click.echo("nothing is left" if not home.exists() else f"only what is not ours is left in {home}")
+
+
+LOST = "   the key: all credit is bound to it, and nobody can make it again"
+
+
+@click.group("service")
+def service_group() -> None:
+    """Start the volunteer with your session (systemd), with the remembered options of its directory."""
+
+
+@service_group.command("install")
+@DIR
+def install(directory: Path | None) -> None:
+    """Write a user unit and start it. Before: `zooswarm join ADDRESS --remember`, with the limits that you want."""
+    from peer.computer import service
+    from peer.computer.settings import remembered_settings
+
+    home = home_of(directory).resolve()
+    click.echo("\n".join(service.install(home, remembered_settings(home))))
+
+
+@service_group.command("remove")
+def remove() -> None:
+    """Stop it, and take the unit away."""
+    from peer.computer import service
+
+    click.echo("\n".join(service.remove()))
+
+
+@service_group.command("status")
+def service_status() -> None:
+    """Is it installed, and does it run?"""
+    from peer.computer import service
+
+    click.echo(service.status())
+
+
+VERBS: list[click.Command] = [volunteer, pause, resume, leave, service_group]

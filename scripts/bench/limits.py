@@ -21,7 +21,7 @@ SAMPLE_SECONDS = 0.5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Does a volunteer keep to --cpu?")
     parser.add_argument("--cpu", type=float, default=25.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=60.0)

@@ -171,6 +171,7 @@ def test_the_verbs_say_what_becomes_of_a_pause(tmp_path):
     pause, resume = (next(v for v in VERBS if v.name == name) for name in ("pause", "resume"))
     assert "no volunteer has run here" in str(run(pause, where).exception)
     (tmp_path / "identity").write_bytes(b"key")
+    (tmp_path / "bundles").mkdir()
     assert "it will be paused for 2 h" in run(pause, ["--for", "2h", *where]).output
     Control(tmp_path).tell({"name": "alice", "rows": [["now", "training"]]})
     assert run(pause, where).output == "paused until `zooswarm resume`\n"
