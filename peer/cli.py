@@ -136,4 +136,37 @@ def import_key(source: Path, directory: Path | None) -> None:
     click.echo(f"this host is now {copy_identity(source, target)}")
 
 
-VERBS: list[click.Command] = [join, *COMPUTER, TRAIN, identity]
+@click.group("certificate", invoke_without_command=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to. Default: print what it says.")
+@click.option("--dir", "directory", type=click.Path(path_type=Path), help="The volunteer's directory.")
+@click.pass_context
+def certificate(context: click.Context, out: Path | None, directory: Path | None) -> None:
+    """Have your credit certified: signed by the organizer, for anybody to verify without a network.
+
+    \b
+    zooswarm certificate --out credit.json
+    zooswarm certificate verify credit.json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from peer.computer.verbs import home_of
+    from peer.session.certificate import about, fetch, sentence, write_certificate
+
+    envelope = fetch(home_of(directory))
+    click.echo(sentence(about(envelope)))
+    if out is not None:
+        write_certificate(out, envelope)
+        click.echo(f"written: {out}")
+
+
+@certificate.command("verify")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--organizer", metavar="KEY", help="Whose word it has to be: what stands after the / of his address.")
+def verify(file: Path, organizer: str | None) -> None:
+    """Is FILE what an organizer signed? Without --organizer compare the key in the answer by eye."""
+    from peer.session.certificate import read_certificate, sentence
+
+    click.echo(f"valid: {sentence(read_certificate(file, organizer))}")
+
+
+VERBS: list[click.Command] = [join, *COMPUTER, TRAIN, identity, certificate]

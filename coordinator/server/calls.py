@@ -16,6 +16,7 @@ from protocol.errors import Refused
 from protocol.trust.envelope import Envelope, Message, unseal
 from protocol.trust.messages import (
     Answer,
+    CertificateRequest,
     ControlCampaign,
     Heartbeat,
     ModerateHost,
@@ -32,7 +33,17 @@ REFUSALS_SAID_PER_SECOND = 5  # lines; a flood must not fill a terminal or a log
 REFUSALS_SAID_MAX = 4096  # kinds of refusal whose number is remembered; a flood of fresh keys starts it over
 KINDS = {
     kind.KIND: kind
-    for kind in (Answer, ControlCampaign, Heartbeat, ModerateHost, Result, SeedCampaign, Upload, UploadData)
+    for kind in (
+        Answer,
+        CertificateRequest,
+        ControlCampaign,
+        Heartbeat,
+        ModerateHost,
+        Result,
+        SeedCampaign,
+        Upload,
+        UploadData,
+    )
 }
 
 log = logging.getLogger(__name__)

@@ -20,10 +20,19 @@ from coordinator.ledger.tables import answers, checkers, hosts, results
 from coordinator.policy.campaigns import as_told, claimable_below
 from coordinator.policy.inbox import ASKED, CHECKS_MAX, OwnResult, Wanted, bans_to_tell, check_fits, uploads_wanted
 from coordinator.policy.phases import LIVE, Phase
-from coordinator.policy.presence import PRESENCE_SECONDS, ask_again_seconds, gather_seconds
+from coordinator.policy.presence import PRESENCE_SECONDS, ask_again_seconds, check_time, gather_seconds
+from protocol.errors import Refused
 from protocol.trust.envelope import Envelope, seal, unseal
 from protocol.trust.identity import Identity
-from protocol.trust.messages import CampaignOrder, CampaignState, CheckRequest, Heartbeat, Inbox
+from protocol.trust.messages import (
+    CampaignOrder,
+    CampaignState,
+    CertificateRequest,
+    CheckRequest,
+    CreditCertificate,
+    Heartbeat,
+    Inbox,
+)
 
 SHARED_SECONDS = 0.2
 PRESENT_SECONDS = 2.0  # without any change in the ledger, hosts are counted this often
@@ -33,6 +42,7 @@ STANDING = Prepared(
         hosts.c.host == bindparam("host")
     )
 )
+EARNED = Prepared(select(hosts).where(hosts.c.host == bindparam("host")))
 OWN_RESULTS = Prepared(
     select(results.c.digest, results.c.phase, results.c.parts)
     .where(results.c.worker == bindparam("host"), results.c.phase.in_(ASKED))
@@ -99,6 +109,27 @@ class Inboxes:
         """A signed heartbeat, and the IP address that it came from -> the signed inbox. Raises Refused."""
         beat = unseal(envelope, Heartbeat)
         return seal(self.identity, self.inbox(envelope.signer, beat, address))
+
+    def certificate(self, host: str, request: CertificateRequest) -> CreditCertificate:
+        """What this host has earned until now. Raises Refused: a request that is old, nothing earned, or banned."""
+        now = self.clock()
+        check_time(request.issued_at, None, now)
+        with self.stores.ledger.read() as connection:
+            row = EARNED.first(connection, host=host)
+        if row is None or not row.admissions:
+            raise Refused("certificate", "nothing of this host's is admitted yet")
+        if row.banned:
+            raise Refused("banned", row.banned)
+        return CreditCertificate(
+            nonce=request.nonce,
+            host=host,
+            name=row.name,
+            credit=row.credit,
+            escrow=row.escrow,
+            bundles=row.admissions,
+            first_seen=row.first_seen,
+            issued_at=now,
+        )
 
     def inbox(self, host: str, beat: Heartbeat, address: str = "") -> Inbox:
         """A banned host learns why, and nothing else. Raises Refused."""

@@ -39,6 +39,7 @@ from protocol.trust.messages import (
     NONCE_BYTES,
     OPENED_BYTES_MAX,
     BlobPart,
+    CertificateRequest,
     Heartbeat,
     Result,
     Welcome,
@@ -73,6 +74,7 @@ class Service:
             "ModerateHost": Answer(self.ModerateHost, Lane.JOIN, short),
             "Poll": Answer(self.Poll, Lane.HOST, short),
             "SubmitResult": Answer(self.SubmitResult, Lane.HOST, short),
+            "Certify": Answer(self.Certify, Lane.HOST, short),
             "PutBlob": Answer(self.PutBlob, Lane.HOST, long),
             "GetBlob": Answer(self.GetBlob, Lane.HOST, long, stream=True),
             "PutData": Answer(self.PutData, Lane.HOST, long),
@@ -180,6 +182,16 @@ class Service:
             if error is not None:
                 self.calls.count(error, envelope)
         return [str(error)[:DETAIL_CHARS_MAX] if error else "" for error in refused]
+
+    async def Certify(self, call: Call) -> pb.Signed:
+        """A host's credit, signed. Refuses a broken signature, an old request, and who earned nothing or is banned."""
+        envelope = call.parse(await call.first(pb.Signed))
+        return await call.work(self._certify, envelope)
+
+    def _certify(self, envelope: Envelope) -> pb.Signed:
+        request = unseal(envelope, CertificateRequest)
+        certificate = self.coordinator.inboxes.certificate(envelope.signer, request)
+        return to_wire(seal(self.coordinator.identity, certificate))
 
     async def SubmitResult(self, call: Call) -> pb.Signed:
         """Refuses banned hosts, unknown campaigns, what is no result of the assignment, and where the campaign asks for

@@ -21,6 +21,8 @@ from protocol.trust.messages import (
     Admission,
     Answer,
     BlobPart,
+    CertificateRequest,
+    CreditCertificate,
     Heartbeat,
     Inbox,
     Opened,
@@ -175,6 +177,15 @@ class Client:
         except grpc.RpcError as error:
             raise self._translate(error) from None
         raise Away("no answer")
+
+    def certificate(self) -> Envelope:
+        """The organizer's signed word about our credit, as of now; after `join`, which tells his time."""
+        request = CertificateRequest(nonce=self._nonce(NONCE_BYTES), issued_at=self._time.now())
+        reply = from_wire(self._call(self.stub.Certify, to_wire(self._seal(request))))
+        certificate = unseal(reply, CreditCertificate, signer=self.organizer)
+        if (certificate.nonce, certificate.host) != (request.nonce, self.identity.host):
+            raise Refused("certificate", "an answer to another call")
+        return reply
 
     def submit_result(self, envelope: Envelope, trace: bytes = b"", weights: bytes = b"") -> Envelope:
         """Hand in a signed result. Returns the signed Receipt, or an Admission that says `duplicate`.

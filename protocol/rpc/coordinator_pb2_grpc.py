@@ -69,6 +69,11 @@ class CoordinatorStub:
                 request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Submission.SerializeToString,
                 response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
                 _registered_method=True)
+        self.Certify = channel.unary_unary(
+                '/zooswarm.v1.Coordinator/Certify',
+                request_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
+                response_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
+                _registered_method=True)
         self.PutBlob = channel.stream_unary(
                 '/zooswarm.v1.Coordinator/PutBlob',
                 request_serializer=protocol_dot_rpc_dot_coordinator__pb2.BlobChunk.SerializeToString,
@@ -151,6 +156,13 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Certify(self, request, context):
+        """A host's signed CertificateRequest; the reply is the organizer's signed CreditCertificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PutBlob(self, request_iterator, context):
         """First message: a signed Upload; then the bytes.
         """
@@ -228,6 +240,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
             'SubmitResult': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitResult,
                     request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Submission.FromString,
+                    response_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
+            ),
+            'Certify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Certify,
+                    request_deserializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
                     response_serializer=protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
             ),
             'PutBlob': grpc.stream_unary_rpc_method_handler(
@@ -449,6 +466,33 @@ class Coordinator:
             target,
             '/zooswarm.v1.Coordinator/SubmitResult',
             protocol_dot_rpc_dot_coordinator__pb2.Submission.SerializeToString,
+            protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Certify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zooswarm.v1.Coordinator/Certify',
+            protocol_dot_rpc_dot_coordinator__pb2.Signed.SerializeToString,
             protocol_dot_rpc_dot_coordinator__pb2.Signed.FromString,
             options,
             channel_credentials,

@@ -331,3 +331,27 @@ class Ticket(Message, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "ticket"
     host: Host
     expires_at: float  # seconds since 1970
+
+
+class CertificateRequest(Message, frozen=True, kw_only=True):
+    """Host -> coordinator: certify my credit."""
+
+    KIND: ClassVar[str] = "certificate-request"
+    BYTES_MAX: ClassVar[int] = 1024
+    nonce: Nonce
+    issued_at: float  # by the organizer's clock: good for minutes
+
+
+class CreditCertificate(Message, frozen=True, kw_only=True):
+    """Organizer -> whom it may concern: so much of this host's work was checked and admitted when I signed this."""
+
+    KIND: ClassVar[str] = "credit-certificate"
+    BYTES_MAX: ClassVar[int] = 4096
+    nonce: Nonce
+    host: Host
+    name: HostLabel  # what it calls itself
+    credit: Annotated[int, Meta(ge=0)]  # network-segments
+    escrow: Annotated[int, Meta(ge=0)]  # of these, what a conviction would take back
+    bundles: Annotated[int, Meta(ge=0)]  # admitted ones
+    first_seen: float  # seconds since 1970
+    issued_at: float
