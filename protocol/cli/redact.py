@@ -24,7 +24,7 @@ SECRET_FIELD = re.compile(
 OPAQUE = re.compile(r"[A-Za-z0-9_+=-]{24,}")
 PLAIN_WORDS = re.compile(r"(?:-{0,2}|_{0,2})(?:[a-z]{1,20}\d{0,4}[_-]{1,2})*[a-z]{1,20}\d{0,4}_{0,2}\Z|[-=_+]+\Z")
 IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\w)")
-IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}(?:\.\d{1,3}){0,3}(?![\w:])")
+IPV6 = re.compile(r"(?<![\w.])[0-9A-Fa-f:]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
 NAMED = re.compile(r"(?<![\w./-])(?:[\w-]+\.)+([A-Za-z][\w-]*)(?=:\d{1,5}\b)")
 DNS = re.compile(r"(/dns(?:4|6|addr)?/)[^/\s]+")
 HOMES = re.compile(r"((?:/home/|/Users/|\\Users\\))[^/\\\s:'\"]+")
@@ -73,11 +73,16 @@ class Redactor:
         ]
 
     def _address(self, found: re.Match[str]) -> str:
-        try:
-            address = ipaddress.ip_address(found[0])
-        except ValueError:
-            return found[0]
-        return found[0] if address.is_loopback or address.is_unspecified else self._mark("ip", found[0])
+        text = found[0]
+        for begin, end in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 2)):  # with a colon or a full stop of the sentence
+            try:
+                address = ipaddress.ip_address(text[begin : len(text) - end])
+            except ValueError:
+                continue
+            if address.is_loopback or address.is_unspecified:
+                return text
+            return text[:begin] + self._mark("ip", str(address)) + text[len(text) - end :]
+        return text
 
     def _mark(self, kind: str, text: str) -> str:
         marks = self._marks.setdefault(kind, {})
