@@ -36,6 +36,9 @@ def report(
     \b
     zooswarm report demo-run/zoo --out report
     """
+    from analysis.zoo import open_zoo
+
+    open_zoo(zoo).table(where, ["id"])  # what is wrong there is said before seconds of imports
     from analysis.report.page import Settings, write_report
     from analysis.weights.neighbours import cache_dir
     from protocol.cli.console import progress

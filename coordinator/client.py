@@ -17,7 +17,7 @@ from coordinator.server.status import Status
 from protocol.canonical import NOT_DECODABLE
 from protocol.errors import AwayError, FileError, Refused, UsageError, VersionError, WrongKeyError, refused_there, shown
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.channel import is_stranger, locate, open_channel
+from protocol.rpc.channel import NO_HOST, is_no_host, is_stranger, locate, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.invite import Invite, make_invite
 from protocol.rpc.wire import CHUNK_BYTES, parse_address, refusal, to_wire
@@ -36,6 +36,7 @@ from protocol.trust.messages import (
 from protocol.trust.ticket import make_ticket
 
 CALL_SECONDS = 15.0
+STATUS_SECONDS = 10.0  # a person waits and sees nothing
 CELL_MAX = 300  # characters in a cell of the status
 DATA_SECONDS = 300.0  # the coordinator cuts a transfer off then
 C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData, ModerateHost)
@@ -153,6 +154,8 @@ def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:
         raise refused_there(refused, f"the coordinator at {target} refuses") from None
     code = error.code() if isinstance(error, grpc.Call) else None
     details = str(error.details() if isinstance(error, grpc.Call) else error)
+    if is_no_host(error):
+        raise AwayError(f"{target}: {NO_HOST}") from None
     if is_stranger(error):
         raise WrongKeyError(f"{target}: who answers there has another key; ask for the new address") from None
     away = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -164,7 +167,7 @@ def _explain(error: grpc.RpcError, target: str, path: Path | None) -> NoReturn:
 
 def follow(stub: CoordinatorStub, target: str, on_and_on: bool, path: Path | None = None) -> Iterator[Status]:
     """Statuses as they come. Raises UsageError."""
-    timeout = None if on_and_on else CALL_SECONDS
+    timeout = None if on_and_on else STATUS_SECONDS
     try:
         while True:  # the host ends a watch after some minutes, so that places come free
             for reply in stub.WatchStatus(pb.StatusRequest(watch=on_and_on), timeout=timeout):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from peer.session.client import Client
 from peer.session.dataset_fetcher import DatasetFetcher
 from peer.session.own_page import OwnPage, open_own_page, page_port
 from peer.session.session import CoordinatorSession, Introduction
-from peer.session.welcome import Whereto, find_coordinator, keep
+from peer.session.welcome import Whereto, find_coordinator, keep, knock
 from peer.state import PeerSettings, PeerState
 from peer.state.limits import default_disk, default_memory, parse_size
 from peer.state.pausing import Terms, parse_hours
@@ -113,6 +114,9 @@ def join_swarm(options: JoinOptions) -> None:
     directory = options.directory or default_home()
     whereto = Whereto.typed(options.address, directory / "known.json")  # before a directory is made
     page_port(options.page)
+    ticket_bytes(options.ticket)
+    if not directory.exists():
+        knock(whereto)
     home = Home(directory)
     keep_log(home.path / "volunteer.log")
     introduction, settings = introduce(options, home.identity.host), settings_of(options, home)
@@ -141,7 +145,7 @@ def ticket_bytes(given: str | None) -> bytes:
         return b""
     if len(given) <= FILE_NAME_MAX and Path(given).is_file():
         given = read_limited(Path(given), TICKET_FILE_MAX, "ticket").decode(errors="replace")
-    return read_ticket(given)
+    return read_ticket(given, time.time())
 
 
 def introduce(options: JoinOptions, host: str) -> Introduction:

@@ -86,11 +86,18 @@ def near_miss(error: msgspec.ValidationError, kind: type) -> str:
         kinds = [inside for one in kinds for inside in _inside(one, part)]
     structs = [struct for one in kinds for struct in _one_by_one(one)]
     if found[1]:
-        names = sorted({field.encode_name for struct in structs for field in struct.fields})
+        names = sorted({name for struct in structs for name in _names(struct)})
     else:
         names = sorted({str(struct.tag) for struct in structs if struct.tag_field == parts[-1].lstrip(".")})
+    if found[1] in names:  # of another kind than the one that is meant here
+        kinds_of = [f'{struct.tag_field} = "{struct.tag}"' for struct in structs if found[1] in _names(struct)]
+        return f"; it is one of {' or '.join(kinds_of)}"
     close = get_close_matches(found[1] or found[2], names, 1)
     return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(names)}" if names else ""
+
+
+def _names(struct: Any) -> list[str]:
+    return [field.encode_name for field in struct.fields]
 
 
 def _one_by_one(kind: Any) -> list[Any]:

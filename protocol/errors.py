@@ -218,12 +218,17 @@ class Refused(Exception):
     """Bytes from another host break the protocol. `reason` is a short stable word for counting; str() is for people."""
 
     def __init__(self, reason: str, detail: str = ""):
-        self.reason = shown(reason, REASON_MAX)
-        super().__init__(f"{self.reason}: {shown(detail)}" if detail else self.reason)
+        self.reason, self.detail = shown(reason, REASON_MAX), shown(detail)
+        super().__init__(f"{self.reason}: {self.detail}" if detail else self.reason)
 
 
 # What the other side refuses because of what was typed here; of anything else the line itself has to say it all.
-REFUSALS: dict[str, type[UsageError]] = {"organizer": WrongKeyError, "version": VersionError, "ticket": InviteError}
+REFUSALS: dict[str, type[UsageError]] = {
+    "no-host": AwayError,
+    "organizer": WrongKeyError,
+    "version": VersionError,
+    "ticket": InviteError,
+}
 DISK_ERRORS = frozenset(
     (EACCES, EDQUOT, EFBIG, EIO, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS)
 )
@@ -231,7 +236,8 @@ DISK_ERRORS = frozenset(
 
 def refused_there(refused: Refused, where: str) -> UsageError:
     """What a person is told when `where` refuses: of the kind that says what to do."""
-    return REFUSALS.get(refused.reason, UsageError)(f"{where}: {refused}")
+    kind = REFUSALS.get(refused.reason)
+    return kind(f"{where}: {refused.detail or refused}") if kind else UsageError(f"{where}: {refused}")
 
 
 def disk_trouble(error: OSError) -> DiskError | None:

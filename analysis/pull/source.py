@@ -8,12 +8,12 @@ import grpc
 
 from protocol.errors import AwayError, FileError, Refused, VersionError, WrongKeyError
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.channel import is_stranger, locate, open_channel
+from protocol.rpc.channel import NO_HOST, is_no_host, is_stranger, locate, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.wire import open_welcome, parse_address, refusal
 from protocol.trust.messages import NONCE_BYTES
 
-CALL_SECONDS = 15.0
+GREET_SECONDS = 10.0  # a person waits and sees nothing
 FILE_SECONDS = 300.0  # the host cuts a transfer off then; the rest is asked for again
 LATER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 LATER += (grpc.StatusCode.CANCELLED,)  # how the host cuts off
@@ -50,10 +50,12 @@ class HostSource:
         another = f"{self.target}: who answers there is not {self.organizer}; ask for the new address"
         try:
             request = pb.JoinRequest(version=version("zooswarm"), nonce=nonce)
-            self.organizer, _ = open_welcome(self.stub.Join(request, timeout=CALL_SECONDS), nonce, self.organizer)
+            self.organizer, _ = open_welcome(self.stub.Join(request, timeout=GREET_SECONDS), nonce, self.organizer)
         except Refused:
             raise WrongKeyError(another) from None
         except grpc.RpcError as error:
+            if is_no_host(error):
+                raise AwayError(f"{self.target}: {NO_HOST}") from None
             if is_stranger(error):
                 raise WrongKeyError(another) from None
             said = f": {self._translate(error)}" if refusal(error) else ""

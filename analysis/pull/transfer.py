@@ -90,6 +90,7 @@ def pull(
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Make `out` and keep other pulls away. Raises UsageError when it is in use, or full of something else."""
+    fresh = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not (out / LOCK).exists() and not manifest_numbers(out):
         raise FileError(f"{out}: not empty, and not a zoo; choose another --out")
@@ -98,6 +99,9 @@ def locked(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if fresh and [path.name for path in out.iterdir()] in ([], [LOCK]):  # nothing came
+            (out / LOCK).unlink(missing_ok=True)
+            out.rmdir()
 
 
 class Puller:

@@ -53,6 +53,8 @@ def run_host(
     """Serve until Ctrl-C, SIGTERM, or (`exit_when_done`) until every campaign is complete. Raises UsageError."""
     name, port = split_listen(listen)
     split_place(page or PAGE)  # before anything is made
+    if not path.exists():
+        refuse_taken(listen, name, port)  # nothing is left behind
     directory = open_directory(path)
     console = Console(path, directory.identity.host, directory.stores.ledger, directory.stores.campaigns)
     core = Coordinator(directory, on_news=console.news, printer=ProcessPress(path / "zoo", path / "identity"))

@@ -10,7 +10,7 @@ from peer.session.first_contact import OrganizersTime, StampPayer
 from protocol.canonical import sha256
 from protocol.errors import Refused, shown
 from protocol.rpc import coordinator_pb2 as pb
-from protocol.rpc.channel import is_stranger, open_channel
+from protocol.rpc.channel import NO_HOST, is_no_host, is_stranger, open_channel
 from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 from protocol.rpc.versions import check_versions
 from protocol.rpc.wire import TICKET, chunks, collect, from_wire, open_welcome, refusal, to_wire
@@ -109,15 +109,18 @@ class Client:
         kind = Later if code == grpc.StatusCode.RESOURCE_EXHAUSTED else Away
         return kind(code.name.lower().replace("_", " "))
 
-    def join(self, version: str) -> Welcome:
+    def join(self, version: str, seconds: float = CALL_SECONDS) -> Welcome:
         """How to join; remembers the organizer's name on first use. Raises Refused: another organizer or version."""
         nonce = self._nonce(NONCE_BYTES)
         try:
             request = pb.JoinRequest(version=version, nonce=nonce, host=self.identity.host)
-            reply = self.stub.Join(request, timeout=CALL_SECONDS)
+            reply = self.stub.Join(request, timeout=seconds)
         except grpc.RpcError as error:
+            if is_no_host(error):
+                raise Refused("no-host", NO_HOST) from None
             if is_stranger(error):
-                raise Refused("organizer", f"who answers there has not the key of {self.organizer}") from None
+                mend = "ask for the new address"
+                raise Refused("organizer", f"who answers there has not the key of {self.organizer}; {mend}") from None
             raise self._translate(error) from None
         self.organizer, welcome = open_welcome(reply, nonce, self.organizer)
         check_versions(version, welcome.version)

@@ -1,5 +1,6 @@
 """From what a person typed, an address or an invite, to the organizer."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from protocol.errors import Refused, refused_there
 from protocol.rpc.channel import locate
 from protocol.rpc.invite import is_invite, read_invite
 from protocol.rpc.wire import parse_address
+from protocol.trust.identity import Identity
 
 CACHED_CAMPAIGNS_MAX = 64
 BOOTSTRAP_MAX = 16
+KNOCK_SECONDS = 5.0
 
 Say = Callable[[str], None]
 
@@ -38,6 +41,18 @@ class Whereto:
         member = any(read_known(known, address) for address in invite.addresses)
         address = locate(text, member=member)
         return cls(address=address, bootstrap=invite.bootstrap, others=len(invite.targets) > 1)
+
+
+def knock(whereto: Whereto) -> None:
+    """Before a directory is made: who is refused leaves nothing behind. Raises UsageError; nobody there is no harm."""
+    target, organizer = parse_address(whereto.address)
+    with contextlib.closing(Client(target, Identity.generate(), organizer)) as client:
+        try:
+            client.join(version("zooswarm"), KNOCK_SECONDS)
+        except Refused as error:
+            raise refused_there(error, target) from None
+        except Away:
+            pass
 
 
 def find_coordinator(client: Client, home: Home, text: str, whereto: Whereto, say: Say) -> JoinCache:
@@ -65,11 +80,17 @@ def find_coordinator(client: Client, home: Home, text: str, whereto: Whereto, sa
                 say(f"the coordinator at {client.target} is away ({error}); going on with what we know of the swarm")
                 return known
             backoff = backoff.failed(time.monotonic())
-            say(f"nobody answers at {client.target} ({error}); trying again in {backoff.delay:.0f} s, Ctrl-C to stop")
+            say(f"{away(client.target, error)} Trying again in {backoff.delay:.0f} s, Ctrl-C to stop")
             time.sleep(backoff.delay)
             if whereto.others:
                 address = locate(text, member=True)
                 client.move(parse_address(address)[0])
+
+
+def away(target: str, error: Away) -> str:
+    """Whether the address is right is the first thing to look at: nobody has ever answered us there."""
+    words = str(error)
+    return f"{words if target in words else f'nobody answers at {target} ({words})'}; is the address right?"
 
 
 def _invited(client: Client, whereto: Whereto) -> JoinCache | None:

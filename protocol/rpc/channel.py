@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from protocol.errors import AddressError, Refused
+from protocol.errors import AddressError, AwayError, Refused
 from protocol.rpc.invite import check_time, is_invite, read_invite
 from protocol.rpc.wire import GRPC_OPTIONS, parse_address
 from protocol.trust.identity import Identity, public_key
@@ -30,6 +30,7 @@ ASK_SECONDS = 5.0
 KNOCK_SECONDS = 2.0  # at each address of an invite, where it has more than one
 # A wrong clock must lock nobody out, and the key in the certificate is gone when the host's process ends.
 FROM, UNTIL = datetime.datetime(2020, 1, 1), datetime.datetime(9999, 12, 31)
+NO_HOST = "what answers there is no zooswarm host; is the port right?"
 STRANGER = ("handshake failed", "CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")  # in the details of a failed call
 
 
@@ -95,7 +96,7 @@ def _knock(target: str) -> bool:
 def organizer_at(target: str) -> str:
     """Who says to be the organizer at `host:port` of this machine: elsewhere anybody could say so.
 
-    Raises UsageError when it is elsewhere, ConnectionError when nobody answers.
+    Raises UsageError when it is elsewhere or no host, ConnectionError when nobody answers.
     """
     name, _, port = target.rpartition(":")
     name = name.strip("[]")
@@ -109,10 +110,12 @@ def organizer_at(target: str) -> str:
         issuer = x509.load_pem_x509_certificate(pem.encode()).issuer
         organizer = str(issuer.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
         public_key(organizer)
+    except ssl.SSLError:
+        raise AwayError(f"{target}: {NO_HOST}") from None
     except OSError as error:
         raise ConnectionError(f"nobody answers at {target} ({error.strerror or error})") from None
     except (ValueError, IndexError, Refused):
-        raise ConnectionError(f"what answers at {target} is no zooswarm host") from None
+        raise AwayError(f"{target}: {NO_HOST}") from None
     return organizer
 
 
@@ -128,6 +131,11 @@ def is_stranger(error: grpc.RpcError) -> bool:
     """Whether the call failed because somebody answers there who has not the organizer's key."""
     details = str(error.details() if isinstance(error, grpc.Call) else error)
     return any(mark in details for mark in STRANGER)
+
+
+def is_no_host(error: grpc.RpcError) -> bool:
+    """Whether that somebody does not even speak TLS."""
+    return "WRONG_VERSION_NUMBER" in str(error.details() if isinstance(error, grpc.Call) else error)
 
 
 def _builder(subject: str, issuer: str, key: object, *, authority: bool) -> x509.CertificateBuilder:

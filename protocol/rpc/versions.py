@@ -23,5 +23,5 @@ def check_versions(volunteers: str, hosts: str) -> None:
     if ours is None or theirs is None or ours == theirs:
         return
     install = f"install zooswarm {theirs[0]}.{theirs[1]}"
-    mend = f"{install}, yours is too old" if ours < theirs else f"ask its organizer to update it, or {install}"
-    raise Refused("version", f"this host's is {hosts}, the volunteer's {volunteers}: {mend}")
+    mend = install if ours < theirs else f"ask its organizer to update it, or {install}"
+    raise Refused("version", f"this host is of version {hosts}, the volunteer of {volunteers}: {mend}")

@@ -9,6 +9,7 @@ from protocol.trust.identity import Identity
 from protocol.trust.messages import Ticket
 
 TICKET_BYTES_MAX = 1024
+WHERE = "it is the line that `zooswarm ticket` prints, or a file with it"
 
 
 def make_ticket(organizer: Identity, host: str, expires_at: float) -> str:
@@ -16,15 +17,16 @@ def make_ticket(organizer: Identity, host: str, expires_at: float) -> str:
     return base64.urlsafe_b64encode(seal(organizer, Ticket(host=host, expires_at=expires_at)).to_bytes()).decode()
 
 
-def read_ticket(text: str) -> bytes:
-    """Raises UsageError when this is no ticket; whether it is valid the organizer says."""
+def read_ticket(text: str, now: float = 0.0) -> bytes:
+    """Raises UsageError: no ticket, or one that has run out `now`, seconds since 1970. The organizer knows the rest."""
     try:
         data = base64.b64decode(text.strip().encode(), altchars=b"-_", validate=True)
-        if envelope_from_bytes(data, TICKET_BYTES_MAX).kind == Ticket.KIND:
-            return data
+        ticket = unseal(envelope_from_bytes(data, TICKET_BYTES_MAX), Ticket)
     except (Refused, binascii.Error, UnicodeError):
-        pass
-    raise InviteError("--ticket: this is no ticket; it is the line that `zooswarm ticket` prints, or a file with it")
+        raise InviteError(f"--ticket: this is no ticket; {WHERE}") from None
+    if not now < ticket.expires_at:
+        raise InviteError(f"--ticket: it has run out; ask the organizer for another: {WHERE}")
+    return data
 
 
 def check_ticket(data: bytes, organizer: str, host: str, now: float) -> None:
