@@ -36,9 +36,10 @@ def report(
     \b
     zooswarm report demo-run/zoo --out report
     """
-    from analysis.zoo import open_zoo
+    from protocol.trust.identity import verify_signature
+    from protocol.zoo.store import open_store
 
-    open_zoo(zoo).table(where, ["id"])  # what is wrong there is said before seconds of imports
+    open_store(zoo, verify_signature)  # no zoo there is said before seconds of imports
     from analysis.report.page import Settings, write_report
     from analysis.weights.neighbours import cache_dir
     from protocol.cli.console import progress

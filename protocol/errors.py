@@ -224,6 +224,7 @@ class Refused(Exception):
 
 # What the other side refuses because of what was typed here; of anything else the line itself has to say it all.
 REFUSALS: dict[str, type[UsageError]] = {
+    "data-missing": FileError,
     "no-host": AwayError,
     "organizer": WrongKeyError,
     "version": VersionError,

@@ -2,6 +2,7 @@
 
 import errno
 import http.server
+import logging
 import os
 import shlex
 import shutil
@@ -78,6 +79,7 @@ def place(tmp_path, monkeypatch, stage, elsewhere, zoos) -> dict[str, str]:
     monkeypatch.chdir(tmp_path / "here")
     for name, value in moved_home(tmp_path / "home").items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(logging.getLogger("coordinator"), "propagate", False)  # the host's, in the same process here
     organizer, other = stage.core.identity.host, Identity.generate().host
     Path("full").mkdir()
     Path("full/letter.txt").write_text("dear")
