@@ -36,10 +36,9 @@ def report(
     \b
     zooswarm report demo-run/zoo --out report
     """
-    from protocol.trust.identity import verify_signature
-    from protocol.zoo.store import open_store
+    from analysis.report.first import check_selection
 
-    open_store(zoo, verify_signature)  # no zoo there is said before seconds of imports
+    check_selection(zoo, where)
     from analysis.report.page import Settings, write_report
     from analysis.weights.neighbours import cache_dir
     from protocol.cli.console import progress

@@ -2,5 +2,6 @@
 
 Reading order: `selection` (which networks), `soundness` (of the files), `caveats` (what to know of the networks first),
 `study` (what a study is), `snippet` (runs the calls that the page shows), `studies` (one theme a file), `hover` (names
-under the mouse), `overview`, `cache`, `page` (all of it). Beside it `live_map`, the verb `map`: for status pages.
+under the mouse), `overview`, `cache`, `page` (all of it), `first` (what can be said before that). Beside it `live_map`,
+the verb `map`: for status pages.
 """
