@@ -7,6 +7,7 @@ import os
 import select
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from analysis.weights.features import weighted_layers
 from analysis.weights.growing_map import GrowingMap, class_numbers, sample
 from analysis.zoo import Zoo, open_zoo, places_of
 from protocol.errors import UsageError, shown
@@ -79,9 +81,10 @@ def shape_of(recipe: Recipe) -> Shape:
 
 
 def title(recipe: Recipe) -> str:
-    """`gru, linear; 4,364 parameters`."""
-    kinds = [type(layer).__name__.lower() for layer in recipe.network.layers]
-    return shown(f"{', '.join(kinds)}; {recipe.parameter_count:,} parameters", 190)
+    """`4 gru, 4 linear; 4,364 parameters`: the layers that have weights."""
+    kinds = Counter(type(layer).__name__.lower() for _, layer in weighted_layers(recipe))
+    layers = ", ".join(f"{count} {kind}" if count > 1 else kind for kind, count in kinds.items())
+    return shown(f"{layers}; {recipe.parameter_count:,} parameters", 190)
 
 
 def write_map(panels: Panels, path: Path, out: Path) -> int:

@@ -16,6 +16,7 @@ from analysis.weights.geometry import pca
 from protocol.recipes.recipe import Recipe
 
 EDGE_QUANTILE = 0.995  # one network far out does not press all others into a corner
+MARGIN = 1.06
 
 
 @dataclass(slots=True)
@@ -54,10 +55,10 @@ def turned_onto(places_N2: np.ndarray, before: Sequence[np.ndarray | None]) -> n
 
 
 def fitted(places_N2: np.ndarray) -> np.ndarray:
-    """Into the unit square, one scale on both axes, the middle in the middle; what is far out stands at the edge."""
-    centre_2 = np.median(places_N2, axis=0)
-    reach = float(np.quantile(np.abs(places_N2 - centre_2).max(1), EDGE_QUANTILE)) if len(places_N2) else 0.0
-    return np.clip(0.5 + (places_N2 - centre_2) / (2.1 * max(reach, 1e-12)), 0.0, 1.0)
+    """Into the unit square, one scale on both axes, as large as fits; what is far out stands at the edge."""
+    low_2, high_2 = np.quantile(places_N2, [1 - EDGE_QUANTILE, EDGE_QUANTILE], axis=0)
+    reach = float((high_2 - low_2).max())
+    return np.clip(0.5 + (places_N2 - (low_2 + high_2) / 2) / (MARGIN * max(reach, 1e-12)), 0.0, 1.0)
 
 
 def sample(ids: Sequence[str], most: int) -> list[int]:
