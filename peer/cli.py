@@ -9,7 +9,7 @@ from peer.computer.verbs import VERBS as COMPUTER
 from peer.local_training import BACKENDS, TRAIN, device_options
 from protocol.cli.libraries import multiply_alone, need_swarm
 
-NOT_REMEMBERED = ("directory", "remember", "until_done")
+NOT_REMEMBERED = ("directory", "remember", "check", "until_done")
 
 
 def remembered(context: click.Context, _parameter: click.Parameter, directory: Path | None) -> Path | None:
@@ -77,9 +77,10 @@ def remember_these(context: click.Context, directory: Path) -> None:
 @click.option(
     "--page", metavar="PORT|none", help="Port of your own status page on loopback. Default: 7781, or a free one."
 )
+@click.option("--check", is_flag=True, help="Only say what could stand in the way here; nothing is claimed or trained.")
 @click.option("--remember", is_flag=True, help="Keep these options in --dir as defaults of the next start.")
 @click.pass_context
-def join(context: click.Context, remember: bool, **options: Any) -> None:
+def join(context: click.Context, remember: bool, check: bool, **options: Any) -> None:
     """Lend this computer to a swarm.
 
     ADDRESS is what the organizer's `zooswarm host` prints: an invite, zoo-..., or host:port/ORGANIZER.
@@ -89,11 +90,13 @@ def join(context: click.Context, remember: bool, **options: Any) -> None:
     """
     multiply_alone()
     need_swarm()
-    from peer.join import JoinOptions, join_swarm
+    from peer.join import JoinOptions, check_join, join_swarm
     from peer.storage.home import default_home
 
     if remember:
         remember_these(context, options["directory"] or default_home())
+    if check:
+        context.exit(0 if check_join(JoinOptions(**options)) else 1)
     join_swarm(JoinOptions(**options))
 
 

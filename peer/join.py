@@ -6,7 +6,7 @@ import platform
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from math import inf
@@ -18,7 +18,8 @@ import msgspec
 
 from peer.computer.control import Control
 from peer.computer.pace import Governor
-from peer.computer.sensors import Sensors
+from peer.computer.preflight import Facts, judge, steps_per_second
+from peer.computer.sensors import Sensors, free_memory
 from peer.daemon import Daemon, EventQueue
 from peer.progress import View, limits
 from peer.session.claim_book import SwarmClaimBook
@@ -133,6 +134,44 @@ def join_swarm(options: JoinOptions) -> None:
         raise UsageError(error)
 
 
+def check_join(options: JoinOptions) -> bool:
+    """`join --check`: say what could stand in the way; nothing is claimed or trained. Whether all is well.
+
+    Raises UsageError for what the user can mend.
+    """
+    directory = options.directory or default_home()
+    whereto = Whereto.typed(options.address, directory / "known.json")
+    home = Home(directory)
+    settings = settings_of(options, home)
+    with View("check") as view, contextlib.closing(connect(options, home, whereto, view)) as client:
+        began = time.perf_counter()
+        cache = find_coordinator(client, home, options.address, whereto, view.say)
+        answered = time.perf_counter() - began
+        node = start_node(home, cache, options, view)
+        found = facts_of(settings, home, client, node, options.listen)
+        node.close(CLOSE_SECONDS)
+        speed = steps_per_second(options.backend, settings.threads, options.device)
+        findings = judge(replace(found, answer_seconds=answered, steps_per_second=speed))
+        for finding in findings:
+            view.say(str(finding))
+    return all(finding.well for finding in findings)
+
+
+def facts_of(settings: PeerSettings, home: Home, client: Client, node: "SwarmNode", listen: str) -> Facts:
+    return Facts(
+        clock_ahead=client.clock_ahead,
+        nodes=node.peer_count(),
+        listen=listen,
+        addresses=node.visible_addresses(),
+        memory_limit=settings.memory_bytes,
+        memory_free=free_memory(),
+        disk_limit=settings.disk_bytes,
+        disk_free=home.free_bytes(),
+        threads=settings.threads,
+        cores=os.cpu_count() or 1,
+    )
+
+
 def connect(options: JoinOptions, home: Home, whereto: Whereto, view: View) -> Client:
     """Nothing is sent yet. Raises UsageError for a ticket that is none."""
     target, organizer = parse_address(whereto.address)
@@ -218,6 +257,9 @@ def run_volunteer(
         node = start_node(home, cache, options, view)
         stack.callback(node.close, CLOSE_SECONDS)
         stack.callback(remember, home, cache, workspace, node, view.say)
+        for finding in judge(facts_of(settings, home, client, node, options.listen)):
+            if not finding.well or finding.what == "reachable":
+                view.say(str(finding))
         daemon = Daemon(
             PeerState(settings),
             events,

@@ -94,7 +94,7 @@ def computer(now: Conditions) -> str:
 def limits(settings: PeerSettings) -> str:
     """Those that are in force."""
     terms = settings.terms
-    told = [f"{settings.threads} threads"]
+    told = [f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"]
     if settings.cpu_cores < inf:
         told.append(f"{settings.cpu_cores:.0%} of a core")
     told += [

@@ -2,5 +2,6 @@
 
 Reading order: `settings` (remembered options), `control` (pause, resume and leave from another terminal, and what the
 volunteer says of itself), `meter` (what our processes use), `sensors` (what else the computer is doing), `pace` (no
-more processor time than allowed), `service` (start with the session), `purge` (no trace left), `verbs`.
+more processor time than allowed), `preflight` (what could stand in the
+way), `service` (start with the session), `purge` (no trace left), `verbs`.
 """

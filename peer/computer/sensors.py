@@ -68,6 +68,11 @@ def busy_seconds() -> float:
     return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
 
 
+def free_memory() -> int:
+    """What programs may still take, bytes."""
+    return psutil.virtual_memory().available
+
+
 def on_battery() -> bool | None:
     """None: there is no battery, or it cannot be read."""
     told = os.environ.get(POWER_VARIABLE)

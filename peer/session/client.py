@@ -129,6 +129,11 @@ class Client:
         self._payer.begin(welcome.stamp_challenge, welcome.stamp_bits)
         return welcome
 
+    @property
+    def clock_ahead(self) -> float:
+        """Seconds that the organizer's clock is ahead of ours, as far as we know."""
+        return self._time.ahead
+
     def campaign(self, digest: str) -> tuple[bytes, Envelope]:
         """A campaign's exact bytes and its manifest, still to be checked."""
         reply = self._call(self.stub.GetCampaign, pb.CampaignRequest(digest=digest))

@@ -21,6 +21,10 @@ class OrganizersTime:
     def learn(self, organizers: float) -> None:
         self._ahead = organizers - self._clock()
 
+    @property
+    def ahead(self) -> float:
+        return self._ahead
+
     def now(self) -> float:
         """Later than before, unless the organizer's clock was set back."""
         now = self._clock() + self._ahead

@@ -6,7 +6,7 @@ from math import inf
 
 WINDOW_SECONDS = 600.0
 FINISHED_MAX = 4096  # a rate over more networks than that needs no more memory
-LOSSES_MAX = 60  # for a small chart; the training process tells one a second
+LOSSES_MAX = 36  # for a chart that fits beside its label; the training process tells one a second
 SEGMENTS_MAX = 64  # speed is measured over the last ones
 
 
