@@ -24,6 +24,7 @@ from analysis.pull.wanted import (
     check_shards,
     parse_manifest,
     wanted_evidence,
+    wanted_packs,
     wanted_parts,
     wanted_texts,
     wanted_weights,
@@ -137,8 +138,9 @@ class Puller:
         """Bring every file that the manifest names. Raises Refused when the host has one no more."""
         self.tally.manifest = manifest
         texts, parts, rest = wanted_texts(manifest), wanted_parts(manifest), wanted_weights(manifest)
-        self.tally.files, self.tally.here = len(texts) + len(parts) + len(rest), 0
-        self._bring(parts)
+        packs = wanted_packs(manifest)
+        self.tally.files, self.tally.here = len(texts) + len(parts) + len(rest) + len(packs), 0
+        self._bring([*parts, *packs])
         evidence = wanted_evidence(self.out, manifest)
         self.tally.files += len(evidence)
         self._bring(texts)

@@ -17,6 +17,7 @@ from protocol.zoo.store import (
     campaign_path,
     data_path,
     evidence_path,
+    pack_path,
     part_path,
     recipe_path,
     shard_path,
@@ -88,12 +89,23 @@ def wanted_weights(manifest: ZooManifest) -> list[Wanted]:
     return list(dict.fromkeys(files))
 
 
+def wanted_packs(manifest: ZooManifest) -> list[Wanted]:
+    """Evidence of many bundles each."""
+    return [
+        Wanted(pack_path(Path(), ref.digest).as_posix(), ref.digest, ref.bytes, ref.bytes) for ref in manifest.packs
+    ]
+
+
 def wanted_evidence(out: Path, manifest: ZooManifest) -> list[Wanted]:
-    """What the catalogue's rows name; its parts are here. Raises UsageError for a part that is not what it says."""
+    """What the catalogue's rows name and no pack holds. Parts and packs are here.
+
+    Raises UsageError for a part that is not what it says.
+    """
     digests: set[str] = set()
     for part in manifest.catalogue:
         digests |= evidence_of(part_path(out, part.digest), part)
     digests |= {retraction.evidence for retraction in manifest.retracted if retraction.networks}
+    digests -= Store(out, manifest).packed.keys()
     here = Path()
     return [Wanted(evidence_path(here, d).as_posix(), d, EVIDENCE_BYTES_MAX, 0) for d in sorted(digests)]
 

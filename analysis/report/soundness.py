@@ -10,14 +10,14 @@ NAMED_MAX = 3
 
 
 def soundness(store: Store) -> list[str]:
-    """Nothing for a zoo that is signed and whole. Every file but the evidence is hashed, once a report."""
+    """Nothing for a zoo that is signed and whole. Every file but single evidence is hashed, once a report."""
     manifest, said = store.manifest, []
     if store.passed_over:
         count = len(store.passed_over)
         said.append(f"This is manifest {manifest.number}; {count} newer cannot be read, so networks may be missing.")
     if not manifest.organizer:
         said.append(f"This is {UNSIGNED}: nobody vouches for what it holds.")
-    size = sum(ref.bytes for ref in (*manifest.shards, *manifest.catalogue, *manifest.data))
+    size = sum(ref.bytes for ref in (*manifest.shards, *manifest.catalogue, *manifest.data, *manifest.packs))
     if size > HASHED_BYTES_MAX:
         said.append(f"The files were not verified, being {size / 1e9:.0f} GB; `zooswarm audit` hashes them.")
     elif damaged := damaged_files(store):

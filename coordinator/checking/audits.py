@@ -42,14 +42,14 @@ from coordinator.policy.auditing import (
 )
 from coordinator.policy.convict import Places, SaidAnswer, Vouched, disagreeing, false_places, to_train, vouchers
 from coordinator.policy.phases import Event, Phase
-from protocol.errors import Refused
+from protocol.errors import Refused, UsageError
 from protocol.tasks.datasets import DataMissing
 from protocol.trust.commitment import Trace, trace_root
 from protocol.trust.evidence import evidence_from_bytes
 from protocol.trust.messages import Answer
 from protocol.trust.spot_check import spot_check
 from protocol.trust.verdict import judge, open_traces
-from protocol.zoo.store import evidence_path
+from protocol.zoo.store import open_store
 
 RETRY_SECONDS = 60.0
 NICE = 10  # others of this machine come first
@@ -186,9 +186,9 @@ class Audits:
         with self._stores.ledger.read() as connection:
             digest = connection.execute(select(results.c.evidence).where(results.c.digest == case.digest)).scalar()
         try:
-            evidence = evidence_from_bytes(evidence_path(self._zoo, digest or "none").read_bytes())
+            evidence = evidence_from_bytes(open_store(self._zoo).evidence(digest or "none"))
             return open_traces(evidence.traces, case.result, case.assignment, case.worker)
-        except (OSError, Refused) as error:
+        except (OSError, UsageError, Refused) as error:
             log.error(
                 "[result %s] its leaves are gone, who vouched for it stays unknown: %s", case.digest.hex()[:8], error
             )

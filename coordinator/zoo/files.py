@@ -14,14 +14,17 @@ from protocol.files import sync_folder, whole_or_absent, write_atomic
 from protocol.recipes.layers import Arrays
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.datasets import check_file
-from protocol.zoo.manifests import Part, ShardRef
+from protocol.zoo.manifests import PackRef, Part, ShardRef
+from protocol.zoo.packs import pack_bytes
 from protocol.zoo.shards import shard_arrays
-from protocol.zoo.store import part_path, shard_path
+from protocol.zoo.store import evidence_path, pack_path, part_path, shard_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FEW_ROWS = 100  # networks of a recipe that may share a file with those of others
+PACKED_MIN, PACKED_MAX = 32, 512  # evidence in a pack
+SMALL_BYTES = 64 * 1024  # of evidence that may go into one: 32 MB at most are read and hashed together
 RECIPES_APART = 8  # so many of one shape have files of their own all the same
 
 
@@ -69,6 +72,22 @@ def write_shard(zoo: Path, recipes: Sequence[Recipe], seeds: Sequence[int], weig
     digest = hexdigest(data)
     put(shard_path(zoo, first.digest, digest), data)
     return ShardRef(digest=digest, bytes=len(data), rows=len(seeds), recipe=first.digest)
+
+
+def write_evidence(zoo: Path, blobs: Mapping[str, bytes]) -> tuple[PackRef, ...]:
+    """Evidence by its digest, each in a file of its own, or, of many small ones, in packs, which are returned."""
+    small = {digest: data for digest, data in sorted(blobs.items()) if len(data) <= SMALL_BYTES}
+    if len(small) < PACKED_MIN:
+        small = {}
+    for digest in blobs.keys() - small.keys():
+        put(evidence_path(zoo, digest), blobs[digest])
+    names, packs = list(small), []
+    for begin in range(0, len(names), PACKED_MAX):
+        some = {name: small[name] for name in names[begin : begin + PACKED_MAX]}
+        data = pack_bytes(some)
+        packs.append(PackRef(digest=hexdigest(data), bytes=len(data), bundles=len(some)))
+        put(pack_path(zoo, packs[-1].digest), data)
+    return tuple(packs)
 
 
 def write_part(zoo: Path, table: "pa.Table") -> Part:

@@ -4,7 +4,16 @@ from pathlib import Path
 
 from protocol.errors import DamageError
 from protocol.zoo.manifests import ZooManifest, find_manifest, manifest_numbers, manifest_path, read_manifest
-from protocol.zoo.store import Store, campaign_path, data_path, evidence_path, part_path, recipe_path, shard_path
+from protocol.zoo.store import (
+    Store,
+    campaign_path,
+    data_path,
+    evidence_path,
+    pack_path,
+    part_path,
+    recipe_path,
+    shard_path,
+)
 
 FOLDERS = ("manifests", "catalogue", "weights", "recipes", "campaigns", "evidence", "data")
 
@@ -47,4 +56,5 @@ def named_files(zoo: Path, manifest: ZooManifest) -> set[Path]:
     files |= {shard_path(zoo, ref.recipe, ref.digest) for ref in manifest.shards}
     files |= {recipe_path(zoo, digest) for digest in manifest.recipes}
     files |= {campaign_path(zoo, digest) for digest in manifest.campaigns}
+    files |= {pack_path(zoo, ref.digest) for ref in manifest.packs}
     return files | {data_path(zoo, ref.digest) for ref in manifest.data}

@@ -13,7 +13,7 @@ from protocol.canonical import DIGEST, hexdigest
 from protocol.recipes.recipe import Recipe
 from protocol.zoo.catalogue import catalogue_schema, recipe_columns
 from protocol.zoo.manifests import SHARD_ROWS_MAX, DataRef, ShardRef
-from protocol.zoo.store import NetworkRow, Store, data_path, evidence_path
+from protocol.zoo.store import NetworkRow, Store, data_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ def check_input(
             raise ValueError(f"network {row.id}: its recipe is neither given nor in the zoo")
         if row.campaign not in campaigns and row.campaign not in store.manifest.campaigns:
             raise ValueError(f"network {row.id}: its campaign is neither given nor in the zoo")
-        if row.evidence not in evidence and not evidence_path(store.path, row.evidence).is_file():
+        if row.evidence not in evidence and not store.has_evidence(row.evidence):
             raise ValueError(f"network {row.id}: its evidence is neither given nor in the zoo")
         if not DIGEST.fullmatch(row.state_digest):
             raise ValueError(f"network {row.id}: state_digest: 64 hex digits expected")

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from coordinator.zoo.files import put, sync_folders, weights_digest
+from coordinator.zoo.files import put, sync_folders, weights_digest, write_evidence
 from coordinator.zoo.garbage import collect_garbage
 from coordinator.zoo.merge import Pieces, compact, is_scattered, without
 from coordinator.zoo.networks import Published, add_data, add_networks, check_data, check_input
@@ -28,13 +28,14 @@ from protocol.zoo.card import write_card
 from protocol.zoo.manifests import (
     DataRef,
     Found,
+    PackRef,
     Retraction,
     ZooManifest,
     find_manifest,
     manifest_path,
     signed_bytes,
 )
-from protocol.zoo.store import NetworkRow, Store, campaign_path, evidence_path, recipe_path
+from protocol.zoo.store import NetworkRow, Store, campaign_path, recipe_path
 
 CREATE_ATTEMPTS_MAX = 8  # lost races against another writer before giving up
 REASON_MAX = 250  # characters of a retraction; a manifest takes a little more
@@ -76,7 +77,7 @@ class ZooWriter:
             if store.manifest.number and listed and not fresh:
                 write_card(store)
                 return store.manifest.number
-            refs = self._write_files(store, fresh, recipes, evidence, campaigns, given)
+            refs, packs = self._write_files(store, fresh, recipes, evidence, campaigns, given)
             pieces = Pieces(store.manifest.catalogue, store.manifest.shards)
             digests = {row.id: weights_digest(params) for row, params in fresh}
             if fresh:
@@ -86,6 +87,7 @@ class ZooWriter:
                 recipes=tuple(sorted({*store.manifest.recipes, *recipes})),
                 campaigns=tuple(sorted({*store.manifest.campaigns, *campaigns})),
                 data=refs,
+                packs=(*store.manifest.packs, *packs),
             )
             return self._commit(base, draft, pieces, digests)
 
@@ -173,8 +175,8 @@ class ZooWriter:
         evidence: Mapping[str, bytes],
         campaigns: Mapping[str, bytes],
         data: Mapping[str, Path],
-    ) -> tuple[DataRef, ...]:
-        """All that new rows name but their weights; the data sets that the zoo has then."""
+    ) -> tuple[tuple[DataRef, ...], tuple[PackRef, ...]]:
+        """All that new rows name but their weights; the data sets that the zoo has then, and new packs of evidence."""
         known_recipes = {**store.recipes, **recipes}
         check_input(fresh, known_recipes, recipes, evidence, campaigns, store)
         refs = add_data(self.path, store.manifest.data, data)
@@ -184,9 +186,8 @@ class ZooWriter:
             self._recipes[digest] = recipe
         for digest, exact in campaigns.items():
             put(campaign_path(self.path, digest), exact)
-        for digest in {row.evidence for row, _ in fresh} & evidence.keys():
-            put(evidence_path(self.path, digest), evidence[digest])
-        return refs
+        proofs = {row.evidence: evidence[row.evidence] for row, _ in fresh if row.evidence in evidence}
+        return refs, write_evidence(self.path, proofs)
 
     def _commit(self, base: Found, draft: ZooManifest, pieces: Pieces, added: Mapping[str, str] | None) -> int | None:
         """The next manifest becomes the zoo; None when another writer took its number.

@@ -27,6 +27,7 @@ from protocol.tasks.fields import Name
 FORMAT = "zooswarm-zoo/1"
 SHARD_ROWS_MAX = 1000  # networks in a shard: 17 MB of the 4,364-parameter GRU, one digest, one mapping
 MANIFEST_BYTES_MAX = 16 * 1024 * 1024  # 150 bytes a shard: a hundred million networks, and 250 MB of memory at worst
+PACK_BYTES_MAX = 64 * 1024 * 1024  # of evidence in one file
 ROW_BYTES_MIN = 32  # a catalogue row holds a digest of its own, which does not compress: no part has rows without end
 REASON_CHARS_MAX = 300
 NUMBER_MAX = 99_999_999  # eight digits
@@ -67,6 +68,14 @@ class DataRef(msgspec.Struct, frozen=True, kw_only=True):
     bytes: Annotated[int, Meta(ge=0, le=DATA_BYTES_MAX)]
 
 
+class PackRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A file with the evidence of many bundles (`packs`)."""
+
+    digest: Digest
+    bytes: Annotated[int, Meta(ge=0, le=PACK_BYTES_MAX)]
+    bundles: Annotated[int, Meta(ge=1)]
+
+
 class Retraction(msgspec.Struct, frozen=True, kw_only=True):
     """A bundle whose networks were in the zoo, or nearly, and are no more. Its evidence stays as a file."""
 
@@ -77,7 +86,7 @@ class Retraction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ZooManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """All that belongs to the zoo. Evidence is not listed: each row names its own."""
+    """All that belongs to the zoo. Evidence is not listed: each row names its own, a file or in one of the packs."""
 
     format: Annotated[str, Meta(pattern=rf"^{FORMAT}\Z")] = FORMAT
     number: Annotated[int, Meta(ge=0, le=NUMBER_MAX)] = 0
@@ -87,6 +96,7 @@ class ZooManifest(msgspec.Struct, frozen=True, kw_only=True):
     recipes: tuple[Digest, ...] = ()
     campaigns: tuple[Digest, ...] = ()
     data: tuple[DataRef, ...] = ()
+    packs: tuple[PackRef, ...] = ()
     retracted: tuple[Retraction, ...] = ()
     organizer: Annotated[str, Meta(max_length=64)] = ""  # who signed it; "": nobody did
     follows: Count = 0  # number of the manifest that it was made from

@@ -8,9 +8,11 @@ never replaced: the zoo *is* what the newest sound manifest names. Axes: N netwo
     weights/<recipe, 16 digits>/<digest>.safetensors   up to 1,000 networks of one shape, one stacked array a layer
     data/<digest>                                  a data set that recipes name, as `datasets` lays it out
     recipes/<digest>.json  campaigns/<digest>.json  evidence/<digest>.msgpack
+    evidence/<digest>.safetensors                  evidence of many bundles (`packs`), in place of as many files
     README.md  croissant.json                      for people and for dataset search engines
 """
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -27,6 +29,7 @@ from protocol.recipes.recipe import RECIPE_BYTES_MAX, SCALARS_MAX, Recipe, decod
 from protocol.tasks.datasets import Shelf
 from protocol.zoo.catalogue import catalogue_schema, read_part
 from protocol.zoo.manifests import Digest, ShardRef, Verify, ZooManifest, find_manifest
+from protocol.zoo.packs import Place, read_pack
 from protocol.zoo.parquet import check_part
 from protocol.zoo.shards import Piece, checked_size, copy_pieces, damaged, map_shard, split_by
 
@@ -89,6 +92,10 @@ def evidence_path(zoo: Path, digest: str) -> Path:
     return zoo / "evidence" / f"{digest}.msgpack"
 
 
+def pack_path(zoo: Path, digest: str) -> Path:
+    return zoo / "evidence" / f"{digest}.safetensors"
+
+
 def data_path(zoo: Path, digest: str) -> Path:
     return zoo / "data" / digest
 
@@ -147,9 +154,27 @@ class Store:
     def evidence(self, digest: str) -> bytes:
         """The signed evidence of one bundle, retracted or not. Raises UsageError naming the file."""
         path = evidence_path(self.path, digest)
-        data = read_limited(path, STORED_EVIDENCE_BYTES_MAX, "evidence file")
+        if path.is_file() or digest not in self.packed:
+            data = read_limited(path, STORED_EVIDENCE_BYTES_MAX, "evidence file")
+        else:
+            path, begin, length = self.packed[digest]
+            with path.open("rb") as file:
+                file.seek(begin)
+                data = file.read(length)
         check_digest(path, data, digest)
         return data
+
+    @cached_property
+    def packed(self) -> dict[str, Place]:
+        """Where evidence is that has no file of its own. A damaged pack has none: `verify` names it."""
+        places: dict[str, Place] = {}
+        for ref in self.manifest.packs:
+            with contextlib.suppress(UsageError):
+                places |= read_pack(pack_path(self.path, ref.digest), ref)
+        return places
+
+    def has_evidence(self, digest: str) -> bool:
+        return evidence_path(self.path, digest).is_file() or digest in self.packed
 
     def part_paths(self) -> list[Path]:
         """Catalogue files, their lengths and what they take in memory checked. Raises UsageError naming the file."""

@@ -12,7 +12,7 @@ from protocol.canonical import NOT_DECODABLE, hexdigest
 from protocol.errors import UsageError
 from protocol.files import read_limited
 from protocol.zoo.catalogue import read_part
-from protocol.zoo.manifests import DataRef, Part, ShardRef, Verify, manifest_numbers, manifest_problems
+from protocol.zoo.manifests import DataRef, PackRef, Part, ShardRef, Verify, manifest_numbers, manifest_problems
 from protocol.zoo.shards import check_file, checked_size
 from protocol.zoo.store import (
     Store,
@@ -20,6 +20,7 @@ from protocol.zoo.store import (
     data_path,
     network_id,
     open_store,
+    pack_path,
     part_path,
     recipe_path,
     shard_path,
@@ -71,7 +72,7 @@ def verify_zoo(path: Store | Path | str, verify: Verify | None = None, organizer
 
 
 def damaged_files(store: Store) -> list[str]:
-    """Names, within the zoo, of files that are not what the manifest says. Evidence is not looked at."""
+    """Names, within the zoo, of files that are not what the manifest says. Of evidence only packs are looked at."""
     damaged = []
     for path, check in _checks(store).items():
         try:
@@ -87,10 +88,11 @@ def _checks(store: Store) -> dict[Path, Callable[[], object]]:
     checks: dict[Path, Callable[[], object]] = {}
     checks |= {recipe_path(zoo, digest): partial(store.recipe, digest) for digest in manifest.recipes}
     checks |= {campaign_path(zoo, digest): partial(store.campaign, digest) for digest in manifest.campaigns}
-    files: list[tuple[Path, ShardRef | Part | DataRef]] = []
+    files: list[tuple[Path, ShardRef | Part | DataRef | PackRef]] = []
     files += [(shard_path(zoo, ref.recipe, ref.digest), ref) for ref in manifest.shards]
     files += [(part_path(zoo, part.digest), part) for part in manifest.catalogue]
     files += [(data_path(zoo, ref.digest), ref) for ref in manifest.data]
+    files += [(pack_path(zoo, ref.digest), ref) for ref in manifest.packs]
     return checks | {path: partial(_check_file, path, ref) for path, ref in files}
 
 
@@ -106,7 +108,7 @@ def card_problems(store: Store) -> list[str]:
     return [f"{path}: is about manifest {number}, which is not here any more; pull again"] if number > newest else []
 
 
-def _check_file(path: Path, ref: ShardRef | Part | DataRef) -> None:
+def _check_file(path: Path, ref: ShardRef | Part | DataRef | PackRef) -> None:
     checked_size(path, ref.bytes)
     check_file(path, ref.digest)
 

@@ -11,8 +11,10 @@ from analysis.zoo import open_zoo
 from coordinator.zoo.writer import ZooWriter
 from fuzz.targets import Target
 from fuzz.workbench import at, folder
+from protocol.canonical import hexdigest
 from protocol.zoo.catalogue import read_part
-from protocol.zoo.manifests import latest_manifest, manifest_from_bytes, manifest_path
+from protocol.zoo.manifests import PackRef, latest_manifest, manifest_from_bytes, manifest_path
+from protocol.zoo.packs import pack_bytes, read_pack
 from protocol.zoo.shards import map_shard
 from protocol.zoo.store import open_store, part_path, shard_path
 
@@ -37,10 +39,16 @@ def zoo_targets() -> list[Target]:
         evidence_of(named, msgspec.structs.replace(part, bytes=len(data)))
         return read_part(named)
 
+    pack = pack_bytes({hexdigest(data): data for data in (b"first", b"second", b"")})
+
+    def a_pack(data: bytes) -> object:
+        return read_pack(at("pack", data), PackRef(digest="0" * 64, bytes=len(data), bundles=3))
+
     return [
         Target(name="zoo manifest", parse=manifest_of_anybody, samples=(manifest,), share=4),
         Target(name="manifest file", parse=manifest_file, samples=(manifest,)),
         Target(name="shard", parse=a_shard, samples=(shard,), share=4),
+        Target(name="evidence pack", parse=a_pack, samples=(pack,), share=2),
         Target(name="catalogue", parse=a_part, samples=(parquet,), share=3),
         Target(name="catalogue table", parse=table_of(path, parquet), samples=(parquet,)),
     ]

@@ -20,6 +20,7 @@ from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.doors import places
 from coordinator.server.serving import serve, stop
+from coordinator.zoo.files import PACKED_MIN
 from coordinator.zoo.writer import ZooWriter
 from protocol.canonical import canonical_json, hexdigest
 from protocol.cli.console import Progress
@@ -75,6 +76,18 @@ def test_a_pulled_zoo_is_the_zoo_and_the_next_pull_brings_only_what_is_new(house
     again = pull(source, out, lambda tally: asked.append(tally.fetched))
     assert (again.fetched, again.manifest.number) == (2, 2) and verify_zoo(out).networks == 2  # one part, one shard
     assert pull(source, tmp_path / "late").fetched == 9 and verify_zoo(tmp_path / "late").problems == ()
+
+
+def test_packs_of_evidence_come_whole_and_once(house, source, tmp_path):
+    writer, *_ = house
+    proofs = {hexdigest(data): data for data in (f"signed {i}".encode() for i in range(PACKED_MIN))}
+    rows = [(network(PARITY, i), digest) for i, digest in enumerate(proofs)]
+    networks = [(msgspec.structs.replace(row, evidence=digest), params) for (row, params), digest in rows]
+    writer.publish(networks, {PARITY.digest: PARITY}, proofs, {hexdigest(CAMPAIGN): CAMPAIGN})
+    out = tmp_path / "copy"
+    first = pull(source, out)
+    assert files(out) == files(writer.path) and first.fetched == first.files == 5  # part, shard, recipe, campaign, pack
+    assert verify_zoo(out).problems == () and pull(source, out).fetched == 0
 
 
 def test_rows_of_probes_stay_where_they_are_and_nobody_minds_them(house, source, tmp_path):
