@@ -144,6 +144,47 @@ def status(address: str | None, directory: Path | None, as_json: bool, watch: bo
 
 
 @click.command()
+@click.argument("directory", metavar="[DIR]", required=False, type=DIR)
+@click.option("--out", type=DIR, required=True, help="A new directory for the copy, on another disk best.")
+@click.option("--zoo", "with_zoo", is_flag=True, help="Copy the zoo, too.")
+def backup(directory: Path | None, out: Path, with_zoo: bool) -> None:
+    """Copy an organizer's directory while it runs; DIR: the one used last. Whoever has the copy is the organizer.
+
+    \b
+    zooswarm backup --out /mnt/other/backup-1 --zoo
+    """
+    from coordinator.directories import last_directory
+    from coordinator.server.keeping.backup import back_up
+
+    about = back_up(directory or last_directory(), out, with_zoo, time.time())
+    zoo = f"zoo as of manifest {about.manifest}" if about.zoo_inside else "without the zoo (--zoo)"
+    click.echo(f"{out}: keys, ledger at epoch {about.epoch:,}, uploads, data sets, {zoo}; keep it secret")
+
+
+@click.command()
+@click.argument("backup_path", metavar="BACKUP", type=DIR)
+@click.argument("directory", metavar="DIR", type=DIR)
+@click.option("--zoo", type=DIR, help="A copy of the zoo, where the backup has none, or a newer one.")
+@click.option("--epoch", type=click.IntRange(0), default=0, help="Links of the beacon that were shown, if you know.")
+@click.option(
+    "--epoch-seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="The shortest of campaigns seeded since.",
+)
+def restore(backup_path: Path, directory: Path, zoo: Path | None, epoch: int, epoch_seconds: float | None) -> None:
+    """Make DIR from a BACKUP. The host that it was made from must not run any more, here or elsewhere.
+
+    The beacon skips all links that can have been shown since. What was admitted since then is trained again.
+    """
+    from coordinator.server.keeping.restore import lines, restore
+
+    for line in lines(
+        restore(backup_path, directory, zoo=zoo, now=time.time(), epoch=epoch, epoch_seconds=epoch_seconds)
+    ):
+        click.echo(line)
+
+
+@click.command()
 @click.argument("directory", metavar="DIR", type=DIR)
 def doctor(directory: Path) -> None:
     """Is DIR sound? Of a host (running or stopped), a volunteer, or a zoo: every signature, digest and count."""
@@ -230,4 +271,5 @@ def list_data(directory: Path | None) -> None:
         click.echo(shown(line))
 
 
-VERBS: list[click.Command] = [host, seed, status, control, ban, unban, invite, ticket, data, doctor, field_report]
+RUNNING: list[click.Command] = [host, seed, status, control, ban, unban]
+VERBS = [*RUNNING, invite, ticket, data, doctor, backup, restore, field_report]

@@ -1,0 +1,4 @@
+"""Copies of an organizer's directory.
+
+Reading order: `epochs` (how far a restored beacon must skip), `backup` (while the host runs), `restore`.
+"""
