@@ -102,6 +102,8 @@ def start_host(cast: Cast) -> str:
     while time.monotonic() < deadline and host.poll() is None:
         for word in cast.log("host").split():
             if word.startswith(f"127.0.0.1:{port}/"):
+                page = json.loads((PLACE / "host" / "host.json").read_text()).get("page_port")
+                console.print(f"watch it in a browser: http://127.0.0.1:{page}/" if page else "no page to watch")
                 return word
         time.sleep(0.1)
     sys.exit(f"demo: the host did not start; its log is {PLACE / 'host.log'}\n{cast.log('host')[-2000:]}")

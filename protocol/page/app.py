@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from protocol.page.feed import WATCHERS_MAX, Feed, Full, Unavailable
+from protocol.page.feed import Feed, Full, Unavailable
 from protocol.page.guard import Guard
 from protocol.page.state import schema
 
@@ -48,8 +48,7 @@ def make_app(feed: Feed, names: Collection[str] = ()) -> Any:
         return Response(static[name], media_type=KINDS[name])
 
     async def events(request: Request) -> Response:
-        if feed.watchers >= WATCHERS_MAX:
-            raise Full(f"{WATCHERS_MAX} watch already")
+        feed.refuse_more()
         return StreamingResponse(_events(feed), media_type="text/event-stream")
 
     async def later(request: Request, error: Exception) -> Response:

@@ -97,8 +97,7 @@ class Feed:
 
     async def watch(self) -> AsyncIterator[tuple[str, str]]:
         """(section, HTML) of those that changed since the last, and ("", "") now and then. Raises Full."""
-        if self.watchers >= WATCHERS_MAX:
-            raise Full(f"{WATCHERS_MAX} watch already")
+        self.refuse_more()
         self.watchers += 1
         try:
             seen: dict[str, bytes] = {}
@@ -118,6 +117,11 @@ class Feed:
                 await asyncio.sleep(self._refresh)
         finally:
             self.watchers -= 1
+
+    def refuse_more(self) -> None:
+        """Raises Full when nobody else may watch."""
+        if self.watchers >= WATCHERS_MAX:
+            raise Full(f"{WATCHERS_MAX} watch already")
 
     def close(self) -> None:
         self.closed = True

@@ -107,6 +107,12 @@ def test_news_come_section_by_section(guest):
     assert "128" in sections["totals"] and "mallory" in sections["checks"]
 
 
+def test_watchers_that_left_are_counted_no_more(guest, monkeypatch):
+    monkeypatch.setattr(feeds, "WATCHERS_MAX", 3)
+    for _ in range(9):
+        assert guest.events(1)[0][0] == "section"
+
+
 def test_nobody_computes_before_somebody_looks_and_closing_is_quick(tmp_path):
     asked = []
     guest = Guest(lambda: asked.append(1) or a_state(), tmp_path)

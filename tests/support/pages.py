@@ -116,6 +116,7 @@ class Guest:
         try:
             connection.request("GET", "/events")
             reply, found, name = connection.getresponse(), [], ""
+            assert reply.status == 200, reply.read()
             while len(found) < sections:
                 line = reply.readline().decode().rstrip("\n")
                 if line.startswith("event: "):

@@ -9,6 +9,7 @@ const SPOKEN_SECONDS = 30; // between two announcements to a screen reader
 const connection = document.getElementById("connection");
 const spoken = document.getElementById("spoken");
 let source = null;
+let timer = 0;
 let heardAt = Date.now();
 let retrySeconds = 1;
 let spokenAt = 0;
@@ -88,14 +89,36 @@ function connect() {
 function lost() {
   say("lost", "Connection lost, trying again");
   source.close(); // by ourselves, later and later: a browser gives up for good where a server refuses once
-  setTimeout(connect, retrySeconds * 1000);
+  clearTimeout(timer);
+  timer = setTimeout(connect, retrySeconds * 1000);
   retrySeconds = Math.min(RETRY_SECONDS_MAX, retrySeconds * 2);
   heardAt = Date.now() + retrySeconds * 1000;
 }
 
+function rest() {
+  clearTimeout(timer);
+  if (source) source.close();
+  source = null;
+}
+
+function begin() {
+  say("connecting", "Connecting");
+  heardAt = Date.now();
+  connect();
+}
+
 setInterval(() => {
-  if (Date.now() - heardAt > QUIET_SECONDS * 1000) lost();
+  if (source && Date.now() - heardAt > QUIET_SECONDS * 1000) lost();
 }, 2000);
 
-say("connecting", "Connecting");
-connect();
+// A page that nobody sees asks nothing: a browser has six connections to a server, and the host has better things to do.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) {
+    if (!source) begin();
+  } else {
+    rest();
+    say("static", "Resting while nobody looks");
+  }
+});
+
+if (!document.hidden) begin();
