@@ -116,15 +116,18 @@ def join_swarm(options: JoinOptions) -> None:
     whereto = Whereto.typed(options.address, directory / "known.json")  # before a directory is made
     page_port(options.page)
     ticket_bytes(options.ticket)
-    if not directory.exists():
-        knock(whereto)
+    stop, error = Stop(), ""
+    try:
+        if not directory.exists():
+            knock(whereto)
+    except KeyboardInterrupt:
+        return View("").say("stopped")
     home = Home(directory)
     keep_log(home.path / "volunteer.log")
     introduction, settings = introduce(options, home.identity.host), settings_of(options, home)
     with View(introduction.name) as view, contextlib.closing(connect(options, home, whereto, view)) as client:
         view.say(f"{introduction.name} ({home.identity.host}), key and work in {home.path}")
         view.say(f"limits, each an option: {limits(settings)}")
-        stop, error = Stop(), ""
         try:
             cache = find_coordinator(client, home, options.address, whereto, view.say)
             error = run_volunteer(options, settings, home, client, cache, view, stop)
