@@ -1,12 +1,15 @@
 """Does a volunteer keep to its limits? A host and one volunteer with `--cpu PERCENT`, measured from outside.
 
-    python scripts/bench/limits.py [--cpu 25] [--threads 2] [--seconds 60]
+    python scripts/bench/limits.py [--cpu 25] [--threads 2] [--seconds 60] [--foreground]
 
 Prints the processor time that all of the volunteer's processes took, in percent of one core, over windows of `seconds`
-that begin with its first step of training and 20 s later, its memory at most, and what the training process alone took.
+that begin with its first step of training and 20 s later, what the training process alone took, and the memory that all
+of them had at most. --foreground (on a quiet computer) measures `--only-when-idle` instead: how soon it yields to a
+program that computes, and goes on after it.
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,23 +28,22 @@ def main() -> None:
     parser.add_argument("--cpu", type=float, default=25.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--foreground", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder))
         try:
-            measure(stage, given.cpu, given.threads, given.seconds)
+            if given.foreground:
+                yields(stage, given.threads)
+            else:
+                measure(stage, given.cpu, given.threads, given.seconds)
         finally:
             stage.close()
 
 
 def measure(stage: Stage, cpu: float, threads: int, seconds: float) -> None:
-    campaign = stage.write_campaign(seeds=2000, bundle=16, steps=100_000, segment=100)
-    stage.host()
-    assert stage.run("seed", str(campaign), "--dir", str(stage.path / "host")).returncode == 0
-    options = ["--dir", str(stage.path / "bob"), "--cpu", str(cpu), "--threads", str(threads), "--on-battery"]
     began = time.monotonic()
-    volunteer = psutil.Process(stage.start("bob", "join", stage.address, *options).pid)
-    stage.wait(lambda: any((stage.path / "bob" / "bundles").glob("*/*.states")), 60, "the first step")
+    volunteer = started(stage, "--cpu", str(cpu), "--threads", str(threads))
     print(f"first states on disk after {time.monotonic() - began:.1f} s")
     at, samples, most = time.monotonic(), [], 0
     while time.monotonic() < at + seconds + 20:
@@ -57,6 +59,35 @@ def measure(stage: Stage, cpu: float, threads: int, seconds: float) -> None:
             f"{100 * (alone1 - alone0) / (t1 - t0):.1f} % of it training"
         )
     print(f"at most {most / 1e6:,.0f} MB of memory, all processes")
+
+
+def started(stage: Stage, *options: str) -> psutil.Process:
+    """A volunteer that has begun to train."""
+    campaign = stage.write_campaign(seeds=2000, bundle=16, steps=100_000, segment=100)
+    stage.host()
+    assert stage.run("seed", str(campaign), "--dir", str(stage.path / "host")).returncode == 0
+    where = ["--dir", str(stage.path / "bob"), "--on-battery"]
+    volunteer = psutil.Process(stage.start("bob", "join", stage.address, *where, *options).pid)
+    stage.wait(lambda: any((stage.path / "bob" / "bundles").glob("*/*.states")), 90, "the first step")
+    return volunteer
+
+
+def yields(stage: Stage, threads: int) -> None:
+    volunteer = started(stage, "--only-when-idle", "--threads", str(threads))
+    (worker,) = worker_of(volunteer)
+    for what in ("computes", "is gone"):
+        rival = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if what == "computes" else None
+        began, still = time.monotonic(), what == "computes"
+        while (worker.status() == psutil.STATUS_STOPPED) != still:
+            assert time.monotonic() < began + 90, f"no change after the other program {what}"
+            time.sleep(0.05)
+        print(f"{'stands still' if still else 'goes on'} {time.monotonic() - began:.1f} s after another program {what}")
+        if rival is not None:
+            before, began = cpu_seconds([worker]), time.monotonic()
+            time.sleep(10.0)
+            print(f"training took {cpu_seconds([worker]) - before:.2f} s in {time.monotonic() - began:.0f} s beside it")
+            rival.kill()
+            rival.wait()
 
 
 def worker_of(volunteer: psutil.Process) -> list[psutil.Process]:
