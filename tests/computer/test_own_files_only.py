@@ -55,7 +55,7 @@ def test_it_reads_and_writes_nothing_but_its_own(tmp_path):
     options = ["join", "--dir", str(bob), "--until-done", "--threads", "1"]
     trace = tmp_path / "trace"
     try:
-        campaign = stage.write_campaign(seeds=4, bundle=2, steps=100, segment=20)
+        campaign = stage.write_campaign(seeds=2, bundle=2, steps=100, segment=50)
         stage.host()
         assert stage.run("seed", str(campaign), "--dir", str(stage.path / "host")).returncode == 0
         if shutil.which("strace"):
