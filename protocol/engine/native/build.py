@@ -1,4 +1,8 @@
-"""Compile exact.c on this machine, once: the library's name is the digest of everything that determines it."""
+"""The compiled engine: the wheel's, or exact.c compiled on this machine, once.
+
+The library's name is the digest of everything that determines it. A wheel holds one for each instruction set that is
+chosen at run time, so that nobody needs a compiler; $CC, where it is set, compiles here all the same.
+"""
 
 import contextlib
 import functools
@@ -10,22 +14,22 @@ import subprocess
 from pathlib import Path
 
 from protocol.canonical import hexdigest
+from protocol.engine.native.flags import (
+    ISA_FLAGS,
+    OPTIMIZE,
+    SHIPPED,
+    SOURCE,
+    STRICT,
+    X86_64,
+    compile_flags,
+    shipped_name,
+    sources,
+)
 from protocol.errors import LibraryError, UsageError
 from protocol.files import cache_directory, make_once
 
-SOURCE = Path(__file__).parents[1] / "kernels" / "exact.c"
-# Only the fused multiply-adds that are written: to make more is the one licence that compilers take by default (gcc
-# everywhere, clang on aarch64) and that changes bits. errno and floating-point traps are of no use here and would keep
-# loops from becoming vectors.
-STRICT = ("-std=gnu11", "-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math")
-V3 = ("-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mf16c", "-mlzcnt", "-mmovbe")  # compilers before 2021 know no x86-64-v3
-V4 = tuple(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl"))
-ISA_FLAGS = {
-    "baseline": (),
-    "v3": V3,
-    "v4": (*V3, *V4, "-mprefer-vector-width=512"),
-    "native": ("-march=native",),
-}
+__all__ = ["ISA_FLAGS", "SOURCE", "STRICT", "compiled", "find_compiler", "library", "shipped", "supported_isas"]
+
 V3_FLAGS = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
 V4_FLAGS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 COMPILE_SECONDS_MAX = 300
@@ -35,29 +39,39 @@ class CompilerError(UsageError):
     """The compiler runs, but does not accept the engine or a flag."""
 
 
-def library(isa: str = "auto", optimize: str = "-O3") -> tuple[Path, str]:
-    """The compiled engine for an instruction set: (path, the set's name). Compiles if it is not in the cache.
+def library(isa: str = "auto", optimize: str = OPTIMIZE) -> tuple[Path, str]:
+    """The compiled engine for an instruction set: (path, the set's name). Compiles what is neither shipped nor cached.
 
-    `auto` is the best that both the processor and the compiler know. Raises UsageError: unknown `isa`, no C compiler,
-    compiler fails, cache not writable.
+    `auto` is the best that the processor knows, and the wheel or the compiler. Raises UsageError: unknown `isa`, no C
+    compiler, compiler fails, cache not writable.
     """
     isas = supported_isas()
     if isa != "auto":
         if isa not in isas:
             raise UsageError(f"--isa {isa}: this processor offers {', '.join(isas)}")
-        return compiled(isa, optimize), isa
+        return shipped(isa, optimize) or compiled(isa, optimize), isa
+    for better in reversed(isas[:-1]):
+        if path := shipped(better, optimize):
+            return path, better
     for better in reversed(isas[1:-1]):
         with contextlib.suppress(CompilerError):  # a compiler older than the processor
             return compiled(better, optimize), better
     return compiled("baseline", optimize), "baseline"
 
 
+def shipped(isa: str, optimize: str = OPTIMIZE) -> Path | None:
+    """The wheel's library of these very sources and flags; None without one, or where $CC wants another."""
+    if optimize != OPTIMIZE or os.environ.get("CC") or not SHIPPED.is_dir():
+        return None
+    path = SHIPPED / shipped_name(isa)
+    return path if path.is_file() else None
+
+
 def compiled(isa: str, optimize: str) -> Path:
     compiler = find_compiler()
-    flags = (optimize, *STRICT, *ISA_FLAGS[isa], "-shared", "-fPIC")
-    source = b"".join(path.read_bytes() for path in [SOURCE, *sorted(SOURCE.parent.glob("*.h"))])
+    flags = compile_flags(isa, optimize)
     what = "\0".join([*flags, *compiler, compiler_version(tuple(compiler)), platform.machine(), cpu_model(isa)])
-    path = cache_folder() / f"exact-{hexdigest(source + what.encode())[:32]}.so"
+    path = cache_folder() / f"exact-{hexdigest(sources() + what.encode())[:32]}.so"
     compile_once(path, [*compiler, *flags, "-o", "{output}", str(SOURCE), "-lm"])
     return path
 
@@ -76,7 +90,7 @@ def supported_isas() -> list[str]:
 @functools.cache
 def cpu_flags() -> frozenset[str]:
     """Linux's processor flags on x86-64; empty elsewhere, where the compiler's default is the only choice."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if platform.machine().lower() not in X86_64:
         return frozenset()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
