@@ -1,7 +1,7 @@
 """The compiled engine goes into the wheel: everything else that is to say to setuptools stands in pyproject.toml.
 
-The engine is called through ctypes, so one wheel a platform fits every Python (`py3-none-...`). Without a C compiler the
-wheel is pure, and the engine is compiled at first use. Settings: CC (which compiler), ARCHFLAGS (macOS), and
+The engine is called through ctypes, so one wheel a platform fits every Python (`py3-none-...`). Without a C compiler
+the wheel is pure, and the engine is compiled at first use. Settings: CC (which compiler), ARCHFLAGS (macOS), and
 ZOOSWARM_WHEEL_ENGINE=required, which refuses to make a wheel without it.
 """
 

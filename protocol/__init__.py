@@ -11,4 +11,41 @@
 - `rpc`: the organizer's gRPC service
 - `page`: a swarm as a web page
 - `cli`: the one command, `zooswarm`
+
+Below is what newer Pythons brought, for Python 3.10, the oldest that volunteers may have: nobody else asks for the
+version. Organizers and analysts need 3.11 (`protocol.cli.libraries`), so what only they use is not here.
 """
+
+import sys
+from typing import Any
+
+__all__ = ["OWN_GROUP", "TIMEOUTS", "StrEnum", "run_module", "tomllib"]
+
+if sys.version_info >= (3, 11):
+    import tomllib
+    from enum import StrEnum
+
+    TIMEOUTS = (TimeoutError,)
+    OWN_GROUP: dict[str, Any] = {"process_group": 0}
+else:
+    import asyncio
+    import concurrent.futures
+    import enum
+
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+    TIMEOUTS = (TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)  # one class since 3.11
+    OWN_GROUP: dict[str, Any] = {"start_new_session": True}
+
+    class StrEnum(str, enum.Enum):
+        """A member is its text, also where it is formatted."""
+
+        __str__ = str.__str__
+
+
+def run_module(name: str) -> list[str]:
+    """What an interpreter is told to run a module, and to import nothing from the folder where it is started."""
+    if sys.version_info >= (3, 11):
+        return ["-P", "-m", name]
+    begin = "import runpy, sys; sys.path.pop(0); "
+    return ["-c", f"{begin}runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"]

@@ -3,12 +3,12 @@
 import functools
 import hashlib
 import re
-import tomllib
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import msgspec
 
+from protocol import tomllib
 from protocol.errors import RecipeError
 
 T = TypeVar("T")

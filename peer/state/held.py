@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from peer.state.ids import AssignmentId, CheckId
 from peer.state.limits import bundle_bytes
+from protocol import StrEnum
 from protocol.recipes.campaign import Assignment
 from protocol.trust.messages import Answer, CheckRequest
 
@@ -14,7 +15,7 @@ class ImpossibleEvent(Exception):
     """Something happened that cannot happen: a mistake in this program, so it stops here."""
 
 
-class Phase(enum.StrEnum):
+class Phase(StrEnum):
     """Of an assignment that we hold. A string too: those hash several times as fast, and every event looks here."""
 
     RESUMING = "resuming"  # half trained by an earlier run or before a pause; its claim is asked for again

@@ -5,6 +5,7 @@
 """
 
 import os
+import sys
 from importlib.metadata import requires
 from importlib.util import find_spec
 
@@ -13,6 +14,7 @@ from protocol.errors import LibraryError
 OURS = ("protocol", "peer", "coordinator", "analysis")
 EXTRAS = {"coordinator": "organizer", "analysis": "analysis"}  # what a package needs beyond a volunteer's libraries
 SWARM = "hivemind"
+NEWER_PYTHON = (3, 11)  # of organizers and analysts
 
 
 def multiply_alone() -> None:
@@ -27,6 +29,13 @@ def need_swarm() -> None:
     """Before anything is begun that ends in the DHT. Raises UsageError: hivemind is not installed."""
     if find_spec(SWARM) is None:
         raise LibraryError(absent(SWARM, "peer"))
+
+
+def need_python(package: str) -> None:
+    """Raises UsageError: this Python is new enough for volunteers, but not for the package's verbs."""
+    if package in EXTRAS and sys.version_info < NEWER_PYTHON:
+        here = ".".join(map(str, sys.version_info[:3]))
+        raise LibraryError(f"Python {here} can join and train; this verb needs Python 3.11 or newer")
 
 
 def absent(module: str, package: str) -> str:

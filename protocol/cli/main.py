@@ -16,7 +16,7 @@ import click
 
 from protocol.cli import logs
 from protocol.cli.explain import EXPLAIN
-from protocol.cli.libraries import OURS, absent
+from protocol.cli.libraries import OURS, absent, need_python
 from protocol.cli.report_bug import REPORT_BUG
 from protocol.errors import LibraryError, UsageError, disk_trouble, harmless_tracebacks
 
@@ -54,11 +54,15 @@ class Verbs(click.Group):
         except ModuleNotFoundError as error:
             if not error.name or error.name.partition(".")[0] in OURS:
                 raise
-            raise LibraryError(absent(error.name, self._package_of(ctx))) from None
+            raise LibraryError(absent(error.name, self._package_of(ctx.invoked_subcommand or ""))) from None
 
-    def _package_of(self, ctx: click.Context) -> str:
-        """Which of our packages the verb that was asked for belongs to."""
-        verb = ctx.invoked_subcommand or ""
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        need_python(self._package_of(name or ""))
+        return name, command, rest
+
+    def _package_of(self, verb: str) -> str:
+        """Which of our packages a verb belongs to."""
         points = entry_points(group="zooswarm.verbs")
         return next((p.module.partition(".")[0] for p in points if verb in {c.name for c in p.load()}), "")
 

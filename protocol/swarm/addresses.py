@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from protocol import TIMEOUTS
 from protocol.errors import AddressError, BusyError, Refused
 from protocol.trust.identity import public_key
 
@@ -82,7 +83,7 @@ async def tcp_answers(where: str, seconds: float = 4.0) -> bool:
         return True
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(name, int(port)), seconds)
-    except (TimeoutError, OSError, OverflowError):
+    except (*TIMEOUTS, OSError, OverflowError):
         return False
     writer.close()
     return True

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from protocol import TIMEOUTS
 from protocol.errors import LogFile
 from protocol.swarm.addresses import NodeOptions, peer_of
 from protocol.swarm.clock import THIS_COMPUTERS, SwarmClock
@@ -82,7 +83,7 @@ class SwarmNode:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(seconds)
-        except TimeoutError:
+        except TIMEOUTS:
             if future.done():  # the work's own
                 raise TimeoutError("the swarm does not answer") from None
             raise TimeoutError(f"nothing came back within {seconds} s") from None

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from protocol import TIMEOUTS
 from protocol.errors import UsageError
 from protocol.swarm.addresses import (
     ADDRESS,
@@ -203,4 +204,7 @@ class Link:
 
 async def limited(work: Awaitable[T], seconds: float = CALL_SECONDS) -> T:
     """Await, but not for ever: several hivemind calls never return. Raises TimeoutError."""
-    return await asyncio.wait_for(work, seconds)
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except TIMEOUTS:
+        raise TimeoutError from None

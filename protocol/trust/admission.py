@@ -4,14 +4,13 @@ Convicting needs evidence, not votes: where a checker disagrees with the worker,
 with another build (the NumPy reference), and that replay decides who is wrong. Anyone can repeat it.
 """
 
-import enum
-
 import msgspec
 
+from protocol import StrEnum
 from protocol.trust.verdict import Verdict
 
 
-class Outcome(enum.StrEnum):
+class Outcome(StrEnum):
     WAITING = "waiting"
     ADMITTED = "admitted"
     VOID = "void"  # not paid, assignment back in the pool; one bad place may be a hardware fault

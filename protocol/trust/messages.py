@@ -2,12 +2,12 @@
 (receipts), chance (the beacon, the draw) and outcomes. Parse with `envelope.unseal`, never by hand.
 """
 
-import enum
 from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
+from protocol import StrEnum
 from protocol.trust.allowance import Allowance
 from protocol.trust.envelope import Envelope, Message
 from protocol.trust.roster import RosterPath, Tag, Weight
@@ -29,14 +29,14 @@ NONCE_BYTES = 16
 Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 
 
-class CampaignState(enum.StrEnum):
+class CampaignState(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     CANCELLED = "cancelled"
     COMPLETE = "complete"  # all its assignments are admitted
 
 
-class CampaignAction(enum.StrEnum):
+class CampaignAction(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     CANCEL = "cancel"
@@ -44,7 +44,7 @@ class CampaignAction(enum.StrEnum):
     MAX_LEASED = "max-leased"  # to `value`
 
 
-class BlobPart(enum.StrEnum):
+class BlobPart(StrEnum):
     """What a worker uploads of a result, each part as one blob."""
 
     TRACE = "trace"  # all leaves of all networks
@@ -52,7 +52,7 @@ class BlobPart(enum.StrEnum):
     STATES = "states"  # the start states that the challenge asks for
 
 
-class AdmissionOutcome(enum.StrEnum):
+class AdmissionOutcome(StrEnum):
     """What became of a result."""
 
     ADMITTED = "admitted"

@@ -13,7 +13,7 @@ import footprint
 import pytest
 
 from protocol.cli import main
-from protocol.cli.libraries import OURS, absent, need_swarm
+from protocol.cli.libraries import OURS, absent, need_python, need_swarm
 from protocol.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +77,13 @@ def test_volunteers_are_told_before_anything_begins(monkeypatch):
     monkeypatch.setattr("protocol.cli.libraries.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="--no-deps hivemind=="):
         need_swarm()
+
+
+def test_an_old_python_joins_and_nothing_else(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13, "final", 0))
+    need_python("peer")
+    with pytest.raises(UsageError, match=r"Python 3\.10\.13 can join and train; this verb needs Python 3\.11"):
+        need_python("coordinator")
 
 
 def test_a_verb_without_its_libraries_is_one_line_and_our_own_mistakes_are_not(monkeypatch, capsys, tmp_path):
