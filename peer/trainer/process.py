@@ -35,6 +35,7 @@ from peer.trainer.messages import (
     write_message,
 )
 from protocol.canonical import NOT_DECODABLE
+from protocol import OWN_GROUP, run_module
 
 STOP_SECONDS = 0.8  # for the segment in hand; then that segment is lost
 EXPLAINED = (2, 3)  # exit codes of a worker that has said why it cannot go on
@@ -75,10 +76,10 @@ class TrainerProcess:
         """Start it, unless it runs: it takes seconds to be ready, so it is started before there is work."""
         if self._stopping or (self.process is not None and self.process.poll() is None):
             return
-        command = [sys.executable, "-P", "-m", "peer.trainer.worker"]
+        command = [sys.executable, *run_module("peer.trainer.worker")]
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, process_group=0
+            process: subprocess.Popen[bytes] = subprocess.Popen(  # pyright: ignore[reportAssignmentType]
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, **OWN_GROUP
             )  # a group of its own: a compiler that it has started ends with it
         with self._holding:
             self.process = process

@@ -21,6 +21,7 @@ from protocol.recipes.recipe import Recipe
 from protocol.zoo.manifests import ShardRef
 
 SHARD_HEADER_BYTES_MAX = 1024 * 1024  # names, shapes and a thousand seeds
+PIECE_BYTES = 1 << 20
 THREADS_MAX = 4  # more do not copy faster: it is the memory that is slow
 
 
@@ -111,9 +112,11 @@ def map_shard(path: Path, ref: ShardRef, recipe: Recipe) -> dict[str, np.ndarray
 
 def check_file(path: Path, digest: str) -> None:
     """Raises UsageError unless the file hashes to its name; OSError."""
+    found = hashlib.sha256()
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()  # a piece at a time: it may be larger than the memory
-    if found != digest:
+        while piece := file.read(PIECE_BYTES):  # the whole may be larger than the memory
+            found.update(piece)
+    if found.hexdigest() != digest:
         raise damaged(path)
 
 
