@@ -34,8 +34,8 @@ from peer.trainer.messages import (
     read_message,
     write_message,
 )
-from protocol.canonical import NOT_DECODABLE
 from protocol import OWN_GROUP, run_module
+from protocol.canonical import NOT_DECODABLE
 
 STOP_SECONDS = 0.8  # for the segment in hand; then that segment is lost
 EXPLAINED = (2, 3)  # exit codes of a worker that has said why it cannot go on

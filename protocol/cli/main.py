@@ -56,7 +56,9 @@ class Verbs(click.Group):
                 raise
             raise LibraryError(absent(error.name, self._package_of(ctx.invoked_subcommand or ""))) from None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         need_python(self._package_of(name or ""))
         return name, command, rest
