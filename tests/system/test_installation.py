@@ -9,8 +9,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import click
-import footprint
 import pytest
+from installing import footprint
 
 from protocol.cli import main
 from protocol.cli.libraries import OURS, absent, need_python, need_swarm

@@ -11,9 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from soaking.recipe import SMALL_RECIPE
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
 
-ROOT = Path(__file__).resolve().parents[1]
+from soaking.recipe import SMALL_RECIPE  # noqa: E402
+
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 SWARM = "hivemind"  # the release of constraints.txt, without what its metadata asks for

@@ -12,7 +12,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("setuptools", "wheel")  # what pip takes to build what comes as sources
 SWARM = "hivemind"  # installed without what its metadata asks for
 DOWNLOAD_MAX = 400_000_000  # bytes: the goal for a volunteer

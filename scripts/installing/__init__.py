@@ -1,0 +1,1 @@
+"""What an installation costs (`footprint`), and whether the wheel works where nothing else is (`check_wheels`)."""
