@@ -69,6 +69,10 @@ docs:
     "{{PYTHON}}" scripts/check_links.py
     "{{PYTHON}}" -m pytest tests/analysis/test_analysis.py -k snippets
 
+# The static site in build/site: documents, tours, gallery, reference. A link that leads nowhere fails it.
+site:
+    "{{PYTHON}}" scripts/build_site.py
+
 # One host, three volunteers, 240 networks, a report: three minutes.
 demo *args:
     scripts/demo {{args}}
