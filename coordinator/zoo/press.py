@@ -31,6 +31,7 @@ from protocol.trust.spot_check import open_weights
 from protocol.trust.verdict import segments_of
 from protocol.zoo.store import NetworkRow
 
+NICE = 10  # who answers calls comes first: what is printed can wait for seconds, and comes many bundles at a time
 CAMPAIGNS_KEPT = 64  # parsed ones; as many as a directory may have
 
 Rows = list[tuple[NetworkRow, np.ndarray]]
@@ -122,6 +123,7 @@ class Press:
         segments = segments_of(assignment.recipe, result)
         weights = open_weights(assignment.recipe, job.weights, len(segments))
         rows: Rows = []
+        looked = slots_that_looked(verified.tasks, len(segments))
         for i, (network, trace) in enumerate(zip(result.networks, verified.traces, strict=True)):
             if hexdigest(np.asarray(weights[i], "<f4").tobytes()) != network.weights_digest.hex():
                 raise Refused("weights-digest", f"seed {network.seed}: not the weights that were committed to")
@@ -136,7 +138,7 @@ class Press:
                 held_out_losses=tuple(leaf.held_out_loss for leaf in trace[1:]),
                 host=verified.worker,
                 checkers=verified.checkers[network.seed],
-                checks_valid=_slots_with(verified.tasks, i),
+                checks_valid=looked[i],
                 cells_checked=verified.cells[network.seed],
                 credit=float(segments[i]),
                 state_digest=trace[-1].state_digest.hex(),
@@ -155,9 +157,13 @@ class Press:
         return self._campaigns[digest]
 
 
-def _slots_with(tasks: Sequence[SlotTask], network: int) -> int:
-    """How many slots looked at this network: all of them agreed in the end, or it were not admitted."""
-    return sum(network in task.networks or any(cell.network == network for cell in task.cells) for task in tasks)
+def slots_that_looked(tasks: Sequence[SlotTask], networks: int) -> list[int]:
+    """How many slots looked at each network: all of them agreed in the end, or it were not admitted."""
+    counts = [0] * networks
+    for task in tasks:
+        for network in {*task.networks, *(cell.network for cell in task.cells)}:
+            counts[network] += 1
+    return counts
 
 
 # -- a process of its own ---------------------------------------------------------------------------------------------
@@ -192,6 +198,8 @@ _press: Press | None = None  # of this process
 def begin(zoo: Path, identity: Path) -> None:
     """In the new process. It reads the key itself; Ctrl-C is for its parent, and it ends when that does."""
     global _press
+    if hasattr(os, "nice"):
+        os.nice(NICE)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
