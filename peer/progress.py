@@ -50,7 +50,7 @@ def at_work(state: PeerState) -> str:
 
 
 def handed_in(state: PeerState) -> str:
-    text = f"{state.figures.admitted} bundles admitted"
+    text = f"{state.figures.admitted} bundle{'' if state.figures.admitted == 1 else 's'} admitted"
     if waiting := state.held.count(Phase.COMMITTED):
         text += f", {waiting} being checked by others"
     if spooled := state.held.count(Phase.TRAINED):

@@ -1,14 +1,17 @@
 """A systemd user unit: the volunteer runs whenever this user is there, with its limits held by the system too."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from protocol.errors import UsageError
+from peer.computer.control import read_status
+from protocol.errors import BusyError, UsageError
 from protocol.files import write_atomic
 
 UNIT = "zooswarm.service"
@@ -106,6 +109,8 @@ def install(home: Path, settings: Mapping[str, Any], environment: Mapping[str, s
     if not settings.get("address"):
         mend = f"zooswarm join ADDRESS --dir {home} --remember"
         raise UsageError(f"the service needs to know where to; once: {mend} (with your limits), then again")
+    if read_status(home, time.time()) is not None:
+        raise BusyError(f"{home}: a volunteer runs there now; end it first: zooswarm leave --dir {home}")
     path = unit_path(environment)
     write_atomic(path, unit_text(home, settings, environment).encode())
     told = [f"written: {path}"]
@@ -129,6 +134,9 @@ def remove(environment: Mapping[str, str] = os.environ) -> list[str]:
     outcome = systemctl("disable", "--now", UNIT)
     path.unlink(missing_ok=True)
     (path.parent / "default.target.wants" / UNIT).unlink(missing_ok=True)
+    for folder in (path.parent, path.parent.parent):
+        with contextlib.suppress(OSError):  # somebody else's units are there
+            folder.rmdir()
     systemctl("daemon-reload")
     told = [f"removed: {path}"]
     if outcome.code != 0:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from peer.computer import purge, service
+from peer.computer.control import Control
 from peer.computer.settings import write_settings
 from peer.computer.verbs import VERBS
 from peer.storage.home import Home
@@ -82,6 +83,11 @@ def test_install_status_and_remove(moved):
         "not installed" in verb("service", "status").output
         and "there is no service" in verb("service", "remove").output
     )
+    assert not (path / "config" / "systemd").exists(), "no empty folder of ours is left"
+    Control(path / "bob").tell({"name": "bob"})
+    with pytest.raises(BusyError, match="runs there now"):
+        verb("service", "install", "--dir", str(path / "bob"))
+    Control(path / "bob").end()
     answers["code"] = None
     told = verb("service", "install", "--dir", str(path / "bob")).output
     assert "it does not run yet" in told and "start this with your session" in told and unit.exists()
