@@ -27,6 +27,9 @@ REASON_CHARS_MAX = 150
 @click.option(
     "--page", metavar="HOST:PORT|none", help="Where the status page is served. Default: 127.0.0.1:7780, or a free port."
 )
+@click.option("--metrics", metavar="HOST:PORT", help="Numbers for Prometheus there, e.g. 127.0.0.1:9750.")
+@click.option("--webhook", metavar="URL", help="Alerts as JSON: stalled, complete, a host convicted, disk low.")
+@click.option("--log-json", is_flag=True, help="DIR/host.log as one JSON object a line.")
 @click.option("--exit-when-done", is_flag=True, help="Stop when every campaign is complete.")
 @click.option("--no-dht", is_flag=True, hidden=True, help="Serve without a swarm node (tests).")
 def host(
@@ -36,6 +39,9 @@ def host(
     announce: str | None,
     stamp_bits: int,
     page: str | None,
+    metrics: str | None,
+    webhook: str | None,
+    log_json: bool,
     exit_when_done: bool,
     no_dht: bool,
 ) -> None:
@@ -45,8 +51,11 @@ def host(
         need_swarm()
     from coordinator.directories import default_directory
     from coordinator.server.main import run_host
+    from coordinator.server.watch.watching import Watch
 
-    run_host(directory or default_directory(), listen, dht_port, announce, exit_when_done, not no_dht, stamp_bits, page)
+    watch = Watch(metrics=metrics, webhook=webhook, log_json=log_json)
+    path = directory or default_directory()
+    run_host(path, listen, dht_port, announce, exit_when_done, not no_dht, stamp_bits, page, watch)
 
 
 @click.command()

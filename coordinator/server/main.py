@@ -18,6 +18,7 @@ from coordinator.server.console import Console
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
 from coordinator.server.serving import serve, stop, taken
+from coordinator.server.watch.watching import JsonLines, Watch, start_watching
 from coordinator.zoo.press import ProcessPress
 from protocol.cli.logs import keep_log
 from protocol.errors import AddressError, BusyError, LineFormatter, UsageError
@@ -34,6 +35,7 @@ AUDIT_SECONDS = 1.0
 SWARM_SECONDS = 2.0
 TROUBLE_SECONDS = 2.0  # after a full disk or the like, before the next try
 SUMMARY_SECONDS = 10.0
+WATCH_SECONDS = 15.0  # between two statuses that alerts compare
 FAREWELL_SECONDS = 4.0  # after the last campaign is complete, for hosts to fetch their outcomes
 BOOTSTRAP_SECONDS = 10.0  # how long the node's addresses are taken to stay the same
 
@@ -49,17 +51,20 @@ def run_host(
     dht: bool,
     stamp_bits: int,
     page: str | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Serve until Ctrl-C, SIGTERM, or (`exit_when_done`) until every campaign is complete. Raises UsageError."""
     name, port = split_listen(listen)
     split_place(page or PAGE)  # before anything is made
+    watch = watch or Watch()
+    watch.check()
     if not path.exists():
         refuse_taken(listen, name, port)  # nothing is left behind
     directory = open_directory(path)
     console = Console(path, directory.identity.host, directory.stores.ledger, directory.stores.campaigns)
     core = Coordinator(directory, on_news=console.news, printer=ProcessPress(path / "zoo", path / "identity"))
     console.present_name = core.presence.name
-    log_to_file(path / "host.log")
+    log_to_file(path / "host.log", watch.log_json)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
@@ -84,7 +89,8 @@ def run_host(
         remember_directory(path)
         invite = make_invite(Invite(organizer=core.identity.host, targets=(target,)))
         console.page = start_page(core, node, invite, page, console.say, stack)
-        threads = start_threads(core, node, target, stopping)
+        watching = start_watching(watch, core.status, stack)
+        threads = start_threads(core, node, target, stopping, watching)
         stack.callback(lambda: [thread.join(10) for thread in threads])
         stack.callback(stopping.set)
         console.welcome(join, invite)
@@ -144,11 +150,14 @@ def wait(core: Coordinator, console: Console, stopping: threading.Event, exit_wh
                     return
 
 
-def start_threads(core: Coordinator, node, target: str, stopping: threading.Event) -> list[threading.Thread]:
+def start_threads(
+    core: Coordinator, node, target: str, stopping: threading.Event, watching: Callable[[], None]
+) -> list[threading.Thread]:
     loops = [
         ("referee", core.tick, TICK_SECONDS, core.woken),
         ("curator", core.curate, CURATE_SECONDS, None),
         ("auditor", core.audit, AUDIT_SECONDS, core.audits.woken),
+        ("watch", watching, WATCH_SECONDS, None),
     ]
     if node is not None:
         from coordinator.server.swarm_publisher import SwarmPublisher
@@ -310,12 +319,15 @@ class Remembered:
             return self._value
 
 
-def log_to_file(path: Path) -> None:
+def log_to_file(path: Path, as_json: bool = False) -> None:
     """Everything to DIR/host.log, which is bounded; what a person must know also to stderr."""
     logger = logging.getLogger("coordinator")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.addHandler(keep_log(path, 4 << 20, backups=2))
+    kept = keep_log(path, 4 << 20, backups=2)
+    if as_json:
+        kept.setFormatter(JsonLines())
+    logger.addHandler(kept)
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)
     shown.setFormatter(LineFormatter("zooswarm: %(message)s"))

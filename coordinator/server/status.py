@@ -47,6 +47,7 @@ class CampaignStatus(msgspec.Struct, frozen=True, kw_only=True):
     networks_admitted: int
     networks_published: int  # durable in the zoo
     networks_by_class: dict[str, int]  # admitted ones
+    progress_at: float = 0.0  # when something of it was last admitted, or it was seeded
     eta_seconds: float | None  # None while there is no pace to go by, and when it is not running
 
 
@@ -107,6 +108,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     hosts: list[HostStatus]  # HOSTS_MAX at most; those that earned something first, then those seen last
     refusals: list[RefusalStatus]  # the last ones first, REFUSALS_MAX at most
     audits: AuditStatus
+    free_bytes: int = -1  # on the host's disk; -1: not known
     leaders: list[LeaderStatus] = []
     teams: list[TeamStatus] = []
     rejections: list[RejectionStatus] = []  # the last ones first
@@ -176,6 +178,7 @@ def _campaign(connection: Connection, book: CampaignBook, row: Row, order: Order
         networks_admitted=networks.get(Phase.ADMITTED, 0),
         networks_published=published,
         networks_by_class=_by_class(connection, book, row.digest),
+        progress_at=max(row.seeded_at, _progress(connection, row.digest)),
         eta_seconds=_eta(connection, row.digest, total - admitted, now) if row.state == CampaignState.RUNNING else None,
     )
 
@@ -185,6 +188,11 @@ def _published(connection: Connection, digest: str) -> int:
         results.c.campaign == digest, results.c.phase == Phase.ADMITTED, results.c.published == 1
     )
     return int(connection.execute(durable).scalar() or 0)
+
+
+def _progress(connection: Connection, digest: str) -> float:
+    mine = (results.c.campaign == digest, results.c.phase == Phase.ADMITTED)
+    return float(connection.execute(select(func.max(results.c.since)).where(*mine)).scalar() or 0.0)
 
 
 def _by_class(connection: Connection, book: CampaignBook, digest: str) -> dict[str, int]:
