@@ -7,5 +7,6 @@
 - `zoo`: admitted bundles into the zoo
 - `server`: sockets and threads
 - `field`: what it was like with volunteers, as a page
+- `estimate`: what a campaign will cost, before it is seeded
 - `directories`, `client`, `dataset_verbs`, `cli`: the verbs `host`, `seed`, `status`, `control`, `data`, ...
 """

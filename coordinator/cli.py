@@ -61,11 +61,17 @@ def host(
 @click.command()
 @click.argument("campaign", type=click.Path(path_type=Path))
 @click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
-def seed(campaign: Path, directory: Path | None) -> None:
+@click.option("--dry-run", is_flag=True, help="Seed nothing; say what it will cost, from a short calibration here.")
+def seed(campaign: Path, directory: Path | None, dry_run: bool) -> None:
     """Give a campaign file to the running coordinator. Twice is harmless."""
     from protocol.recipes.campaign import load_campaign
 
     loaded = load_campaign(campaign)
+    if dry_run:
+        from coordinator.estimate import calibrate, estimate, lines
+
+        said = lines(loaded, estimate(loaded, calibrate(loaded)), os.cpu_count() or 1, _swarm_speed(directory))
+        return click.echo("\n".join(said))
     from coordinator import client
     from coordinator.dataset_verbs import upload_all
     from coordinator.directories import last_directory
@@ -79,6 +85,19 @@ def seed(campaign: Path, directory: Path | None) -> None:
         f"{loaded.name}: {loaded.network_count:,} networks in {loaded.assignment_count:,} assignments, "
         f"campaign {digest[:16]}"
     )
+
+
+def _swarm_speed(directory: Path | None) -> float:
+    """Network-steps a second that the hosts of the running coordinator report together; 0 when there is none."""
+    from coordinator import client
+    from coordinator.directories import last_directory
+    from protocol.errors import UsageError
+
+    try:
+        with client.Organizer(directory or last_directory()) as organizer:
+            return organizer.steps_per_second()
+    except UsageError:
+        return 0.0
 
 
 @click.command()

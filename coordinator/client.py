@@ -83,6 +83,11 @@ class Organizer:
         command = ControlCampaign(campaign=digest, action=CampaignAction(action), value=value)
         return matching[0].name, self._call(self.stub.ControlCampaign, command).state
 
+    def steps_per_second(self) -> float:
+        """What the hosts that are present report together."""
+        hosts = next(follow(self.stub, self.target, False, self.path)).hosts
+        return sum(host.steps_per_second for host in hosts if host.present)
+
     def moderate(self, which: str, banned: bool, reason: str) -> str:
         """The whole name of the host, given so or by the end of it, that is refused from now on, or no longer."""
         host = which

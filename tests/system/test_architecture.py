@@ -11,7 +11,7 @@ import rooms
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 GLOSSARY = ROOT / "docs" / "glossary.md"
-LIMITS = {"protocol": (12, 33), "peer": (10, 23), "coordinator": (11, 24), "analysis": (11, 28)}  # rooms, arrows
+LIMITS = {"protocol": (12, 33), "peer": (10, 23), "coordinator": (12, 25), "analysis": (11, 28)}  # rooms, arrows
 MODULES_MAX = 14  # in one folder: what a reader can keep in mind, and two
 TOP = "protocol|peer|coordinator|analysis|tests|scripts|recipes|docs"
 FILE = re.compile(rf"\b(?:{TOP})/[\w./-]*\.(?:py|md|toml|proto|c|cu|h)\b")
