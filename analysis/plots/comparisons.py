@@ -77,7 +77,7 @@ def draw_groups(groups: Mapping[str, Sequence[Line]], series: Sequence[str], lab
         heights[shorter] += len(lines) + GROUP_TITLE
     with rc_context(STYLE):
         figure = Figure(figsize=(9.4, 0.9 + LINE_INCHES * max(heights)), layout="constrained")
-        for part, column in zip(np.ravel(figure.subfigures(1, 2)), columns, strict=True):
+        for part, column in zip(figure.subfigures(1, 2, squeeze=False)[0], columns, strict=True):
             if column:
                 sizes = [len(lines) for _, lines in column]
                 every = part.subplots(len(column), 1, squeeze=False, height_ratios=sizes)[:, 0]

@@ -58,8 +58,12 @@ def score(recipe: Recipe, outputs: torch.Tensor, targets: torch.Tensor) -> float
         return float(1 - nn.functional.mse_loss(outputs, targets) / targets.var(correction=0))
     if recipe.training.loss == "cross_entropy":
         return float((outputs.argmax(-1) == targets).double().mean())
-    middle = 0.0 if recipe.training.loss == "bce" else 0.5
-    return float(((outputs > middle) == (targets > 0.5)).double().mean())
+    return float(((outputs > middle(recipe)) == (targets > 0.5)).double().mean())
+
+
+def middle(recipe: Recipe) -> float:
+    """Outputs above it say that a pin is on: they are log-odds, or fitted to 0 and 1."""
+    return 0.0 if recipe.training.loss == "bce" else 0.5
 
 
 def chance(recipe: Recipe, targets: torch.Tensor) -> float:

@@ -31,7 +31,7 @@ CAMPAIGNS = {  # networks, recipes
     "changes-campaign": (200, 5),
     "mlds-campaign": (1000, 10),
     "tour-campaign": (210, 7),
-    "probes-campaign": (1448, 204),
+    "probes-campaign": (1476, 206),
     "resist-campaign": (200, 4),
 }
 PARAMETERS = {

@@ -13,6 +13,7 @@ import torch
 
 from analysis.probes.quantitative.samplers import BALLS, box
 from analysis.probes.quantitative.stated import Draw
+from analysis.probes.samples import middle
 from analysis.weights.modules import network_module
 from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
@@ -48,7 +49,7 @@ class Subject:
 
     def pins(self, inputs: np.ndarray) -> np.ndarray:
         """(N, T, J) bool: outputs on the upper side of the middle."""
-        return self.outputs(inputs) > (0.0 if self.recipe.training.loss == "bce" else 0.5)
+        return self.outputs(inputs) > middle(self.recipe)
 
 
 def held_out(recipe: Recipe, data: TaskData) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 
 from analysis.probes.verification.network.chain import Chain
-from analysis.probes.verification.network.operations import UNIT
+from analysis.probes.verification.network.operations import UNIT, Lines
 
 ENTRIES_AT_ONCE = 1 << 23  # of rows pulled backward together: 64 MB
 
@@ -76,6 +76,7 @@ def crown(chain: Chain, low_Bn: torch.Tensor, high_Bn: torch.Tensor) -> Bounds:
 @torch.no_grad()
 def _bounds(chain: Chain, low_Bn: torch.Tensor, high_Bn: torch.Tensor, tight: bool) -> Bounds:
     lows, highs, sizes, rooms, fractions = [], [], [], [], []
+    lines: list[Lines | None] = []
     low, high = low_Bn, high_Bn
     for k, block in enumerate(chain.blocks):
         low, high, size = _affine(chain, k, low, high)
@@ -91,11 +92,12 @@ def _bounds(chain: Chain, low_Bn: torch.Tensor, high_Bn: torch.Tensor, tight: bo
                 fractions=tuple(fractions),
                 outputs=(low, high),
             )
-            low, high = _tightened(chain, known, k, low, high)
+            low, high = _tightened(chain, known, lines, k, low, high)
         lows.append(low)
         highs.append(high)
         rooms.append(block.op.room(low, high) if block.op else None)
         fractions.append(block.op.fractions(low, high)[:, :, None] if block.op else None)
+        lines.append(block.op.lines(low, high, fractions[-1]) if block.op and tight else None)
         if block.op:
             low, high = block.op.interval(low, high)
     return Bounds(
@@ -124,11 +126,11 @@ def _affine(
 
 
 def _tightened(
-    chain: Chain, known: Bounds, k: int, low: torch.Tensor, high: torch.Tensor
+    chain: Chain, known: Bounds, lines: Sequence[Lines | None], k: int, low: torch.Tensor, high: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Backward bounds of block k's units, where intervals do not tell enough."""
     block = chain.blocks[k]
-    units = block.op.units if block.op else torch.arange(0)
+    units = chain.unknown[k]
     if block.op and block.op.piecewise_linear:
         units = units[((low[:, units] < 0) & (high[:, units] > 0)).any(0)]
     low, high = low.clone(), high.clone()
@@ -138,7 +140,7 @@ def _tightened(
             rows = block.weight.rows(some)
             both = torch.cat([rows, -rows])[None].expand(len(low), -1, -1)
             bias = block.bias[some]
-            found = _backward(chain, known, k - 1, both, torch.cat([bias, -bias])[None], known.fractions).values_BR
+            found = _backward(chain, known, k - 1, both, torch.cat([bias, -bias])[None], lines).values_BR
             low[:, some] = torch.maximum(low[:, some], found[:, : len(some)])
             high[:, some] = torch.minimum(high[:, some], -found[:, len(some) :])
     return low, torch.maximum(low, high)  # rounding may cross them where a unit does not vary
@@ -157,7 +159,13 @@ def lower_bounds(
     `forces` (beta): (B, R, M) a block, subtracted from the rows over the values before its operation; sound where
     forces times those values is known not to be negative, as where a branch fixes a unit's sign.
     """
-    return _backward(chain, bounds, len(chain.blocks) - 1, rows_BRm, offsets_BR, fractions or bounds.fractions, forces)
+    lines = [
+        None if block.op is None or fraction is None else block.op.lines(low, high, fraction)
+        for block, low, high, fraction in zip(
+            chain.blocks, bounds.low, bounds.high, fractions or bounds.fractions, strict=True
+        )
+    ]
+    return _backward(chain, bounds, len(chain.blocks) - 1, rows_BRm, offsets_BR, lines, forces)
 
 
 def _backward(
@@ -166,7 +174,7 @@ def _backward(
     last: int,
     rows: torch.Tensor,
     offsets_BR: torch.Tensor,
-    fractions: Sequence[torch.Tensor | None],
+    lines: Sequence[Lines | None],
     forces: Sequence[torch.Tensor | None] | None = None,
 ) -> Lower:
     """From the values of block `last` to the inputs."""
@@ -174,11 +182,11 @@ def _backward(
     size = total.abs()  # of all that was added up
     seen = []
     for k in range(last, -1, -1):
-        block, room, lines = chain.blocks[k], bounds.rooms[k], fractions[k]
+        block, room, own = chain.blocks[k], bounds.rooms[k], lines[k]
         seen.append(rows)
-        if block.op is not None and room is not None and lines is not None:
+        if block.op is not None and room is not None and own is not None:
             size = size + _weighed(rows, room)
-            rows, constant = block.op.pull(rows, bounds.low[k], bounds.high[k], lines)
+            rows, constant = block.op.pull(rows, own)
             total = total + constant
         force = forces[k] if forces else None
         if force is not None:

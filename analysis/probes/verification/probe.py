@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.probes.contract import Inputs, Probe, ProbeSettings, Row, Unit, units_of_networks
-from analysis.probes.samples import held_out
+from analysis.probes.samples import held_out, middle
 from analysis.probes.verification.network.build import chain_of
 from analysis.probes.verification.question import forward_of
 from analysis.probes.verification.radius import Asked, Radii, at_radius, own_answer, radii
@@ -48,7 +48,7 @@ class Around:
 
 
 class Verification(Probe[VerificationSettings]):
-    name, version, title = "verification", 1, "How far may inputs move before the answer can change?"
+    name, version, title = "verification", 2, "How far may inputs move before the answer can change?"
     settings = VerificationSettings
     columns: ClassVar[Mapping[str, str]] = {
         "weights": "trained, or initial: the same network before training",
@@ -113,7 +113,7 @@ def radius_rows(
         chain=chain,
         forward=forward,
         points_Sn=around.points_Sn,
-        rows=tuple(own_answer(kind, outputs_m, tolerance) for outputs_m in outputs_Sm),
+        rows=tuple(own_answer(kind, outputs_m, tolerance, middle(recipe)) for outputs_m in outputs_Sm),
         least=around.least,
         most=around.most,
     )
@@ -167,5 +167,5 @@ def answered_rightly(recipe: Recipe, outputs_Sm: np.ndarray, targets: np.ndarray
     if recipe.task_shape.target == "classes":
         return outputs_Sm.argmax(1) == flat[:, 0]
     if recipe.task_shape.target == "pins":
-        return np.all((outputs_Sm > 0) == (flat > 0.5), axis=1)
+        return np.all((outputs_Sm > middle(recipe)) == (flat > 0.5), axis=1)
     return np.all(np.abs(outputs_Sm - flat) <= tolerance, axis=1)

@@ -64,9 +64,10 @@ def stays_class(classes: int, label: int) -> tuple[np.ndarray, np.ndarray]:
     return np.delete(identity[label] - identity, label, axis=0), np.zeros(classes - 1)
 
 
-def stays_signs(positive_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every output keeps its side of 0: above where `positive`, below elsewhere."""
-    return np.diag(np.where(positive_m, 1.0, -1.0)), np.zeros(len(positive_m))
+def stays_sides(above_m: np.ndarray, middle: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Every output keeps its side of the middle: above where `above`, below elsewhere."""
+    sides = np.where(above_m, 1.0, -1.0)
+    return np.diag(sides), -middle * sides
 
 
 def stays_near(values_m: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:

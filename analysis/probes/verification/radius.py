@@ -20,7 +20,7 @@ from analysis.probes.verification.question import (
     stacked,
     stays_class,
     stays_near,
-    stays_signs,
+    stays_sides,
 )
 from analysis.probes.verification.verify import Effort, Status, bounds_of, proof_needs, rows_below, verify
 
@@ -51,13 +51,15 @@ class Radii:
     attack_S: np.ndarray  # smallest distance of a point that changes the answer; inf: none found
 
 
-def own_answer(kind: str, outputs_m: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that say that the answer stays; `kind`: classes, pins or values, as in `TaskShape.target`. One class a
-    sample."""
+def own_answer(
+    kind: str, outputs_m: np.ndarray, tolerance: float, middle: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that say that the answer stays; `kind`: classes, pins (on above `middle`) or values, as in
+    `TaskShape.target`. One class a sample."""
     if kind == "classes":
         return stays_class(len(outputs_m), int(outputs_m.argmax()))
     if kind == "pins":
-        return stays_signs(outputs_m > 0)
+        return stays_sides(outputs_m > middle, middle)
     return stays_near(outputs_m, tolerance)
 
 

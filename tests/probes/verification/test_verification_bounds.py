@@ -143,7 +143,7 @@ def test_lines_hold_for_every_fraction_and_interval(which):
             values = op(points)
             rows = torch.from_numpy(rng.normal(size=(64, 3, op.outputs)))
             for fractions in (starts, torch.rand(2, 64, 3, starts.shape[-1]).double(), 0 * starts, 0 * starts + 1):
-                pulled = op.pull(rows, low, high, fractions)
+                pulled = op.pull(rows, op.lines(low, high, fractions))
                 below = points @ pulled.rows_BRN.transpose(1, 2) + pulled.constant_BR[:, None]
                 exact = values @ rows.transpose(1, 2)
                 room = (rows.abs() @ op.room(low, high)[..., None])[..., 0][:, None]

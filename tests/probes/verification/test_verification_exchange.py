@@ -10,7 +10,7 @@ from probes.verification.small_networks import EVERY, RECURRENT, one_row, random
 
 from analysis.probes.verification.exchange.onnx_files import instance, model_bytes
 from analysis.probes.verification.exchange.vnnlib import BYTES_MAX, read, written
-from analysis.probes.verification.question import Question, forward_of, stays_class, stays_near, stays_signs
+from analysis.probes.verification.question import Question, forward_of, stays_class, stays_near, stays_sides
 from protocol.errors import UsageError
 
 
@@ -24,7 +24,7 @@ def same(one, other):
     "rows",
     [
         stays_class(4, 2),
-        stays_signs(np.array([True, False, True, True])),
+        stays_sides(np.array([True, False, True, True])),
         stays_near(np.array([0.1, -1e-7, 3.5e12, 0.0]), 0.05),
         (np.array([[0.5, 0.0, -1.25, 1e-17]]), np.array([-3e-300])),
         (np.zeros((1, 4)), np.array([1.0])),

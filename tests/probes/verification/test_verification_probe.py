@@ -1,5 +1,7 @@
 """What the verification probe says where the answer is known: nulls stay null, planted truths are found."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from probes.verification.small_networks import EVERY, RELU, linear, random_params, recipe_of, shifted
@@ -11,6 +13,7 @@ from support.zoos import network
 from analysis import open_zoo
 from analysis.probes.contract import Inputs, Unit
 from analysis.probes.run import probe
+from analysis.probes.samples import middle
 from analysis.probes.verification import radius as radius_module
 from analysis.probes.verification.network.build import chain_of
 from analysis.probes.verification.probe import (
@@ -29,8 +32,10 @@ from analysis.report.page import section_of
 from analysis.report.selection import Selection
 from analysis.report.studies.probes.verification import Certified
 from protocol.errors import UsageError
+from protocol.recipes.recipe import load_recipe
 from protocol.tasks.datasets import Shelf
 
+RECIPES = Path(__file__).parents[3] / "recipes"
 LINES = Effort(alpha_steps=0)
 
 
@@ -79,6 +84,16 @@ def test_each_kind_of_answer_holds_at_its_own_point_alone(kind):
     rows, offsets = own_answer(kind, outputs, 0.1)
     changed = {"classes": [3.0, -1.0, 2.0], "pins": [0.5, 0.1, 2.0], "values": [0.5, -1.0, 2.11]}[kind]
     assert (rows @ outputs + offsets).min() > 0 >= (rows @ np.array(changed) + offsets).min()
+
+
+def test_pins_that_are_fitted_to_0_and_1_change_in_the_middle():
+    outputs = np.array([0.1, 0.9, 0.4])  # as of a machine
+    rows, offsets = own_answer("pins", outputs, 0.0, 0.5)
+    assert rows @ outputs + offsets == pytest.approx([0.4, 0.4, 0.1])
+    assert (rows @ np.array([0.1, 0.9, 0.51]) + offsets).min() < 0
+    machine = load_recipe(RECIPES / "ds1-singledirect.toml")
+    right = answered_rightly(machine, np.array([[0.1, 0.9], [0.1, 0.4], [0.6, 0.9]]), np.array([[0.0, 1.0]] * 3), 0.0)
+    assert middle(machine) == 0.5 and right.tolist() == [True, False, False]
 
 
 def test_accuracies_are_in_their_order_and_shares_add_up():

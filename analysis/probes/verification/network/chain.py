@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from analysis.probes.verification.network.operations import Operation
+from analysis.probes.verification.network.operations import Curves, Operation
 from protocol.errors import UsageError
 
 DENSE_ENTRIES = 1 << 12  # a matrix this small is dense, whatever is in it
@@ -102,6 +102,27 @@ class Chain:
         return values_BN
 
     @cached_property
+    def unknown(self) -> list[torch.Tensor]:
+        """Of each block, the units of its operation that are no copy of what a curve before it gave: of a copy the
+        curve's own interval says all that lines can say."""
+        found, curves = [], torch.arange(0)
+        for block in self.blocks:
+            units = block.op.units if block.op else torch.arange(0)
+            copied = _copies(block.weight.entries, block.bias.numpy(), curves.numpy())
+            found.append(units[torch.from_numpy(~copied[units.numpy()])])
+            curves = block.op.units if isinstance(block.op, Curves) else torch.arange(0)
+        return found
+
+    @cached_property
     def piecewise_linear(self) -> bool:
         """Whether branch and bound over units, and the mixed-integer program, can be exact."""
         return all(block.op is None or block.op.piecewise_linear for block in self.blocks)
+
+
+def _copies(entries: Sparse, bias_M: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(M,) bool: the row is one of these places, times 1."""
+    ones = np.diff(entries.indptr) == 1
+    first = np.minimum(entries.indptr[:-1], max(0, entries.nnz - 1))
+    if not entries.nnz:
+        return np.zeros(len(bias_M), bool)
+    return ones & (entries.data[first] == 1.0) & np.isin(entries.indices[first], places) & (bias_M == 0)

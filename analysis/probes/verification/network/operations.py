@@ -17,6 +17,9 @@ BISECTIONS = 40  # of a tangent's point; where it lands only decides how tight t
 FLAT = 1e-9  # an interval shorter than this gets the slope at its middle instead of a quotient
 
 
+Lines = tuple[torch.Tensor, ...]  # slopes and intercepts (B, R or 1, U), in an order that is the operation's own
+
+
 class Pulled(NamedTuple):
     """A lower bound of A y: rows over what went in, and what is left over."""
 
@@ -44,10 +47,12 @@ class Operation(ABC):
         """Where to start, (2, B, U) in [0, 1]: for the lower line, and the upper."""
 
     @abstractmethod
-    def pull(
-        self, rows_BRM: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor, fractions: torch.Tensor
-    ) -> Pulled:
-        """Rows over the values -> rows over the inputs and a constant, not above; fractions (2, B, R or 1, U)."""
+    def lines(self, low_BN: torch.Tensor, high_BN: torch.Tensor, fractions: torch.Tensor) -> Lines:
+        """The lines themselves, for any number of pulls; fractions (2, B, R or 1, U)."""
+
+    @abstractmethod
+    def pull(self, rows_BRM: torch.Tensor, lines: Lines) -> Pulled:
+        """Rows over the values -> rows over the inputs and a constant, not above."""
 
     @abstractmethod
     def room(self, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
@@ -95,10 +100,8 @@ class Bends(Operation):
         intercept = torch.where(unsure, meets + 8 * UNIT * torch.maximum(-low, high), torch.zeros_like(low))
         return lower, upper, intercept
 
-    def pull(
-        self, rows_BRM: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor, fractions: torch.Tensor
-    ) -> Pulled:
-        lower, upper, intercept = self.lines(low_BN, high_BN, fractions)
+    def pull(self, rows_BRM: torch.Tensor, lines: Lines) -> Pulled:
+        lower, upper, intercept = lines
         own = rows_BRM[..., self.units]
         up, down = own.clamp(min=0), own.clamp(max=0)
         rows = rows_BRM.index_copy(-1, self.units, up * lower + down * upper)
@@ -139,19 +142,22 @@ class Curves(Operation):
         width = torch.where(most > least, most - least, torch.ones_like(most))
         return torch.stack([((slope - least) / width).clamp(0, 1) for slope in _tight_slopes(low, high)])
 
-    def pull(
-        self, rows_BRM: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor, fractions: torch.Tensor
-    ) -> Pulled:
+    def lines(self, low_BN: torch.Tensor, high_BN: torch.Tensor, fractions: torch.Tensor) -> Lines:
         low, high = self.rate * low_BN[:, None, self.units], self.rate * high_BN[:, None, self.units]
         least, most = _slopes(low, high)
         under, over = (least + fraction * (most - least) for fraction in fractions)
-        own = rows_BRM[..., self.units]
-        up, down = own.clamp(min=0), own.clamp(max=0)
-        rows = rows_BRM.index_copy(-1, self.units, (up * under + down * over) * (self.scale * self.rate))
         lower, upper = (
             self.shift + self.scale * _intercept(low, high, under, False),
             self.shift + self.scale * _intercept(low, high, over, True),
         )
+        turn = self.scale * self.rate  # powers of two: exact
+        return under * turn, over * turn, lower, upper
+
+    def pull(self, rows_BRM: torch.Tensor, lines: Lines) -> Pulled:
+        under, over, lower, upper = lines
+        own = rows_BRM[..., self.units]
+        up, down = own.clamp(min=0), own.clamp(max=0)
+        rows = rows_BRM.index_copy(-1, self.units, up * under + down * over)
         return Pulled(rows, (up * lower + down * upper).sum(-1))
 
     def room(self, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
@@ -237,21 +243,23 @@ class Products(Operation):
     def fractions(self, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         return torch.full((2, len(low_BN), self.pairs), 0.5, dtype=torch.float64)
 
-    def pull(
-        self, rows_BRM: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor, fractions: torch.Tensor
-    ) -> Pulled:
+    def lines(self, low_BN: torch.Tensor, high_BN: torch.Tensor, fractions: torch.Tensor) -> Lines:
         """a b >= lb a + la b - la lb, and >= hb a + ha b - ha hb; <= hb a + la b - la hb, and <= lb a + ha b - ha lb;
         and so any mixture of the two."""
         (la, lb, _), (ha, hb, _) = self._parts(low_BN[:, None]), self._parts(high_BN[:, None])
         under, over = fractions[0][..., : self.pairs], fractions[1][..., : self.pairs]
-        own, rest = rows_BRM[..., : self.pairs], rows_BRM[..., self.pairs :]
-        up, down = own.clamp(min=0), own.clamp(max=0)
-        on_a = up * (lb + under * (hb - lb)) + down * (hb + over * (lb - hb))
-        on_b = up * (la + under * (ha - la)) + down * (la + over * (ha - la))
         off = 40 * UNIT * torch.maximum(la.abs(), ha.abs()) * torch.maximum(lb.abs(), hb.abs())
         lower = -(la * lb + under * (ha * hb - la * lb)) - off
         upper = -(la * hb + over * (ha * lb - la * hb)) + off
-        return Pulled(torch.cat([on_a, on_b, rest], -1), (up * lower + down * upper).sum(-1))
+        mixed = under * (hb - lb), over * (lb - hb), under * (ha - la), over * (ha - la)
+        return lb + mixed[0], hb + mixed[1], la + mixed[2], la + mixed[3], lower, upper
+
+    def pull(self, rows_BRM: torch.Tensor, lines: Lines) -> Pulled:
+        under_a, over_a, under_b, over_b, lower, upper = lines
+        own, rest = rows_BRM[..., : self.pairs], rows_BRM[..., self.pairs :]
+        up, down = own.clamp(min=0), own.clamp(max=0)
+        rows = torch.cat([up * under_a + down * over_a, up * under_b + down * over_b, rest], -1)
+        return Pulled(rows, (up * lower + down * upper).sum(-1))
 
     def room(self, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         a, b, rest = self._parts(torch.maximum(low_BN.abs(), high_BN.abs()))
