@@ -39,9 +39,11 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename is None:  # a write does not say where
+            error.filename = str(path)
         raise
 
 
@@ -84,6 +86,9 @@ def create_once(path: Path, data: bytes, mode: int = 0o644) -> bool:
         path.hardlink_to(partial)
     except FileExistsError:
         return False
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink()
     sync_folder(path.parent)

@@ -27,7 +27,7 @@ from sqlalchemy.pool import QueuePool
 from coordinator.ledger.damage import DAMAGE_MEND, explained, is_damage, refuse_damage
 from coordinator.ledger.prepared import Change, Outcome, Prepared, apart, end, say, together
 from coordinator.ledger.tables import LEDGER_VERSION, meta, metadata
-from protocol.errors import DamageError, Refused, UsageError, VersionError
+from protocol.errors import DamageError, DiskError, Refused, UsageError, VersionError
 
 T = TypeVar("T")
 
@@ -106,7 +106,8 @@ class Ledger:
                 if not found:
                     set_meta(connection, "version", LEDGER_VERSION)
         except DBAPIError as error:
-            raise DamageError(f"{self.place}: cannot open the ledger: {explained(error)}") from None
+            kind = DamageError if is_damage(error) else DiskError
+            raise kind(f"{self.place}: cannot open the ledger: {explained(error)}") from None
         except UnicodeDecodeError:  # names of tables that are rubbish
             raise DamageError(f"{self.place}: the ledger is damaged; {DAMAGE_MEND}") from None
         if found not in ("", LEDGER_VERSION):
