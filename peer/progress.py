@@ -171,7 +171,7 @@ class View:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        log.info("%s", text)
+        log.info("%s", shown(text))
         self.console.print(f"{time.strftime('%H:%M:%S')}  {shown(text)}", markup=False, soft_wrap=True)
 
     def refresh(self, now: float, state: PeerState) -> None:
