@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-PUBLISH_SECONDS = 5.0  # at most this often, so that many bundles share a manifest; at once when a campaign is complete
-BUNDLES_MAX = 512  # in one publish
+PUBLISH_SECONDS = 2.0  # at most this often, so that many bundles share a manifest; at once when a campaign is complete
+BUNDLES_MAX = 128  # in one publish
 WEIGHTS_BYTES_MAX = 256 << 20  # in one publish, and one bundle more: they are in memory together
 TIDY_SECONDS = 3600.0  # looking for garbage reads the catalogues of a day's manifests
 UNKNOWN = -1  # what the DHT has: of an earlier run, or of a store that failed and may have arrived all the same

@@ -183,8 +183,8 @@ def test_campaigns_with_work_to_do_come_first_by_priority_then_by_age():
 
 def test_bundles_gather_for_a_manifest_unless_a_campaign_is_complete():
     waiting = [AdmittedBundle(bytes([i]), False) for i in range(3)]
-    assert batches_due(waiting, 104.9, 100.0) == []
-    assert batches_due(waiting, 105.0, 100.0) == [(b"\0", b"\1", b"\2")]
+    assert batches_due(waiting, 101.9, 100.0) == []
+    assert batches_due(waiting, 102.0, 100.0) == [(b"\0", b"\1", b"\2")]
     assert batches_due(waiting, 99.0, 100.0) != []  # the clock was set back
     assert batches_due(waiting, 100.0, 100.0, force=True) != []
     assert batches_due([*waiting, AdmittedBundle(b"\3", True)], 100.0, 100.0) != []
