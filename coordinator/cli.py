@@ -62,11 +62,16 @@ def host(
 @click.argument("campaign", type=click.Path(path_type=Path))
 @click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
 @click.option("--dry-run", is_flag=True, help="Seed nothing; say what it will cost, from a short calibration here.")
-def seed(campaign: Path, directory: Path | None, dry_run: bool) -> None:
-    """Give a campaign file to the running coordinator. Twice is harmless."""
-    from protocol.recipes.campaign import load_campaign
+@click.option("--seeds", metavar="FIRST:END", help="Other seeds than the file's: more of the same.")
+def seed(campaign: Path, directory: Path | None, dry_run: bool, seeds: str | None) -> None:
+    """Give a campaign file to the running coordinator. Twice is harmless.
+
+    To extend a campaign: `zooswarm seed campaign.toml --seeds 1000:2000`.
+    """
+    from protocol.recipes.campaign import follow_up, load_campaign
 
     loaded = load_campaign(campaign)
+    loaded = follow_up(loaded, seeds) if seeds else loaded
     if dry_run:
         from coordinator.estimate import calibrate, estimate, lines
 

@@ -224,6 +224,27 @@ def parse_seeds(text: object, place: str) -> tuple[int, int]:
     raise RecipeError(f'{place}: expected "first:end" with 0 <= first < end <= {SEED_MAX}, got {str(text)[:40]!r}')
 
 
+def follow_up(campaign: Campaign, seeds: str) -> Campaign:
+    """More networks of the same populations: a campaign of its own, so all that was signed for the first one stands.
+
+    `seeds`: "first:end". Raises UsageError: networks that the first one has, or populations with seeds of their own.
+    """
+    first, count = parse_seeds(seeds, "--seeds")
+    if len({population.first_seed for population in campaign.populations}) > 1:
+        raise RecipeError("--seeds: this campaign's populations have seeds of their own; write another file for more")
+    populations = []
+    for population in campaign.populations:
+        if first < population.first_seed + population.count and population.first_seed < first + count:
+            end = population.first_seed + population.count
+            raise RecipeError(
+                f"--seeds {seeds}: the campaign has {population.first_seed}:{end} already; begin at {end}"
+            )
+        populations.append(msgspec.structs.replace(population, first_seed=first, count=count))
+    name = f"{campaign.name[:40]}-{first}-{first + count}"
+    more = msgspec.structs.replace(campaign, name=name, populations=tuple(populations))
+    return check_campaign(convert(msgspec.to_builtins(more), Campaign, "--seeds"), "--seeds")
+
+
 def check_engines(campaign: Campaign) -> None:
     """Raises Refused: networks whose bits this version does not compute; nobody here could train or check them."""
     for recipe in campaign.recipes.values():

@@ -3,10 +3,12 @@
 import itertools
 
 import msgspec
+import pytest
 from support.scripted_host import CAMPAIGN, RECIPE
 
 from coordinator.estimate import calibrate, estimate, lines
-from protocol.recipes.campaign import Campaign, Population
+from protocol.errors import UsageError
+from protocol.recipes.campaign import Campaign, Population, campaign_from_bytes, follow_up
 
 
 def test_it_counts_networks_bytes_and_seconds():
@@ -30,3 +32,16 @@ def test_speeds_are_measured_and_told():
     text = "\n".join(told)
     assert "8 networks in 4 assignments" in text and "60.0 s of one core" in text and "alone: 30.0 s" in text
     assert "(48 steps/s): 10.0 s" in text
+
+
+def test_a_campaign_is_extended_by_one_with_other_seeds():
+    more = follow_up(CAMPAIGN, "100:104")
+    assert more.digest != CAMPAIGN.digest and more.name == "test-100-104" and more.policy == CAMPAIGN.policy
+    assert [seed for i in range(more.assignment_count) for seed in more.assignment(i).seeds] == [100, 101, 102, 103]
+    assert campaign_from_bytes(more.exact) == more
+    for seeds in ("7:9", "0:1", "9", "5:5"):
+        with pytest.raises(UsageError):
+            follow_up(CAMPAIGN, seeds)
+    apart = tuple(msgspec.structs.replace(CAMPAIGN.populations[0], first_seed=first) for first in (0, 100))
+    with pytest.raises(UsageError, match="seeds of their own"):
+        follow_up(msgspec.structs.replace(CAMPAIGN, populations=apart), "500:600")
