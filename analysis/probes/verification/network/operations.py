@@ -164,7 +164,10 @@ class Curves(Operation):
         return 4 * torch.maximum(low_BN.abs(), high_BN.abs()) + 2
 
     def rounding(self, error_BN: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
-        return error_BN + 16 * UNIT * torch.ones_like(error_BN)
+        own = error_BN[..., self.units]
+        low, high = (self.rate * (bound[..., self.units] + side * own) for bound, side in ((low_BN, -1), (high_BN, 1)))
+        most = self.scale * self.rate * (_slopes(low, high)[1] + 16 * UNIT)
+        return error_BN.index_copy(-1, self.units, own * most) + 16 * UNIT * torch.ones_like(error_BN)
 
 
 def _derivative(w: torch.Tensor) -> torch.Tensor:
