@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from protocol.cli.libraries import multiply_alone, need_swarm
+from protocol.cli.libraries import installation, multiply_alone, need_swarm
 from protocol.errors import shown
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; what matters we say ourselves
@@ -218,9 +218,15 @@ def restore(backup_path: Path, directory: Path, zoo: Path | None, epoch: int, ep
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=DIR)
-def doctor(directory: Path) -> None:
-    """Is DIR sound? Of a host (running or stopped), a volunteer, or a zoo: every signature, digest and count."""
+@click.argument("directory", metavar="[DIR]", type=DIR, required=False)
+def doctor(directory: Path | None) -> None:
+    """Is DIR sound? Of a host (running or stopped), a volunteer, or a zoo: every signature, digest and count.
+
+    Without DIR: what is installed here, and what is missing.
+    """
+    if directory is None:
+        click.echo("\n".join(installation()))
+        return
     from coordinator.server.doctor.examine import run_doctor
 
     sys.exit(run_doctor(directory, click.echo))

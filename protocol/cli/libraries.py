@@ -13,6 +13,7 @@ from protocol.errors import LibraryError
 
 OURS = ("protocol", "peer", "coordinator", "analysis")
 EXTRAS = {"coordinator": "organizer", "analysis": "analysis"}  # what a package needs beyond a volunteer's libraries
+NEEDED = {"organizer": ("sqlalchemy", "pyarrow"), "analysis": ("pyarrow", "duckdb", "scipy", "sklearn", "torch")}
 SWARM = "hivemind"
 NEWER_PYTHON = (3, 11)  # of organizers and analysts
 
@@ -46,6 +47,19 @@ def absent(module: str, package: str) -> str:
     if extra := EXTRAS.get(package):
         return f"{library} is not installed; pip install 'zooswarm[{extra}]'"
     return f"{library} is not installed; pip install zooswarm again"
+
+
+def installation(platform: str = sys.platform) -> list[str]:
+    """What this installation can do and what it misses, a line each, with what to type."""
+    lines = [f"Python {sys.version.split()[0]} on {platform}"]
+    if platform == "win32":
+        lines.append("join: not on native Windows; use WSL2, `wsl --install` (docs/install.md)")
+    else:
+        lines.append("join: ready" if find_spec(SWARM) else f"join: {absent(SWARM, 'peer')}")
+    for package, extra in EXTRAS.items():
+        missing = [name for name in NEEDED[extra] if find_spec(name) is None]
+        lines.append(f"{extra}: {absent(missing[0], package)}" if missing else f"{extra}: ready")
+    return lines
 
 
 def swarm_release() -> str:

@@ -126,7 +126,7 @@ def interpreters() -> list[tuple[str, str]]:
             continue
         found.setdefault(version, path)
     for version in VERSIONS:
-        if version not in found:
+        if version not in found and not asked:
             print(f"no Python {version} here: left out")
     return sorted(found.items(), key=lambda item: VERSIONS.index(item[0]))
 

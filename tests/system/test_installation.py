@@ -13,7 +13,7 @@ import pytest
 from installing import footprint
 
 from protocol.cli import main
-from protocol.cli.libraries import OURS, absent, need_python, need_swarm
+from protocol.cli.libraries import OURS, absent, installation, need_python, need_swarm
 from protocol.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +77,15 @@ def test_volunteers_are_told_before_anything_begins(monkeypatch):
     monkeypatch.setattr("protocol.cli.libraries.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="--no-deps hivemind=="):
         need_swarm()
+
+
+def test_doctor_without_a_directory_says_what_is_missing(monkeypatch):
+    monkeypatch.setattr("protocol.cli.libraries.find_spec", lambda name: None if name in ("duckdb", "hivemind") else 1)
+    told = installation("linux")
+    assert "join: hivemind is not installed; pip install --no-deps hivemind==1.1.12" in told
+    assert "organizer: ready" in told
+    assert "analysis: duckdb is not installed; pip install 'zooswarm[analysis]'" in told
+    assert "join: not on native Windows; use WSL2, `wsl --install` (docs/install.md)" in installation("win32")
 
 
 def test_an_old_python_joins_and_nothing_else(monkeypatch):
