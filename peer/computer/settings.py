@@ -8,11 +8,11 @@ A name is an option of `zooswarm join` without its dashes, `-` written `_`.
 """
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from protocol import tomllib
 from protocol.errors import UsageError
 from protocol.files import PRIVATE, read_limited, write_atomic
 
