@@ -66,10 +66,17 @@ def legend_columns(names: Sequence[str]) -> int:
     return max(1, min(LEGEND_COLUMNS_MAX, int(PAGE_POINTS // (max(widths, default=0) + KEY_POINTS))))
 
 
+class PlainLog(LogFormatter):
+    """Labels where matplotlib puts them, of three digits: on a short axis its own are all `3e-02`."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:.3g}" if super().__call__(x, pos) else ""
+
+
 def plain_log(axis: Axis) -> None:
     """Labels of a logarithmic axis as text: matplotlib's own are formulas, which no picture of ours reads."""
-    axis.set_major_formatter(LogFormatter())
-    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+    axis.set_major_formatter(PlainLog())
+    axis.set_minor_formatter(PlainLog(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 
 
 def drawn_classes(labels: Sequence[str]) -> list[str]:

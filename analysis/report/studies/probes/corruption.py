@@ -37,7 +37,8 @@ by_class(zoo.probe("corruption", table, ["class"]))"""
         less = [one.multi_step[0] / one.random_max[0] for one in halved if one.random_max[0] > 0]
         if not less:
             return [f"{told} (medians)."]
-        times = f"{min(less):,.0f} to {max(less):,.0f} times"
+        least, most = f"{min(less):,.0f}", f"{max(less):,.0f}"
+        times = f"{least} times" if least == most else f"{least} to {most} times"
         return [f"{told} (medians). At {result[0].rho:.0%} the worst change costs {times} what random ones do at most."]
 
     def table(self, result: list[OfClass]) -> Table:

@@ -32,12 +32,18 @@ class ProbeStudy(Study[Result], ABC):
         if origin is None:
             return "Nobody said how these rows were made."
         chosen = changed_settings(self.probe, origin.settings)
-        where = [f"--where {shlex.quote(origin.where)}"] if origin.where else []
+        where = [f"--where {quoted(origin.where)}"] if origin.where else []
         parts = ["zooswarm probe PATH --probe", self.probe, *where, *(f"--set {k}={v}" for k, v in chosen.items())]
         command = " ".join(parts)
         skipped = sum(origin.skipped.values())
         also = f" {skipped:,} units gave no rows: {'; '.join(sorted(origin.skipped)[:3])}." if skipped else ""
         return f"Rows: {command} (version {origin.version}).{also}"
+
+
+def quoted(text: str) -> str:
+    """`text` as one word for a shell; between double quotes where that is enough, as SQL is full of single ones."""
+    double = "'" in text and not set(text) & set('"$`\\!')
+    return f'"{text}"' if double else shlex.quote(text)
 
 
 def changed_settings(probe: str, settings: Mapping[str, Any]) -> dict[str, str]:
