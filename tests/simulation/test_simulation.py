@@ -100,8 +100,9 @@ def test_fresh_seeds():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_many_seeds():
-    for seed in range(200):
+@pytest.mark.parametrize("seeds", [range(70), pytest.param(range(70, 200), marks=pytest.mark.long)], ids=str)
+def test_many_seeds(seeds):
+    for seed in seeds:
         assert_kept(simulate(draw(seed)))
 
 
