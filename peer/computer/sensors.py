@@ -15,7 +15,7 @@ from peer.state.pausing import Conditions
 
 LOAD_SECONDS = 2.0  # between two readings of what everybody uses
 LOADS = 3  # readings that are averaged: a moment of work is nobody at the keyboard
-SLOW_SECONDS = 10.0  # battery and temperature change slowly, and some sensors are slow to read
+SLOW_SECONDS = 10.0  # between two readings of the temperature: it changes slowly, and some sensors are slow to read
 POWER_VARIABLE = "ZOOSWARM_POWER_FILE"  # a file that holds 1 on mains and 0 on battery, instead of what we find
 PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "acpitz")
 
@@ -27,7 +27,6 @@ class Sensors:
         self._paused_seconds, self._clock, self._meter = paused_seconds, clock, Meter(clock)
         self._loads: deque[tuple[float, float, float]] = deque(maxlen=LOADS + 1)  # when, everybody's CPU time, ours
         self._bytes: int | None = None
-        self._battery: bool | None = None
         self._temperature: float | None = None
         self._load_at = self._slow_at = float("-inf")
 
@@ -40,13 +39,12 @@ class Sensors:
         if now >= self._slow_at:
             self._slow_at = now + SLOW_SECONDS
             self._temperature = temperature()
-        self._battery = on_battery()
         others, own = self._cores()
         local = datetime.now()
         return Conditions(
             hour=local.hour + local.minute / 60 + local.second / 3600,
             paused_seconds=self._paused_seconds(),
-            on_battery=self._battery,
+            on_battery=on_battery(),
             others_cores=others,
             own_cores=own,
             own_bytes=self._bytes,
