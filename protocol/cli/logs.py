@@ -9,10 +9,10 @@ import os
 import platform
 import sys
 import time
-from importlib.metadata import version
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from protocol.cli.redact import Redactor
 from protocol.errors import LineFormatter, LogFile, UsageError, in_one_piece, shown
 from protocol.files import cache_directory
 
@@ -26,19 +26,20 @@ log = logging.getLogger("zooswarm.verb")
 class VerbLog(LogFile):
     """Says first what was started, without what is nobody's business."""
 
-    def __init__(self, path: Path, begun: str, bytes_max: int = BYTES_MAX, backups: int = KEPT):
+    def __init__(self, path: Path, begun: Callable[[], str], bytes_max: int = BYTES_MAX, backups: int = KEPT):
         super().__init__(path, bytes_max, backups)
-        self.path, self._begun = path, begun
+        self.path = path
+        self._begun: Callable[[], str] | None = begun
 
     def emit(self, record: logging.LogRecord) -> None:
-        begun, self._begun = self._begun, ""
+        begun, self._begun = self._begun, None
         if begun:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             except OSError:
                 self._begun = begun  # another time; `LogFile` tells that lines are missing
             else:
-                super().emit(logging.makeLogRecord({"name": log.name, "levelname": "INFO", "msg": begun}))
+                super().emit(logging.makeLogRecord({"name": log.name, "levelname": "INFO", "msg": begun()}))
         super().emit(record)
 
 
@@ -61,12 +62,12 @@ def begin(verb: str) -> None:
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)
     _replace(Terminal, Terminal())
-    _replace(VerbLog, VerbLog(cache_directory() / "log" / "zooswarm.log", _started(verb)))
+    _replace(VerbLog, VerbLog(cache_directory() / "log" / "zooswarm.log", partial(started, verb)))
 
 
 def keep_log(path: Path, bytes_max: int = BYTES_MAX, backups: int = KEPT) -> VerbLog:
     """From now on to this file, in a directory of the verb's own; returns what writes it."""
-    kept = VerbLog(path, _started(""), bytes_max, backups)
+    kept = VerbLog(path, partial(started, ""), bytes_max, backups)
     _replace(VerbLog, kept)
     return kept
 
@@ -107,7 +108,12 @@ def tell_mistake(error: BaseException) -> int:
     return 1
 
 
-def _started(verb: str) -> str:
+def started(verb: str) -> str:
+    """What was typed, without what is nobody's business; asked for only where a log is begun."""
+    from importlib.metadata import version
+
+    from protocol.cli.redact import Redactor
+
     words = Redactor()(" ".join(sys.argv[1:]) or verb)
     return (
         f"zooswarm {words} (version {version('zooswarm')}, Python {platform.python_version()}, process {os.getpid()})"

@@ -9,8 +9,8 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from difflib import get_close_matches
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import distribution
 
 import click
 
@@ -32,14 +32,28 @@ anybody     zooswarm explain CODE            what an error like [ZS-AWAY] means,
 """
 
 
+@cache
+def verbs_of_packages() -> dict[str, tuple[str, click.Command]]:
+    """{verb: (our package that brings it, its command)}.
+
+    Found once, and in our own distribution alone: help asks for each verb, and to look through all that is installed
+    took a quarter of a second.
+    """
+    points = distribution("zooswarm").entry_points.select(group="zooswarm.verbs")
+    found = [
+        (point.module.partition(".")[0], command)
+        for point in sorted(points, key=lambda p: p.name)
+        for command in point.load()
+    ]
+    return {command.name or "": (package, command) for package, command in found}
+
+
 class Verbs(click.Group):
-    """The verbs of the installed packages, loaded when asked for."""
+    """The verbs of our packages, loaded when asked for."""
 
     def _load(self) -> dict[str, click.Command]:
-        found = [EXPLAIN, REPORT_BUG]
-        for point in sorted(entry_points(group="zooswarm.verbs"), key=lambda p: p.name):
-            found += point.load()
-        return {command.name or "": command for command in found}
+        brought = {name: command for name, (_, command) in verbs_of_packages().items()}
+        return {EXPLAIN.name or "": EXPLAIN, REPORT_BUG.name or "": REPORT_BUG, **brought}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._load())
@@ -65,8 +79,7 @@ class Verbs(click.Group):
 
     def _package_of(self, verb: str) -> str:
         """Which of our packages a verb belongs to."""
-        points = entry_points(group="zooswarm.verbs")
-        return next((p.module.partition(".")[0] for p in points if verb in {c.name for c in p.load()}), "")
+        return verbs_of_packages()[verb][0] if verb in verbs_of_packages() else ""
 
 
 @click.command(cls=Verbs, help=STORY, context_settings={"help_option_names": ["-h", "--help"]})
@@ -129,6 +142,8 @@ def typed_wrongly(error: click.UsageError) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The one that was meant, or all."""
+    from difflib import get_close_matches
+
     names = list(known)
     close = get_close_matches(word, names, 1)
     return f"did you mean {close[0]!r}?" if close else f"verbs: {', '.join(names)}"

@@ -1,23 +1,17 @@
 """`zooswarm report-bug`: what helps to find a mistake of ours, in one file, for a person to look at and to send.
 
-It sends nothing itself. Every text goes through `redact`; files with keys are never opened.
+It sends nothing itself. Every text goes through `redact`; files with keys are never opened. What it needs is imported
+where it is used: every verb loads this file to list this one.
 """
 
 import contextlib
-import getpass
-import io
 import os
-import platform
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import click
 
-from protocol.cli.redact import Redactor
 from protocol.errors import FileError
 from protocol.files import cache_directory, home_directory, write_atomic
 
@@ -62,6 +56,8 @@ def REPORT_BUG(directory: Path | None, out: Path) -> None:
 
 def bundle(directories: list[Path]) -> dict[str, str]:
     """{name: text} of everything that goes in, redacted."""
+    from protocol.cli.redact import Redactor
+
     found = {
         "README.txt": README,
         "about.txt": about(),
@@ -84,6 +80,10 @@ def default_directories() -> list[Path]:
 
 def private_words() -> tuple[list[str], list[str]]:
     """(names of this user and this computer, home directories)."""
+    import getpass
+    import platform
+    import socket
+
     names = [os.environ.get(name, "") for name in ("USER", "LOGNAME", "USERNAME", "HOSTNAME")]
     with contextlib.suppress(KeyError, OSError, ImportError):
         names.append(getpass.getuser())
@@ -94,6 +94,9 @@ def private_words() -> tuple[list[str], list[str]]:
 
 def about() -> str:
     """Versions, the machine, its processor, its libraries, and settings in the environment."""
+    import platform
+    from importlib.metadata import version
+
     lines = [
         f"zooswarm {version('zooswarm')}, Python {platform.python_version()} ({platform.python_implementation()})",
         f"{platform.platform()}, {platform.machine()}, {os.cpu_count()} processors",
@@ -123,6 +126,7 @@ def of_directory(directory: Path) -> Iterator[tuple[str, str]]:
 
 
 def packed(texts: dict[str, str]) -> bytes:
+    import io
     import zipfile
 
     whole = io.BytesIO()
@@ -133,6 +137,8 @@ def packed(texts: dict[str, str]) -> bytes:
 
 
 def _doctor(directory: Path) -> str:
+    import subprocess
+
     command = [sys.executable, "-P", "-c", ZOOSWARM, "doctor", str(directory)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=DOCTOR_SECONDS)
@@ -159,6 +165,8 @@ def _processor() -> list[str]:
         told = Path("/proc/cpuinfo").read_text()
         memory = Path("/proc/meminfo").read_text().splitlines()[:3]
     except OSError:
+        import platform
+
         return [platform.processor()]
     wanted = ("model name", "flags", "Features", "CPU part")
     return [line for line in dict.fromkeys(told.splitlines()) if line.startswith(wanted)] + memory
@@ -166,6 +174,8 @@ def _processor() -> list[str]:
 
 def _libraries() -> list[str]:
     """Of what we ask for, what is here."""
+    from importlib.metadata import PackageNotFoundError, requires, version
+
     lines = []
     for name in sorted({requirement.partition(";")[0].strip() for requirement in requires("zooswarm") or []}):
         bare = name.split("[")[0].split(">")[0].split("=")[0].split("<")[0].split("~")[0].strip()
