@@ -167,11 +167,12 @@ def _moderate(host_name: str, banned: bool, reason: str, directory: Path | None)
 def status(address: str | None, directory: Path | None, as_json: bool, watch: bool, until_done: bool) -> None:
     """Show campaigns, networks, hosts and refusals; of ADDRESS, or of the coordinator on this machine."""
     from coordinator import client
-    from coordinator.directories import address_of, last_directory
+    from coordinator.directories import address_of, last_directory, page_of
 
-    where = address or address_of(directory or last_directory())
+    path = None if address else directory or last_directory()
+    where, page = (address_of(path), page_of(path)) if path else (address or "", "")
     try:
-        client.show_status(where, as_json=as_json, watch=watch or until_done, until_done=until_done)
+        client.show_status(where, as_json=as_json, watch=watch or until_done, until_done=until_done, page=page)
     except KeyboardInterrupt:
         sys.exit(0)
 

@@ -191,8 +191,8 @@ def read_status(data: bytes, target: str) -> Status:
         raise VersionError(f"{target}: its status is not one that this version reads ({error})") from None
 
 
-def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool) -> None:
-    """Print one status, or one after another. Raises UsageError when nobody answers."""
+def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool, page: str = "") -> None:
+    """Print one status, or one after another; and where the `page` is. Raises UsageError when nobody answers."""
     target, organizer = parse_address(locate(address))
     try:
         opened = open_channel(target, organizer)
@@ -212,13 +212,13 @@ def show_status(address: str, *, as_json: bool, watch: bool, until_done: bool) -
         console = Console()
         if not watch or not sys.stdout.isatty():
             for status in statuses:
-                console.print(table(status))
+                console.print(table(status, page))
                 if until_done and is_done(status):
                     return
             return
         with Live(console=console, refresh_per_second=2) as live:
             for status in statuses:
-                live.update(table(status))
+                live.update(table(status, page))
                 if until_done and is_done(status):
                     return
 
@@ -236,7 +236,7 @@ def is_done(status: Status) -> bool:
     )
 
 
-def table(status: Status) -> Any:
+def table(status: Status, page: str = "") -> Any:
     """Everything as rich tables, one under another."""
     from rich.console import Group
     from rich.table import Table
@@ -270,4 +270,6 @@ def table(status: Status) -> Any:
         parts.append(refusals)
     classes = ", ".join(f"{name} {count:,}" for name, count in status.networks_by_class.items() if count)
     parts.append(Text(shown(f"networks by class: {classes or 'none yet'}")))
+    if page:
+        parts.append(Text(shown(f"status page: {page}")))
     return Group(*parts)

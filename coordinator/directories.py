@@ -31,7 +31,7 @@ def last_directory() -> Path:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """DIR/host.json: `address` for this machine, `join` for others, `dht_port`. Empty when it is missing or damaged."""
+    """DIR/host.json: `address` for this machine, `join` for others, `page`, ports. Empty: missing or damaged."""
     try:
         settings = json.loads((path / "host.json").read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -41,6 +41,12 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def write_settings(path: Path, settings: dict[str, Any]) -> None:
     write_atomic(path / "host.json", json.dumps(settings, indent=1).encode())
+
+
+def page_of(path: Path) -> str:
+    """Where the status page of DIR's coordinator is, or was when it last ran; "" when it has none."""
+    page = read_settings(path).get("page")
+    return page if isinstance(page, str) else ""
 
 
 def address_of(path: Path) -> str:

@@ -17,7 +17,7 @@ ours = ("protocol", "peer", "coordinator", "analysis")
 print(json.dumps({
     "listed": sum(path.endswith("entry_points.txt") for path in opened),
     "modules": sorted(name for name in sys.modules if name.partition(".")[0] in ours),
-    "libraries": sorted({name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names - {*ours}),
+    "libraries": sorted({n.partition(".")[0] for n in {*sys.modules} - before} - {*sys.stdlib_module_names, *ours}),
     "late": sorted({"asyncio", "difflib", "multiprocessing", "sqlite3", "ssl", "subprocess"} & set(sys.modules)),
 }))
 """

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,11 @@ def test_an_organizers_session(zooswarm, tmp_path):
         taken, _ = parse_address(address)
         code, text = zooswarm("host", str(tmp_path / "other"), "--no-dht", "--listen", taken)
         assert code == 2 and taken in text and text.count("\n") == 1
-        assert "paused" in zooswarm("status", "--dir", str(tmp_path / "host"))[1]
+        told = zooswarm("status", "--dir", str(tmp_path / "host"))[1]
+        page = json.loads((tmp_path / "host" / "host.json").read_text())["page"]
+        assert "paused" in told and told.endswith(f"status page: {page}\n")
+        assert urllib.request.urlopen(page, timeout=20).status == 200
+        assert "status page" not in zooswarm("status", address)[1], "of another's host only he knows"
         process.send_signal(signal.SIGTERM)
         assert process.stdout is not None and process.wait(20) == 0
         text = process.stdout.read()

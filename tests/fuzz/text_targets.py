@@ -5,7 +5,7 @@ from pathlib import Path
 import base58
 from support.scripted_host import CAMPAIGN, RECIPE
 
-from coordinator.server.main import split_listen
+from coordinator.server.running.addresses import split_listen
 from fuzz.targets import Target
 from fuzz.workbench import at
 from peer.state.limits import parse_size

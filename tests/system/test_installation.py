@@ -1,6 +1,8 @@
 """What is installed for whom: no package imports what its users do not have, and a verb says what it misses."""
 
 import ast
+import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -125,6 +127,21 @@ def test_what_breaks_the_goal_is_named():
         "417 MB are more than 400 MB",
     ]
     assert footprint.breaks_goal({"numpy-2.whl": 17_000_000, "torchless-1.whl": 1}) == []
+
+
+def test_setup_waits_for_another_in_the_same_place_and_takes_what_it_made(tmp_path):
+    inputs = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
+    sums = subprocess.run(["cksum"], input=inputs, capture_output=True, check=True).stdout.decode().replace(" ", "")
+    with (tmp_path / ".setup.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        environment = os.environ | {"ZOOSWARM_VENV": str(tmp_path), "PYTHON": sys.executable}
+        with subprocess.Popen([ROOT / "scripts" / "setup"], stdout=-1, text=True, env=environment) as setup:
+            assert setup.stdout.readline() == f"waiting for another scripts/setup in {tmp_path} ...\n"
+            (tmp_path / "bin").mkdir()
+            (tmp_path / "bin" / "zooswarm").symlink_to(sys.executable)
+            (tmp_path / f".zooswarm-{sums.strip()}-base").touch()
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert setup.stdout.read() == "" and setup.wait(30) == 0
 
 
 def test_setup_names_the_extras_that_there_are():
