@@ -23,6 +23,7 @@ from peer.state.held import Checks, Happened, HeldAssignment, HeldAssignments, P
 from peer.state.ids import AssignmentId
 from peer.state.limits import UNLIMITED
 from peer.state.pausing import LONG_SECONDS, Conditions, Pause, Terms
+from peer.state.sharing import Shares
 from protocol.recipes.campaign import Campaign
 from protocol.trust.allowance import Allowance
 from protocol.trust.messages import CampaignOrder
@@ -98,6 +99,7 @@ class PeerFacts:
     campaign_states: dict[str, str] = field(default_factory=dict)
     orders: dict[str, CampaignOrder] = field(default_factory=dict)  # what the organizer said of campaigns later
     turned_down: dict[str, None] = field(default_factory=dict)  # above our limits
+    shares: Shares = field(default_factory=Shares)  # of our work, that campaigns of equal priority have had
     bundle_bytes: dict[str, int] = field(default_factory=dict)  # of the largest bundle of each, at most
     banned_hosts: tuple[str, ...] = ()
     allowance: Allowance | None = None  # how much we may claim

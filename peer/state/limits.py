@@ -4,10 +4,12 @@ Upper bounds: every network trains to its last step, every state is kept, and 16
 """
 
 from dataclasses import dataclass
+from math import prod
 
 from protocol.engine import state_bytes_length
 from protocol.errors import UsageError
 from protocol.recipes.campaign import Campaign, Policy, Population
+from protocol.recipes.layers import Conv2d, arrays_of
 from protocol.recipes.recipe import Recipe
 from protocol.trust.commitment import LEAF_BYTES
 from protocol.trust.messages import OpeningRequest
@@ -69,6 +71,15 @@ def bundle_bytes(recipe: Recipe, networks: int) -> int:
 
 def segments_of(recipe: Recipe) -> int:
     return -(-recipe.training.max_steps // recipe.training.segment_steps)
+
+
+def training_work(recipe: Recipe, networks: int) -> float:
+    """What campaigns are compared by: the multiplications of all weights in forward passes, to the last step."""
+    step, training = 0, recipe.training
+    for layer, flow, after in zip(recipe.network.layers, recipe.flows, recipe.flows[1:], strict=False):
+        weights = sum(prod(shape) for _, shape in arrays_of(layer, flow))
+        step += weights * flow.length * (prod(after.shape[1:]) if isinstance(layer, Conv2d) else 1)
+    return float(networks) * training.max_steps * training.batch * step
 
 
 def opened_max(policy: Policy, recipe: Recipe, networks: int) -> int:

@@ -11,7 +11,7 @@ from peer.state import events as on
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckHappened, CheckPhase, Happened, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import AssignmentId
-from peer.state.limits import FREE_BYTES_LAST, size_text
+from peer.state.limits import FREE_BYTES_LAST, size_text, training_work
 from peer.state.pausing import BUSY_CORES, LOOKS_OVER, Conditions, why_not
 
 CHECKS_MAX = 64  # in hand; the coordinator names a few at a time
@@ -185,7 +185,9 @@ def claimed(facts: PeerFacts, event: on.Claimed, now: float) -> None:
     for id in ids:
         if id.index not in unwanted:
             facts.do(act.CreateBundle(id))
-            facts.add(hold(facts.campaigns[campaign].assignment(id.index), Phase.WAITING), "claimed", now)
+            assignment = facts.campaigns[campaign].assignment(id.index)
+            facts.shares.give(campaign, training_work(assignment.recipe, len(assignment.seeds)))
+            facts.add(hold(assignment, Phase.WAITING), "claimed", now)
 
 
 def claims_resumed(facts: PeerFacts, event: on.ClaimsResumed, now: float) -> None:

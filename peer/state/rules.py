@@ -27,6 +27,7 @@ from peer.state.actions import (
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckPhase, Happened, HeldAssignments, Phase
 from peer.state.limits import opened_bytes
+from peer.state.sharing import whose_turn
 from protocol.trust.messages import ANSWERS_MAX, OPENED_BYTES_MAX, OPENED_MAX, CampaignState
 
 OVER = (CampaignState.COMPLETE, CampaignState.CANCELLED)
@@ -267,7 +268,7 @@ def resume_claims(facts: PeerFacts, now: float) -> None:
 
 
 def claim_work(facts: PeerFacts, now: float) -> None:
-    """In the running campaign of the highest priority that has its data here and is not resting."""
+    """In the running campaign of the highest priority that has its data here and is not resting; equals in turn."""
     if facts.claiming is not None or facts.allowance is None or facts.pause is not None:
         return
     if facts.releasing and facts.held.phases[Phase.RESUMING]:
@@ -298,7 +299,7 @@ def claim_work(facts: PeerFacts, now: float) -> None:
         return
     orders = facts.orders
     urgency = {d: orders[d].priority if d in orders else facts.campaigns[d].priority for d in fitting}
-    best = max(fitting, key=lambda digest: (urgency[digest], digest))
+    best = whose_turn(fitting, urgency, facts.shares)
     below = orders[best].below if best in orders else None
     facts.claiming = Claim(best, min(wanted, room // facts.bundle_bytes[best]), below)
     facts.do(facts.claiming)

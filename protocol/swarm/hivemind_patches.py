@@ -90,6 +90,7 @@ def apply(clock: Callable[[], float]) -> None:
     patch_storage()
     patch_dictionaries()
     patch_protocol()
+    patch_names()
     ControlClient._handle_persistent_request = handle_request  # type: ignore[method-assign]
     p2p_daemon.asyncio = DetachedChildren()  # type: ignore[assignment]
     if not os.access("/tmp", os.W_OK):  # the daemon's control socket
@@ -222,6 +223,31 @@ def patch_protocol() -> None:
     protocol.call_find = find_with_true_ids  # type: ignore[method-assign]
     protocol.rpc_find = find_some  # type: ignore[method-assign]
     protocol.update_routing_table = update_true_ids  # type: ignore[method-assign]
+
+
+def patch_names() -> None:
+    """Each organizer's swarm is a DHT of its own, even where nodes of several are connected: its calls have its name.
+
+    In one DHT the nodes of one organizer refuse the records of another, so neither could store reliably.
+    """
+    protocol = dht_protocol.DHTProtocol
+    add, remove = protocol.add_p2p_handlers, protocol.remove_p2p_handlers
+
+    def swarm(self: Any) -> str:
+        return self.record_validator.space.organizer
+
+    async def add_named(self: Any, p2p: Any, wrapper: Any = None) -> None:
+        await add(self, p2p, wrapper, namespace=swarm(self))
+
+    async def remove_named(self: Any, p2p: Any) -> None:
+        await remove(self, p2p, namespace=swarm(self))
+
+    def stub_of(self: Any, peer: PeerID) -> Any:
+        return super(protocol, self).get_stub(self.p2p, peer, namespace=swarm(self))
+
+    protocol.add_p2p_handlers = add_named  # type: ignore[method-assign]
+    protocol.remove_p2p_handlers = remove_named  # type: ignore[method-assign]
+    protocol.get_stub = stub_of  # type: ignore[method-assign]
 
 
 def size_of(value: Any) -> int:
