@@ -13,7 +13,7 @@ from peer.progress import View
 from peer.state import PeerState
 from peer.state.actions import Action, CoordinatorCall, Exit, FetchDataset, HomeAction, Say, SwarmAction, TrainerAction
 from peer.state.events import Event, Started, StopRequested, Tick
-from peer.state.pausing import Conditions
+from peer.state.lending.pausing import Conditions
 from peer.state.ports import ClaimBook, CoordinatorApi, DatasetSource, Trainer
 from protocol.trust.allowance import Allowance
 

@@ -29,8 +29,8 @@ from peer.session.own_page import OwnPage, open_own_page, page_port
 from peer.session.session import CoordinatorSession, Introduction
 from peer.session.welcome import Whereto, find_coordinator, keep, knock
 from peer.state import PeerSettings, PeerState
-from peer.state.limits import default_disk, default_memory, parse_size
-from peer.state.pausing import Terms, parse_hours
+from peer.state.lending.limits import default_disk, default_memory, parse_size
+from peer.state.lending.pausing import Terms, parse_hours
 from peer.storage.home import Home, JoinCache, default_home
 from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from peer.computer.meter import Meter
-from peer.state.pausing import Conditions
+from peer.state.lending.pausing import Conditions
 
 LOAD_SECONDS = 2.0  # between two readings of what everybody uses
 LOADS = 3  # readings that are averaged: a moment of work is nobody at the keyboard

@@ -62,7 +62,7 @@ def pause(length: str | None, directory: Path | None) -> None:
     gives back what is not finished, so that nobody waits; what is finished is still handed in and opened for checks.
     """
     from peer.computer.control import Wish, read_status, write_wish
-    from peer.state.pausing import duration, parse_duration
+    from peer.state.lending.pausing import duration, parse_duration
 
     home, seconds = home_of(directory), parse_duration(length) if length else None
     write_wish(home, Wish(paused_until=-1.0 if seconds is None else time.time() + seconds))

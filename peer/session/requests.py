@@ -5,7 +5,7 @@ result.
 from itertools import pairwise
 
 from peer.session.client import Client
-from peer.state.limits import opened_max
+from peer.state.lending.limits import opened_max
 from peer.storage.bundle import Bundle
 from peer.storage.check_job import CheckJob
 from protocol.engine import state_bytes_length

@@ -1,10 +1,10 @@
 """What a volunteer decides, as values: `PeerState.handle(event, now) -> [Action]`. Nothing here does anything.
 
 Reading order: `ids`, `events` (what can happen), `actions` (what can be asked of the world, and which event answers),
-`ports` (who performs them), `limits` (what a campaign costs at most), `pausing` (may we train now, and why not),
-`sharing` (which campaign comes next), `held` (the lifecycle of an assignment and of a check, as tables), `backoff`,
-`figures`, `facts` (all that is known), `rules` (what to do next, in order of priority), `reactions` and `replies` (what
-an event means), `machine` (the loop over them, invariants, stories).
+`ports` (who performs them), `lending` (how much of this computer, when, and to which campaign), `held` (the lifecycle
+of an assignment and of a check, as tables), `backoff`, `figures`, `facts` (all that is known), `rules` (what to do
+next, in order of priority), `reactions` and `replies` (what an event means), `machine` (the loop over them, invariants,
+stories).
 """
 
 from peer.state.facts import PeerSettings, StoryEntry

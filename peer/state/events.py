@@ -12,7 +12,7 @@ from peer.state.actions import (
     SwarmAction,
 )
 from peer.state.ids import AssignmentId, CheckId
-from peer.state.pausing import Conditions
+from peer.state.lending.pausing import Conditions
 from protocol.recipes.campaign import Campaign
 from protocol.trust.allowance import Allowance
 from protocol.trust.messages import Admission, Answer, BlobPart, CampaignOrder, CheckRequest, OpeningRequest

@@ -9,7 +9,7 @@ from peer.state import events as on
 from peer.state.facts import PeerFacts
 from peer.state.held import CheckHappened, CheckPhase, Happened, HeldAssignment, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import CheckId
-from peer.state.limits import needs_of, summary, turned_down
+from peer.state.lending.limits import needs_of, summary, turned_down
 from peer.state.reactions import CHECKS_MAX, REFUSALS_MAX, put_off_check
 from protocol.trust.messages import Admission, AdmissionOutcome, BlobPart, CampaignState
 

@@ -26,8 +26,8 @@ from peer.state.actions import (
 )
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckPhase, Happened, HeldAssignments, Phase
-from peer.state.limits import opened_bytes
-from peer.state.sharing import whose_turn
+from peer.state.lending.limits import opened_bytes
+from peer.state.lending.sharing import whose_turn
 from protocol.trust.messages import ANSWERS_MAX, OPENED_BYTES_MAX, OPENED_MAX, CampaignState
 
 OVER = (CampaignState.COMPLETE, CampaignState.CANCELLED)

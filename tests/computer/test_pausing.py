@@ -9,7 +9,7 @@ from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
 from peer.state.facts import AWAY_POLL_SECONDS
-from peer.state.pausing import (
+from peer.state.lending.pausing import (
     BUSY_CORES,
     LONG_SECONDS,
     LOOKS_OVER,

@@ -11,7 +11,7 @@ from peer.progress import View, line, loss_chart, rows, summary
 from peer.state import PeerSettings, PeerState
 from peer.state import events as on
 from peer.state.figures import LOSSES_MAX
-from peer.state.pausing import Conditions, Terms
+from peer.state.lending.pausing import Conditions, Terms
 
 
 @pytest.fixture

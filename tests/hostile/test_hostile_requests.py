@@ -7,7 +7,7 @@ from support.scripted_host import CAMPAIGN, POLICY, RECIPE
 
 from peer.session.requests import check_cells
 from peer.session.welcome import keep
-from peer.state.limits import opened_max
+from peer.state.lending.limits import opened_max
 from peer.storage.bundle import Bundle
 from peer.storage.home import Home, JoinCache
 from protocol.engine.reference.engine import NumpyEngine

@@ -21,7 +21,7 @@ from support.volunteer import (
 from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
-from peer.state.pausing import Conditions
+from peer.state.lending.pausing import Conditions
 
 EVENTS = 400
 SEEDS = 40

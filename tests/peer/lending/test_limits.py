@@ -8,7 +8,7 @@ from peer.cli import join
 from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
-from peer.state.limits import (
+from peer.state.lending.limits import (
     BASE_BYTES,
     FREE_BYTES_LAST,
     bundle_bytes,

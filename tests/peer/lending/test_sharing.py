@@ -7,8 +7,8 @@ from support.volunteer import RECIPE, Volunteer, admission_of, campaign_of, id_o
 
 from peer.state import actions as act
 from peer.state import events as on
-from peer.state.limits import training_work
-from peer.state.sharing import Shares, whose_turn
+from peer.state.lending.limits import training_work
+from peer.state.lending.sharing import Shares, whose_turn
 from protocol.recipes.layers import Conv2d, Flatten, Linear
 from protocol.recipes.recipe import Network
 from protocol.tasks.kinds import DatasetTask
