@@ -4,15 +4,17 @@ Upper bounds: every network trains to its last step. Speeds are measured here, o
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from protocol.engine import state_bytes_length
-from protocol.recipes.campaign import Campaign
+from protocol.engine.needs import memory_bytes
+from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.recipes.recipe import Recipe
-from protocol.trust.commitment import LEAF_BYTES
+from protocol.trust.challenge import opened_max
+from protocol.trust.commitment import LEAF_BYTES, bundle_bytes
 
-CALIBRATION_SECONDS = 20.0  # of all recipes together ...
+CALIBRATION_SECONDS = 20.0  # of all recipes together: then no other one is begun ...
 RECIPE_SECONDS_MAX = 1.0  # ... and of one
 NETWORKS = 4  # trained at once for it
 
@@ -26,6 +28,10 @@ class Estimate:
     steps: int  # of all networks
     zoo_bytes: int  # their final weights
     bundle_bytes: int  # on a volunteer's disk, of its largest bundle
+    disk_bytes: int  # on volunteers' disks, of all bundles together; each goes when it is settled
+    memory_bytes: int  # of a volunteer, with the bundle that needs most
+    received_bytes: int  # by the organizer, from volunteers: traces, weights, states that a challenge opens
+    sent_bytes: int  # by the organizer, to those who check: weights and opened states
     cpu_seconds: float  # of one core here
     unmeasured: tuple[str, ...]  # recipes whose data sets are not here
 
@@ -39,33 +45,64 @@ def estimate(campaign: Campaign, speeds: Mapping[str, float]) -> Estimate:
         assignments=campaign.assignment_count,
         steps=sum(p.count * p.recipe.training.max_steps for p in populations),
         zoo_bytes=sum(p.count * 4 * p.recipe.parameter_count for p in populations),
-        bundle_bytes=max(min(p.bundle, p.count) * _network_bytes(p.recipe) for p in populations),
+        bundle_bytes=max(bundle_bytes(p.recipe, largest(p)) for p in populations),
+        disk_bytes=sum(bundle_bytes(p.recipe, p.count) for p in populations),
+        memory_bytes=max(
+            memory_bytes(p.recipe, largest(p), opened_max(campaign.policy, p.recipe, largest(p))) for p in populations
+        ),
+        received_bytes=sum(sum(traffic(p, campaign.policy)[:2]) for p in populations),
+        sent_bytes=sum(sum(traffic(p, campaign.policy)[1:]) for p in populations),
         cpu_seconds=sum(p.count * p.recipe.training.max_steps / speed for p, speed in measured),
         unmeasured=tuple(sorted({p.recipe.name for p in populations if p.recipe.digest not in speeds})),
     )
 
 
-def _network_bytes(recipe: Recipe) -> int:
-    """A state and a leaf at every boundary."""
-    return (recipe.segments_max + 1) * (state_bytes_length(recipe) + LEAF_BYTES)
+def largest(population: Population) -> int:
+    """Networks of its largest bundle."""
+    return min(population.bundle, population.count)
+
+
+def traffic(population: Population, policy: Policy) -> tuple[int, int, int]:
+    """Bytes at most: (traces and weights, handed in; opened states, there and back to the checkers; weights, fetched by
+    each checker). Without what hosts say of themselves, proofs and signatures, about a kilobyte a message.
+    """
+    recipe = population.recipe
+    whole, rest = divmod(population.count, population.bundle)
+    opened = whole * opened_max(policy, recipe, population.bundle) + opened_max(policy, recipe, rest)
+    traces, weights = LEAF_BYTES * (recipe.segments_max + 1), 4 * recipe.parameter_count
+    checkers = max(policy.checkers, policy.probation_checkers)
+    handed_in, fetched = population.count * (traces + weights), population.count * weights * checkers
+    return handed_in, opened * state_bytes_length(recipe), fetched
 
 
 def calibrate(campaign: Campaign, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
-    """Network-steps a second of one core here, by the recipe's digest; without recipes that need a data set."""
+    """Network-steps a second of one core here, by the recipe's digest; without recipes that need a data set, and those
+    for which there is no time. Recipes that differ in their task alone are as fast: one of them is measured.
+    """
+    alike: dict[Hashable, list[Recipe]] = {}
+    for recipe in campaign.recipes.values():
+        if not recipe.data_set:
+            alike.setdefault((recipe.network, recipe.training, recipe.task_shape), []).append(recipe)
+    began, found = clock(), dict[str, float]()
+    each = min(RECIPE_SECONDS_MAX, CALIBRATION_SECONDS / max(1, len(alike)))
+    for recipes in alike.values():
+        if found and clock() - began >= CALIBRATION_SECONDS:
+            break
+        found |= dict.fromkeys((recipe.digest for recipe in recipes), speed_of(recipes[0], each, clock))
+    return found
+
+
+def speed_of(recipe: Recipe, seconds: float, clock: Callable[[], float]) -> float:
+    """Network-steps a second; the making of data and first weights is in it."""
     from protocol.engine.select import select_engine
     from protocol.engine.training import train_networks
 
-    engine, found = select_engine(), dict[str, float]()
-    own = [recipe for recipe in campaign.recipes.values() if not recipe.data_set]
-    each = min(RECIPE_SECONDS_MAX, CALIBRATION_SECONDS / max(1, len(own)))
-    for recipe in own:
-        began, last = clock(), dict[int, int]()
-        for seed, boundary in train_networks(engine, recipe, range(NETWORKS), NETWORKS):
-            last[seed] = boundary.step
-            if sum(last.values()) and clock() - began >= each:
-                break
-        found[recipe.digest] = max(1, sum(last.values())) / max(clock() - began, 1e-6)
-    return found
+    began, last = clock(), dict[int, int]()
+    for seed, boundary in train_networks(select_engine(), recipe, range(NETWORKS), NETWORKS):
+        last[seed] = boundary.step
+        if sum(last.values()) and clock() - began >= seconds:
+            break
+    return max(1, sum(last.values())) / max(clock() - began, 1e-6)
 
 
 def lines(campaign: Campaign, said: Estimate, cores: int, swarm_steps_per_second: float) -> list[str]:
@@ -79,9 +116,15 @@ def lines(campaign: Campaign, said: Estimate, cores: int, swarm_steps_per_second
     if swarm_steps_per_second > 0:
         eta = _time(said.steps / swarm_steps_per_second)
         told.append(f"with the hosts that are here ({swarm_steps_per_second:,.0f} steps/s): {eta}")
-    told.append(f"a volunteer needs {_size(said.bundle_bytes)} of disk for a bundle of its own")
+    told += [
+        f"a volunteer needs {_size(said.memory_bytes)} of memory, and {_size(said.bundle_bytes)} of disk a bundle",
+        f"all bundles together: {_size(said.disk_bytes)} of volunteers' disks, each until it is settled",
+        f"network: {_size(said.received_bytes)} from volunteers, {_size(said.sent_bytes)} to those who check, "
+        f"{_size((said.received_bytes + said.sent_bytes) / said.networks)} a network",
+    ]
     if said.unmeasured:
-        told.append(f"not measured, for they need data sets: {', '.join(said.unmeasured[:5])}")
+        named = f"{', '.join(said.unmeasured[:5])}{' ...' if len(said.unmeasured) > 5 else ''}"
+        told.append(f"without {len(said.unmeasured)} that need data sets or were not measured in time: {named}")
     return [*told, "networks that meet their stop rule end earlier; checks add about a hundredth"]
 
 

@@ -5,14 +5,13 @@ result.
 from itertools import pairwise
 
 from peer.session.client import Client
-from peer.state.lending.limits import opened_max
 from peer.storage.bundle import Bundle
 from peer.storage.check_job import CheckJob
 from protocol.engine import state_bytes_length
 from protocol.errors import Refused
 from protocol.recipes.campaign import Campaign, Policy
 from protocol.rpc.wire import ENCLOSED_BYTES_MAX
-from protocol.trust.challenge import BeaconChains
+from protocol.trust.challenge import BeaconChains, opened_max
 from protocol.trust.commitment import traces_to_bytes
 from protocol.trust.messages import BlobPart, CampaignManifest, Cell, CheckRequest, OpeningRequest
 from protocol.trust.openings import match_states, open_check_request

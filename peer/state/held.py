@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from peer.state.ids import AssignmentId, CheckId
-from peer.state.lending.limits import bundle_bytes
 from protocol import StrEnum
 from protocol.recipes.campaign import Assignment
+from protocol.trust.commitment import bundle_bytes
 from protocol.trust.messages import Answer, CheckRequest
 
 

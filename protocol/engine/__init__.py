@@ -2,7 +2,8 @@
 
 What every backend shares: `streams` (task data, batch order), `initial` (parameters), `schedule` (step sizes). The
 backends: `reference` (NumPy; it *is* the specification, with docs/exact_arithmetic.md), `native` (C) and `cuda`, whose
-source is in `kernels`. On top: `training` (segments, stop rule, refill), `measures`, `select` (which backend runs).
+source is in `kernels`. On top: `training` (segments, stop rule, refill), `needs` (how much memory), `measures`,
+`select` (which backend runs).
 Axes in names: K networks, N steps, P parameters.
 """
 

@@ -11,6 +11,7 @@ import msgspec
 from protocol.canonical import sha256
 from protocol.errors import Refused
 from protocol.recipes.campaign import Policy
+from protocol.recipes.recipe import Recipe
 from protocol.trust.messages import Cell, Draw, Seat
 from protocol.trust.roster import Entry, Roster, check_path
 
@@ -163,6 +164,13 @@ def draw_cells(policy: Policy, standing: bool, challenge_digest: bytes, segments
         SlotTask(cells=tuple(sorted(cells[slot])), networks=tuple(range(slot, len(segments), slots)))
         for slot in range(slots)
     ]
+
+
+def opened_max(policy: Policy, recipe: Recipe, networks: int) -> int:
+    """How many start states the cells of `draw_cells` ask for at most."""
+    own = max(policy.checkers * policy.cells, policy.probation_checkers * policy.probation_cells)
+    drawn = own + networks * (policy.cells_per_network + policy.final_cell)
+    return min(drawn, networks * recipe.segments_max)
 
 
 class _Stream:

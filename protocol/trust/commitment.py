@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from protocol.canonical import sha256
-from protocol.engine import State, state_digest
+from protocol.engine import State, state_bytes_length, state_digest
 from protocol.errors import Refused
+from protocol.recipes.recipe import Recipe
 from protocol.trust.messages import NetworkResult
 
 LEAF_LAYOUT = struct.Struct("<Q32s32sff")  # step, parameters' digest, moments' digest, training loss, held-out loss
@@ -48,6 +49,11 @@ def leaf_of(state: State, loss: float, held_out_loss: float) -> Leaf:
         loss=float(np.float32(loss)),
         held_out_loss=float(np.float32(held_out_loss)),
     )
+
+
+def bundle_bytes(recipe: Recipe, networks: int) -> int:
+    """What the files of a bundle have at most: a state and a leaf at every boundary of every network."""
+    return networks * (recipe.segments_max + 1) * (state_bytes_length(recipe) + LEAF_BYTES)
 
 
 def leaf_from_bytes(data: bytes) -> Leaf:

@@ -7,12 +7,12 @@ from support.scripted_host import CAMPAIGN, POLICY, RECIPE
 
 from peer.session.requests import check_cells
 from peer.session.welcome import keep
-from peer.state.lending.limits import opened_max
 from peer.storage.bundle import Bundle
 from peer.storage.home import Home, JoinCache
 from protocol.engine.reference.engine import NumpyEngine
 from protocol.engine.training import train_networks
 from protocol.errors import Refused
+from protocol.trust.challenge import opened_max
 from protocol.trust.commitment import LEAF_BYTES
 from protocol.trust.messages import Cell
 

@@ -1,24 +1,23 @@
 """What a campaign costs a volunteer at most, in bytes, by arithmetic alone: before anything of it is begun.
 
-Upper bounds: every network trains to its last step, every state is kept, and 16 networks are in flight.
+Upper bounds: every network trains to its last step, and every state is kept.
 """
 
 from dataclasses import dataclass
 from math import prod
 
 from protocol.engine import state_bytes_length
+from protocol.engine.needs import memory_bytes
 from protocol.errors import UsageError
 from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.recipes.layers import Conv2d, arrays_of
 from protocol.recipes.recipe import Recipe
-from protocol.trust.commitment import LEAF_BYTES
+from protocol.trust.challenge import opened_max
+from protocol.trust.commitment import bundle_bytes
 from protocol.trust.messages import OpeningRequest
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNLIMITED = 1 << 62
-BASE_BYTES = 600 * 10**6  # the three processes of a volunteer before they have work
-IN_FLIGHT = 16  # networks that the training process has at once
-COPIES = 2  # of what is in flight: before and after a segment; of a blob: as read, and as sent
 MEMORY_DEFAULT_MIN, DISK_DEFAULT_MAX = 2 * 10**9, 20 * 10**9
 CLASSES_SHOWN = 3  # by name
 FREE_BYTES_LAST = 32 * 1024 * 1024  # what is needed to end in good order; below this we stop writing
@@ -35,7 +34,7 @@ class Needs:
 
 
 def needs_of(campaign: Campaign) -> Needs:
-    memory, memory_of = max((memory_bytes(p, campaign.policy), p.recipe.name) for p in campaign.populations)
+    memory, memory_of = max((memory_of_bundle(p, campaign.policy), p.recipe.name) for p in campaign.populations)
     disk, disk_of = max((bundle_bytes(p.recipe, min(p.bundle, p.count)), p.recipe.name) for p in campaign.populations)
     return Needs(memory=memory, disk=disk, memory_of=memory_of, disk_of=disk_of)
 
@@ -47,6 +46,11 @@ def summary(campaign: Campaign) -> str:
     recipes = f", {len(campaign.recipes):,} recipes" if len(campaign.recipes) > len(classes) else ""
     text = f"campaign {campaign.name}: {campaign.network_count:,} networks of {kinds}{recipes}"
     return f"{text}; the weights become public, {campaign.licence}: {campaign.description}".rstrip(": ")
+
+
+def memory_of_bundle(population: Population, policy: Policy) -> int:
+    recipe, networks = population.recipe, min(population.bundle, population.count)
+    return memory_bytes(recipe, networks, opened_max(policy, recipe, networks))
 
 
 def turned_down(needs: Needs, memory: int, disk: int) -> str:
@@ -64,15 +68,6 @@ def turned_down(needs: Needs, memory: int, disk: int) -> str:
     return ""
 
 
-def bundle_bytes(recipe: Recipe, networks: int) -> int:
-    """What the files of a bundle have at most: a state and a leaf at every boundary of every network."""
-    return networks * (segments_of(recipe) + 1) * (state_bytes_length(recipe) + LEAF_BYTES)
-
-
-def segments_of(recipe: Recipe) -> int:
-    return -(-recipe.training.max_steps // recipe.training.segment_steps)
-
-
 def training_work(recipe: Recipe, networks: int) -> float:
     """What campaigns are compared by: the multiplications of all weights in forward passes, to the last step."""
     step, training = 0, recipe.training
@@ -82,27 +77,9 @@ def training_work(recipe: Recipe, networks: int) -> float:
     return float(networks) * training.max_steps * training.batch * step
 
 
-def opened_max(policy: Policy, recipe: Recipe, networks: int) -> int:
-    """How many start states a challenge asks for at most (`trust.challenge.draw_cells`)."""
-    own = max(policy.checkers * policy.cells, policy.probation_checkers * policy.probation_cells)
-    return min(own + networks * (policy.cells_per_network + policy.final_cell), networks * segments_of(recipe))
-
-
 def opened_bytes(campaign: Campaign, index: int, request: OpeningRequest) -> int:
     """What the start states have that a challenge to assignment `index` names."""
     return len(request.cells) * state_bytes_length(campaign.assignment(index).recipe)
-
-
-def memory_bytes(population: Population, policy: Policy) -> int:
-    recipe, networks = population.recipe, min(population.bundle, population.count)
-    state, shape = state_bytes_length(recipe), recipe.task_shape
-    sample = shape.length * 4
-    for side in shape.input:
-        sample *= side
-    data = (shape.samples + shape.held_out) * sample * (IN_FLIGHT if "data" in recipe.vary else 1)
-    training = IN_FLIGHT * state * COPIES + data
-    handing_in = max(opened_max(policy, recipe, networks) * state, 4 * recipe.parameter_count * networks) * COPIES
-    return BASE_BYTES + training + handing_in
 
 
 def parse_size(text: str) -> int:

@@ -9,26 +9,25 @@ from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
 from peer.state.lending.limits import (
-    BASE_BYTES,
     FREE_BYTES_LAST,
-    bundle_bytes,
     default_disk,
     default_memory,
     needs_of,
-    opened_max,
     parse_size,
     size_text,
     turned_down,
 )
 from peer.storage.bundle import Bundle
 from peer.storage.home import Home
+from protocol.engine.needs import BASE_BYTES
 from protocol.engine.reference.engine import NumpyEngine
 from protocol.engine.training import train_networks
 from protocol.errors import UsageError
 from protocol.recipes.campaign import Policy, Population
 from protocol.recipes.layers import Gru, Linear
 from protocol.recipes.recipe import Network
-from protocol.trust.challenge import draw_cells
+from protocol.trust.challenge import draw_cells, opened_max
+from protocol.trust.commitment import bundle_bytes
 
 BIG = msgspec.structs.replace(
     RECIPE,
