@@ -4,7 +4,8 @@
     python scripts/calibrate.py [--only ds4] [--first-seed 10000] [--threads 1]
 
 The seeds start far above those that the recipes were tuned on (below 2000). The CPU time is this process's, data
-already made. Each case's figures are kept as JSON in --keep, so that `--only` measures a part anew.
+already made. Each case's figures are kept as JSON in --keep, so that `--only` measures a part anew. A case of many
+recipes that was interrupted goes on after the last recipe that it finished.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from protocol.engine.measures import measure
 from protocol.engine.select import select_engine
 from protocol.engine.streams import task_data
 from protocol.engine.training import train_networks
+from protocol.files import write_atomic
 from protocol.recipes.campaign import load_campaign
 from protocol.recipes.recipe import Recipe, load_recipe
 from protocol.tasks.data import TaskData
@@ -65,11 +67,14 @@ COLUMNS = (
 HEADER = f"| {COLUMNS.replace(', ', ' | ')} |\n|{' --- |' * len(COLUMNS.split(', '))}"
 
 
-def run(engine: Engine, case: Case, first_seed: int) -> dict[str, Any]:
-    """Train and measure a case; the result is plain JSON."""
-    networks: list[dict[str, Any]] = []
-    cpu, constants = 0.0, []
-    for recipe in case.recipes:
+def run(engine: Engine, case: Case, first_seed: int, begun: Path) -> dict[str, Any]:
+    """Train and measure a case; the result is plain JSON. `begun`: where what is measured of it is kept meanwhile."""
+    done = json.loads(begun.read_text()) if begun.exists() else {}
+    origin = [engine.name, first_seed, case.networks, [recipe.digest for recipe in case.recipes]]
+    if done.get("origin") != origin:
+        done = {"origin": origin, "cpu": 0.0, "constants": [], "networks": []}
+    networks, constants = done["networks"], done["constants"]
+    for recipe in case.recipes[len(constants) :]:
         data = task_data(recipe)
         constants.append(constant_loss(recipe, data))
         history: dict[int, list[tuple[int, float]]] = {}
@@ -78,7 +83,7 @@ def run(engine: Engine, case: Case, first_seed: int) -> dict[str, Any]:
         for seed, boundary in train_networks(engine, recipe, range(first_seed, first_seed + case.networks), 32):
             history.setdefault(seed, []).append((boundary.step, round(boundary.held_out_loss, 6)))
             last[seed] = boundary
-        cpu += time.process_time() - begin
+        done["cpu"] += time.process_time() - begin
         found = measure(engine, recipe, [boundary.state.params for boundary in last.values()])
         for i, boundary in enumerate(last.values()):
             line = {"steps": boundary.step, "loss": boundary.held_out_loss}
@@ -89,6 +94,7 @@ def run(engine: Engine, case: Case, first_seed: int) -> dict[str, Any]:
             networks.append(line)
             if len(networks) <= CURVES_SHOWN:
                 line["curve"] = list(history.values())[i]
+        write_atomic(begun, json.dumps(done).encode())
     first = case.recipes[0]
     goal = (
         f"accuracy {case.accuracy:.0%}"
@@ -103,7 +109,7 @@ def run(engine: Engine, case: Case, first_seed: int) -> dict[str, Any]:
         "stop": first.training.stop_held_out_loss,
         "constant": float(np.mean(constants)),
         "goal": goal,
-        "cpu": cpu / len(networks),
+        "cpu": done["cpu"] / len(networks),
         "networks": networks,
     }
 
@@ -193,8 +199,11 @@ def main() -> None:
     for case in cases():
         path = options.keep / f"{case.name.replace(' ', '_')}.json"
         if case.name.startswith(options.only):
-            figures = run(engine, case, options.first_seed) | {"engine": engine.name, "day": date.today().isoformat()}
-            path.write_text(json.dumps(figures))
+            begun = path.with_suffix(".begun")
+            figures = run(engine, case, options.first_seed, begun)
+            figures |= {"engine": engine.name, "day": date.today().isoformat()}
+            write_atomic(path, json.dumps(figures).encode())
+            begun.unlink()
             print(row(figures), flush=True)
         if path.exists():
             found.append(json.loads(path.read_text()))

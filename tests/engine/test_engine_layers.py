@@ -84,6 +84,34 @@ def test_optimizers_and_schedules(engine, training):
     same(engine, made(Linear(width=7), Relu(), Linear(width=3), batch=20, **training), 6)
 
 
+FADING = (
+    {},
+    {"optimizer": "adamw", "weight_decay": 0.1, "beta1": 0.0},
+    {"beta1": 0.5, "epsilon": 1e-30},
+    {"optimizer": "sgd", "momentum": 0.9},
+    {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+)
+
+
+@pytest.mark.parametrize("training", FADING, ids=str)
+def test_moments_of_dead_units_fade_bit_by_bit(training):
+    """Subnormal moments under gradients that are zero, of weights that are zero, tiny and ordinary."""
+    m = made(Linear(width=40), Relu(), Linear(width=3), **training)
+    begin, rng = initial_state(m.recipe, 5), np.random.default_rng(1)
+    params, moments = begin.params.copy(), begin.moments.copy()
+    first, count = moments[0], 5 * 40
+    params[:count] = rng.choice([0, 1e-45, 1e-30, -1e-25, 1e-20, -0.1, 0.5], count)
+    params[count : count + 40] = -90  # biases: units that never answer
+    bits = rng.choice([0, 1, 2, 5, 0x7FFFFF, 0x800000, 0x900000], first.size)
+    bits = np.where(rng.random(first.size) < 0.5, bits, rng.integers(0, 0x1000000, first.size))
+    first[:] = (bits | rng.integers(0, 2, first.size) << 31).astype(np.uint32).view(np.float32)
+    after = []
+    for engine in (NumpyEngine(), *(NativeEngine(1, isa) for isa in supported_isas())):
+        state = State(step=0, params=params.copy(), moments=moments.copy())
+        after.append(engine.train(m.recipe, m.data, [5], [state], 4)[0][0].digest)
+    assert len(set(after)) == 1
+
+
 # ---- PyTorch in binary64 is the oracle ----
 
 IMAGE, SEQUENCE = {"inputs": (2, 9, 8)}, {"inputs": (5,), "length": 6}
