@@ -69,6 +69,15 @@ def remember_these(context: click.Context, directory: Path) -> None:
 )
 @click.option("--only-when-idle", is_flag=True, help="Stand still while other programs are busy, and 30 s after.")
 @click.option("--not-on-battery/--on-battery", default=True, show_default=True, help="Stand still on battery.")
+@click.option(
+    "--max-temperature",
+    type=click.FloatRange(40, 110),
+    metavar="DEGREES",
+    help="Stand still above so many degrees Celsius of the processor, until it is 5 cooler. Default: no limit.",
+)
+@click.option(
+    "--bandwidth", metavar="SIZE", help="Bytes a second to and from the organizer, e.g. 500kB, 2MB. Default: no limit."
+)
 @click.option("--hours", metavar="FROM-TO", help="Train only then, local time: 22-6, 8:30-17. Default: always.")
 @click.option("--ticket", metavar="TEXT|FILE", help="What the organizer gave you, where a campaign asks for one.")
 @click.option("--until-done", is_flag=True, help="Leave when every campaign is complete.")

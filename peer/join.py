@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-import platform
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from math import inf
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from peer.computer.control import Control
+from peer.computer.options import JoinOptions, measurable, rate_of, settings_of
 from peer.computer.pace import Governor
 from peer.computer.preflight import Facts, judge, steps_per_second
 from peer.computer.sensors import Sensors, free_memory
@@ -29,8 +29,6 @@ from peer.session.own_page import OwnPage, open_own_page, page_port
 from peer.session.session import CoordinatorSession, Introduction
 from peer.session.welcome import Whereto, find_coordinator, keep, knock
 from peer.state import PeerSettings, PeerState
-from peer.state.lending.limits import default_disk, default_memory, parse_size
-from peer.state.lending.pausing import Terms, parse_hours
 from peer.storage.home import Home, JoinCache, default_home
 from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig
@@ -52,31 +50,6 @@ CLOSE_SECONDS = 0.5  # for our node to say good-bye
 OTHERS_BYTES = 300 * 10**6  # of --memory: this process and the libp2p daemon
 TRAINER_BYTES_MIN = 300 * 10**6  # less, and it cannot even start
 PEERS_MAX = 32  # addresses kept for the next start
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinOptions:
-    """What `zooswarm join` was told; the verb has the defaults."""
-
-    address: str
-    directory: Path | None
-    ticket: str | None
-    threads: int | None
-    nice: int
-    name: str | None
-    backend: str
-    until_done: bool
-    listen: str
-    port: int
-    device: str
-    gpu_memory: float
-    memory: str | None
-    disk: str | None
-    cpu: float | None
-    only_when_idle: bool
-    not_on_battery: bool
-    hours: str | None
-    page: str | None = None
 
 
 def copy_identity(source: Path, target: Path) -> str:
@@ -116,6 +89,8 @@ def join_swarm(options: JoinOptions) -> None:
     whereto = Whereto.typed(options.address, directory / "known.json")  # before a directory is made
     page_port(options.page)
     ticket_bytes(options.ticket)
+    rate_of(options)
+    measurable(options.max_temperature)
     stop, error = Stop(), ""
     try:
         if not directory.exists():
@@ -178,7 +153,8 @@ def facts_of(settings: PeerSettings, home: Home, client: Client, node: "SwarmNod
 def connect(options: JoinOptions, home: Home, whereto: Whereto, view: View) -> Client:
     """Nothing is sent yet. Raises UsageError for a ticket that is none."""
     target, organizer = parse_address(whereto.address)
-    return Client(target, home.identity, organizer, ticket=ticket_bytes(options.ticket), say=view.say)
+    ticket, bandwidth = ticket_bytes(options.ticket), rate_of(options)
+    return Client(target, home.identity, organizer, ticket=ticket, say=view.say, bandwidth=bandwidth)
 
 
 def ticket_bytes(given: str | None) -> bytes:
@@ -201,23 +177,6 @@ def introduce(options: JoinOptions, host: str) -> Introduction:
         name=name,
         version=version("zooswarm"),
         threads=options.threads or os.cpu_count() or 1,
-    )
-
-
-def settings_of(options: JoinOptions, home: Home) -> PeerSettings:
-    """Raises UsageError for a limit that is no size."""
-    return PeerSettings(
-        threads=options.threads or os.cpu_count() or 1,
-        device=f"cpu {platform.machine()}"[:64],
-        until_done=options.until_done,
-        memory_bytes=parse_size(options.memory) if options.memory else default_memory(physical_memory()),
-        disk_bytes=parse_size(options.disk) if options.disk else default_disk(home.free_bytes() + home.used_bytes()),
-        cpu_cores=options.cpu / 100 if options.cpu else inf,
-        terms=Terms(
-            only_when_idle=options.only_when_idle,
-            not_on_battery=options.not_on_battery,
-            hours=parse_hours(options.hours) if options.hours else None,
-        ),
     )
 
 
@@ -289,10 +248,6 @@ def tell_both(first: Callable[[dict], None], second: Callable[[dict], None], sum
 
 def any_of(*asked: Callable[[], bool]) -> bool:
     return any(each() for each in asked)
-
-
-def physical_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def room_bytes(home: Home, disk_bytes: int) -> int:

@@ -102,6 +102,8 @@ def limits(settings: PeerSettings) -> str:
         for size, what in ((settings.memory_bytes, "memory"), (settings.disk_bytes, "disk"))
         if size < UNLIMITED
     ]
+    told += [f"{size_text(int(settings.bandwidth))} a second of network"] if settings.bandwidth < inf else []
+    told += [f"at most {terms.max_temperature:.0f} °C"] if terms.max_temperature is not None else []
     told += ["only when idle"] if terms.only_when_idle else []
     told += ["not on battery"] if terms.not_on_battery else []
     told += [f"only {hours_text(terms.hours)}"] if terms.hours else []

@@ -17,7 +17,8 @@ LOAD_SECONDS = 2.0  # between two readings of what everybody uses
 LOADS = 3  # readings that are averaged: a moment of work is nobody at the keyboard
 SLOW_SECONDS = 10.0  # between two readings of the temperature: it changes slowly, and some sensors are slow to read
 POWER_VARIABLE = "ZOOSWARM_POWER_FILE"  # a file that holds 1 on mains and 0 on battery, instead of what we find
-PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "acpitz")
+TEMPERATURE_VARIABLE = "ZOOSWARM_TEMPERATURE_FILE"  # a file that holds degrees, or a thousand a degree as Linux has it
+PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "x86_pkg_temp", "acpitz")
 
 
 class Sensors:
@@ -87,6 +88,12 @@ def on_battery() -> bool | None:
 
 def temperature() -> float | None:
     """The hottest sensor of the processor, degrees Celsius; None where none can be read."""
+    told = os.environ.get(TEMPERATURE_VARIABLE)
+    if told:
+        with contextlib.suppress(OSError, ValueError):
+            degrees = float(Path(told).read_text())
+            return degrees / 1000 if degrees >= 1000 else degrees
+        return None
     with contextlib.suppress(OSError, AttributeError, RuntimeError, NotImplementedError, ValueError):
         found = psutil.sensors_temperatures()
         for name in PROCESSOR_SENSORS:

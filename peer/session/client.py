@@ -2,11 +2,13 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
 
 from peer.session.first_contact import OrganizersTime, StampPayer
+from peer.session.throttle import Throttle
 from protocol.canonical import sha256
 from protocol.errors import Refused, shown
 from protocol.rpc import coordinator_pb2 as pb
@@ -55,6 +57,10 @@ class Reply(NamedTuple):
     refused_states: tuple[str, ...]
 
 
+def leaving() -> Exception:
+    return Away("we are leaving")
+
+
 class Client:
     """One coordinator. Methods raise Away when it is not there, Later when it is too busy, Refused when it says no."""
 
@@ -67,11 +73,13 @@ class Client:
         *,
         ticket: bytes = b"",
         say: Callable[[str], None] = lambda text: None,
+        bandwidth: float = inf,  # bytes a second, both ways together
     ):
         self.target, self.identity, self.organizer, self._nonce = target, identity, organizer, nonce
         self._time, self._payer, self._ticket = OrganizersTime(), StampPayer(identity.host, say), ticket
         self._version = ""
         self._open: tuple[grpc.Channel, CoordinatorStub] | None = None
+        self._throttle = Throttle(bandwidth, leaving) if bandwidth < inf else None
 
     def move(self, target: str) -> None:
         """From now on call `target`, host:port. Calls that are under way end as they will."""
@@ -88,7 +96,8 @@ class Client:
                 channel = open_channel(self.target, self.organizer)
             except ConnectionError as error:
                 raise Away(str(error)) from None
-            self._open = channel, CoordinatorStub(channel)
+            throttled = grpc.intercept_channel(channel, self._throttle) if self._throttle else channel
+            self._open = channel, CoordinatorStub(throttled)
         return self._open[1]
 
     def _call(self, method: Callable[..., T], request: Any, seconds: float = CALL_SECONDS) -> T:
@@ -240,6 +249,8 @@ class Client:
 
     def close(self) -> None:
         self._payer.stop()
+        if self._throttle is not None:
+            self._throttle.close()
         if self._open is not None:
             self._open[0].close()
 

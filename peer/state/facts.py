@@ -47,6 +47,7 @@ class PeerSettings:
     memory_bytes: int = UNLIMITED  # of all our processes
     disk_bytes: int = UNLIMITED  # of our directory
     cpu_cores: float = inf  # of all our processes together, on average
+    bandwidth: float = inf  # bytes a second to and from the coordinator
     terms: Terms = field(default_factory=Terms)  # when we may train
     poll_seconds: float = 1.0  # until the coordinator says how often to ask
     claim_pause_seconds: float = 2.0  # after a claim that found nothing free
@@ -85,6 +86,7 @@ class PeerFacts:
     pause: Pause | None = None  # why not
     paused_at: float = inf  # since when
     busy_at: float = -inf  # when other programs were last busy
+    hot: bool = False  # the processor was, and has not cooled down yet
     trainer_paused: bool = False  # it stands still
     away: bool = False  # in a long pause, and nothing of ours waits for anybody
     stood_still: bool = False  # since it was last heard of, so that its time says nothing of its speed

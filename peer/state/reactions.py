@@ -12,7 +12,7 @@ from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckHappened, CheckPhase, Happened, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import AssignmentId
 from peer.state.lending.limits import FREE_BYTES_LAST, size_text, training_work
-from peer.state.lending.pausing import BUSY_CORES, LOOKS_OVER, Conditions, why_not
+from peer.state.lending.pausing import BUSY_CORES, LOOKS_OVER, Conditions, too_hot, why_not
 
 CHECKS_MAX = 64  # in hand; the coordinator names a few at a time
 REFUSALS_MAX = 3  # results in a row: training the same for the same answer helps nobody
@@ -45,7 +45,9 @@ def look_around(facts: PeerFacts, conditions: Conditions, now: float) -> None:
     facts.conditions = conditions
     if conditions.others_cores is not None and conditions.others_cores >= BUSY_CORES:
         facts.busy_at = now
-    facts.pause = why_not(facts.settings.terms, conditions, now - facts.busy_at)
+    terms = facts.settings.terms
+    facts.hot = too_hot(terms, conditions, facts.hot)
+    facts.pause = why_not(terms, conditions, now - facts.busy_at, facts.hot)
     facts.paused_at = min(facts.paused_at, now) if facts.pause is not None else inf
     used, limit = conditions.own_bytes or 0, facts.settings.memory_bytes
     facts.looks_over = facts.looks_over + 1 if used > limit else 0

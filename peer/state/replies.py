@@ -263,8 +263,8 @@ def campaign_fetched(facts: PeerFacts, event: on.CampaignFetched, now: float) ->
     campaign = event.campaign
     facts.unknown_campaigns.pop(campaign.digest, None)
     facts.retries.forget(campaign.digest)
-    needs = needs_of(campaign)
-    if why := turned_down(needs, facts.settings.memory_bytes, facts.settings.disk_bytes):
+    needs, limits = needs_of(campaign), facts.settings
+    if why := turned_down(needs, limits.memory_bytes, limits.disk_bytes, limits.bandwidth):
         facts.turned_down[campaign.digest] = None
         left = f"; {len(event.restored)} of its bundles stay on the disk as they are" if event.restored else ""
         return facts.say(f"campaign {campaign.name}: not taken: {why}{left}")

@@ -3,8 +3,12 @@
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.volunteer import CAMPAIGN, PLENTY, Volunteer, check_of, id_of, opening_of
 
+from peer.computer.options import measurable
+from peer.computer.sensors import TEMPERATURE_VARIABLE, Sensors, temperature
 from peer.state import Phase
 from peer.state import actions as act
 from peer.state import events as on
@@ -20,6 +24,7 @@ from peer.state.lending.pausing import (
     hours_text,
     parse_duration,
     parse_hours,
+    too_hot,
     why_not,
     within,
 )
@@ -160,6 +165,45 @@ def test_others_have_to_be_quiet_for_a_while():
     assert not alice.ever(act.ResumeTrainer)
     looks(alice, others_cores=0.0)
     assert alice.wanted(act.ResumeTrainer)
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(20, 110)), max_size=40))
+def test_it_stands_still_above_the_limit_and_goes_on_five_degrees_below(readings):
+    terms, hot = Terms(max_temperature=80.0), False
+    for reading in readings:
+        was, hot = hot, too_hot(terms, Conditions(temperature=reading), hot)
+        if reading is None:
+            assert hot == was, "what cannot be read stays as it was"
+        else:
+            assert hot == (reading > 80.0 or (was and reading > 75.0))
+        assert not too_hot(Terms(), Conditions(temperature=reading), was)
+
+
+def test_a_hot_processor_pauses_it_with_the_reason():
+    alice = training(0, terms=Terms(max_temperature=80.0))
+    looks(alice, temperature=80.0)
+    assert not alice.ever(act.PauseTrainer)
+    looks(alice, temperature=84.4)
+    assert alice.wanted(act.PauseTrainer)
+    assert "paused: the processor is hot at 84 °C; it goes on at 75" in alice.said
+    looks(alice, temperature=76.0)
+    assert not alice.ever(act.ResumeTrainer)
+    looks(alice, temperature=75.0)
+    assert alice.wanted(act.ResumeTrainer)
+
+
+def test_the_temperature_is_read_from_a_file_that_is_named(tmp_path, monkeypatch):
+    (tmp_path / "temp").write_text("61500\n")
+    monkeypatch.setenv(TEMPERATURE_VARIABLE, str(tmp_path / "temp"))
+    assert Sensors(lambda: 0.0).look().temperature == 61.5 and measurable(80.0) == 80.0
+    (tmp_path / "temp").write_text("61.5")
+    assert temperature() == 61.5
+    for told in ("", "hot"):
+        (tmp_path / "temp").write_text(told)
+        assert temperature() is None
+    with pytest.raises(UsageError, match="no sensor of the processor can be read here; leave it out"):
+        measurable(80.0)
+    assert measurable(None) is None
 
 
 def test_in_a_pause_results_are_handed_in_and_opened_but_checks_are_left_to_others():

@@ -4,8 +4,9 @@ Upper bounds: every network trains to its last step, and every state is kept.
 """
 
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
+from peer.state.lending.traffic import TRANSFER_SECONDS
 from protocol.engine import state_bytes_length
 from protocol.engine.needs import memory_bytes
 from protocol.errors import UsageError
@@ -29,14 +30,24 @@ class Needs:
 
     memory: int  # of all processes of a volunteer, with any of its bundles
     disk: int  # of its largest bundle
+    transfer: int = 0  # of the largest blob that is sent or fetched
     memory_of: str = ""  # the recipe that says so
     disk_of: str = ""
+    transfer_of: str = ""
 
 
 def needs_of(campaign: Campaign) -> Needs:
     memory, memory_of = max((memory_of_bundle(p, campaign.policy), p.recipe.name) for p in campaign.populations)
     disk, disk_of = max((bundle_bytes(p.recipe, min(p.bundle, p.count)), p.recipe.name) for p in campaign.populations)
-    return Needs(memory=memory, disk=disk, memory_of=memory_of, disk_of=disk_of)
+    transfer, transfer_of = max((transfer_bytes(p, campaign.policy), p.recipe.name) for p in campaign.populations)
+    return Needs(
+        memory=memory,
+        disk=disk,
+        transfer=transfer,
+        memory_of=memory_of,
+        disk_of=disk_of,
+        transfer_of=transfer_of,
+    )
 
 
 def summary(campaign: Campaign) -> str:
@@ -53,7 +64,14 @@ def memory_of_bundle(population: Population, policy: Policy) -> int:
     return memory_bytes(recipe, networks, opened_max(policy, recipe, networks))
 
 
-def turned_down(needs: Needs, memory: int, disk: int) -> str:
+def transfer_bytes(population: Population, policy: Policy) -> int:
+    """Of all weights of a bundle, or of all start states that a challenge asks for, whichever is more."""
+    recipe, networks = population.recipe, min(population.bundle, population.count)
+    opened = opened_max(policy, recipe, networks) * state_bytes_length(recipe)
+    return max(opened, 4 * recipe.parameter_count * networks)
+
+
+def turned_down(needs: Needs, memory: int, disk: int, bandwidth: float = inf) -> str:
     """Why a campaign is above the limits, with the mend; "" when it is not."""
     if needs.disk > disk:
         return (
@@ -64,6 +82,11 @@ def turned_down(needs: Needs, memory: int, disk: int) -> str:
         return (
             f"{needs.memory_of} may take {size_text(needs.memory)} of memory, and the limit is "
             f"{size_text(memory)} (--memory)"
+        )
+    if needs.transfer > bandwidth * TRANSFER_SECONDS:
+        return (
+            f"a bundle of {needs.transfer_of} may send {size_text(needs.transfer)}, which takes longer than "
+            f"{TRANSFER_SECONDS:.0f} s with {size_text(int(bandwidth))} a second (--bandwidth)"
         )
     return ""
 

@@ -11,6 +11,7 @@ from protocol.errors import UsageError
 BUSY_CORES = 0.4  # others compute: a person scrolls, a film plays, a compiler runs
 QUIET_SECONDS = 30.0  # others have to be quiet so long until we go on: who reads a page for a moment is not away
 LONG_SECONDS = 600.0  # a pause this long gives back what is claimed; others would wait for it
+COOLER = 5.0  # degrees below the limit, before we go on: not every few seconds on and off
 LOOKS_OVER = 3  # looks in a row above the memory limit; one alone is a copy that is over in a moment
 
 
@@ -20,6 +21,7 @@ class Terms:
 
     only_when_idle: bool = False
     not_on_battery: bool = False
+    max_temperature: float | None = None  # of the processor, degrees Celsius
     hours: tuple[float, float] | None = None  # local time, 0 to 24: from, to; (22, 6) goes over midnight
 
 
@@ -42,8 +44,15 @@ class Pause:
     seconds: float = 0.0  # it lasts at least so long from now
 
 
-def why_not(terms: Terms, now: Conditions, quiet_seconds: float) -> Pause | None:
-    """Why we may not train now; None: we may. Others have been quiet for so long."""
+def too_hot(terms: Terms, now: Conditions, was: bool) -> bool:
+    """Above the limit, or not yet well below it again. What cannot be read stays as it was."""
+    if terms.max_temperature is None or now.temperature is None:
+        return was and terms.max_temperature is not None
+    return now.temperature > terms.max_temperature - (COOLER if was else 0.0)
+
+
+def why_not(terms: Terms, now: Conditions, quiet_seconds: float, hot: bool = False) -> Pause | None:
+    """Why we may not train now; None: we may. Others have been quiet for so long; `hot`: see `too_hot`."""
     if now.paused_seconds > 0:
         how_long = "" if now.paused_seconds == inf else f", for {duration(now.paused_seconds)} more"
         return Pause(f"you asked for it{how_long}; `zooswarm resume` goes on", now.paused_seconds)
@@ -52,6 +61,9 @@ def why_not(terms: Terms, now: Conditions, quiet_seconds: float) -> Pause | None
         return Pause(f"outside of the hours {hours_text(terms.hours)}, for {duration(waits)} more", waits)
     if terms.not_on_battery and now.on_battery:
         return Pause("on battery")
+    if hot and terms.max_temperature is not None:
+        degrees = "" if now.temperature is None else f" at {now.temperature:.0f} °C"
+        return Pause(f"the processor is hot{degrees}; it goes on at {terms.max_temperature - COOLER:.0f}")
     if terms.only_when_idle and quiet_seconds < QUIET_SECONDS:
         return Pause("other programs are busy")
     return None
