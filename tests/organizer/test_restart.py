@@ -1,4 +1,7 @@
-"""The host's process is killed with fifty volunteers connected, and starts again: all come back, nothing is lost."""
+"""The host's process is killed with fifty volunteers connected and its page in a browser, and starts again.
+
+All come back, nothing is lost, and the page goes on without being loaded again.
+"""
 
 import contextlib
 import os
@@ -12,6 +15,7 @@ import pytest
 from support.homes import moved_home
 from support.in_process import ClaimBoard, InProcessVolunteer
 from support.swarms.stage import free_port
+from support.swarms.watching import Watching, needs_browser, running_browser
 
 from coordinator.server.doctor.examine import examine
 from peer.state import events as on
@@ -41,12 +45,27 @@ training = {learning_rate = 0.01, batch = 8, max_steps = 20, segment_steps = 10}
 """
 
 
+class OneEach(ClaimBoard):
+    """Every volunteer gets one assignment, and only the first half of them for now."""
+
+    def __init__(self) -> None:
+        super().__init__(PEERS)
+        self.served: list[str] = []
+        self.most = PEERS // 2
+
+    def claim(self, host: str, batch: int) -> tuple[int, ...]:
+        if host in self.served or len(self.served) == self.most:
+            return ()
+        self.served.append(host)
+        return self.resume(host, (len(self.served) - 1,))
+
+
 class Crowd:
     """Volunteers in this process, each with a key, a connection and a directory of its own; the real time."""
 
     def __init__(self, path: Path, port: int):
-        board = ClaimBoard(50)
-        self.volunteers = [InProcessVolunteer(f"v{i}", path / f"v{i}", port, board) for i in range(PEERS)]
+        self.board = OneEach()
+        self.volunteers = [InProcessVolunteer(f"v{i}", path / f"v{i}", port, self.board) for i in range(PEERS)]
         self.heard_at: dict[str, float] = {}  # the first inbox since `begin`
         self.receipts: set[bytes] = set()
         for volunteer in self.volunteers:
@@ -69,14 +88,17 @@ class Crowd:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-            for volunteer in self.volunteers:
-                volunteer.turn(time.monotonic())
+            self.turn()
+
+    def turn(self) -> None:
+        for volunteer in self.volunteers:
+            volunteer.turn(time.monotonic())
 
 
 @contextlib.contextmanager
-def hosting(path: Path, port: int, *options: str):
-    command = [ZOOSWARM, "host", str(path / "host"), "--no-dht", "--page", "none", "--stamp-bits", "0"]
-    command += ["--listen", f"127.0.0.1:{port}", *options]
+def hosting(path: Path, port: int, page: int):
+    command = [ZOOSWARM, "host", str(path / "host"), "--no-dht", "--page", f"127.0.0.1:{page}", "--stamp-bits", "0"]
+    command += ["--listen", f"127.0.0.1:{port}"]
     with (path / "host.out").open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | moved_home(path / "home"))
     try:
@@ -93,33 +115,58 @@ def wait_for_host(path: Path, times: int) -> None:
         time.sleep(0.05)
 
 
+def stored(path: Path, query: str) -> set:
+    with sqlite3.connect(f"file:{path / 'host' / 'ledger.sqlite'}?mode=ro", uri=True) as ledger:
+        return {value for (value,) in ledger.execute(query)}
+
+
 @pytest.mark.swarm
+@needs_browser
 def test_fifty_volunteers_come_back_within_a_minute_and_nothing_is_lost(tmp_path):
-    port = free_port()
+    port, page = free_port(), free_port()
     (tmp_path / "campaign.toml").write_text(TOML)
-    with hosting(tmp_path, port) as process:
+    with contextlib.ExitStack() as first, running_browser() as browser:
+        process = first.enter_context(hosting(tmp_path, port, page))
         wait_for_host(tmp_path, 1)
         seed = [ZOOSWARM, "seed", str(tmp_path / "campaign.toml"), "--dir", str(tmp_path / "host")]
         subprocess.run(seed, check=True, env=os.environ | moved_home(tmp_path / "home"))
         crowd = Crowd(tmp_path, port)
-        busy = lambda: len(crowd.receipts) >= PEERS // 2 and len(crowd.heard_at) == PEERS  # noqa: E731
-        crowd.until(busy, 120, "everybody to be at work")
+        seen = Watching(browser, f"http://127.0.0.1:{page}/", crowd.turn)
+        seen.wait_state("live")
+        seen.page.evaluate("window.sameDocument = true")
+        busy = lambda: len(crowd.receipts) == PEERS // 2 and len(crowd.heard_at) == PEERS  # noqa: E731
+        crowd.until(busy, 120, "everybody to be here, and half of the work handed in")
+        while seen.number("admitted") == 0 or seen.total("hosts here now") < PEERS:
+            crowd.turn()
+            seen.page.wait_for_timeout(50)
         process.kill()
         process.wait(20)
-    before = set(crowd.receipts)
+        comes_back(tmp_path, port, page, crowd, seen)
+
+
+def comes_back(path: Path, port: int, page: int, crowd: Crowd, seen: Watching) -> None:
+    seen.wait_state("lost")
+    receipts, admitted = set(crowd.receipts), seen.number("admitted")
     noticed = time.monotonic() + 3
     crowd.until(lambda: time.monotonic() > noticed, 60, "everybody to notice that nobody answers")
     assert not any(volunteer.exit for volunteer in crowd.volunteers), "nobody gives up"
-    with hosting(tmp_path, port, "--exit-when-done") as process:
-        wait_for_host(tmp_path, 2)
+    with hosting(path, port, page) as process:
+        wait_for_host(path, 2)
         crowd.heard_at.clear()
+        crowd.board.most = PEERS
         began = time.monotonic()
         crowd.until(lambda: len(crowd.heard_at) == PEERS, RECONNECTED_SECONDS, "everybody to be back")
         print(f"all {PEERS} were back after {max(crowd.heard_at.values()) - began:.1f} s")
-        with sqlite3.connect(f"file:{tmp_path / 'host' / 'ledger.sqlite'}?mode=ro", uri=True) as ledger:
-            known = {digest for (digest,) in ledger.execute("SELECT digest FROM results")}
-        assert before <= known, "a receipt is a promise"
+        assert receipts <= stored(path, "SELECT digest FROM results"), "a receipt is a promise"
+        seen.wait_state("live", RECONNECTED_SECONDS)
+        print(f"the page was back after {time.monotonic() - began:.1f} s at most")
+        assert seen.number("admitted") >= admitted > 0, "numbers continue"
+        everything = f"{PEERS} of {PEERS} networks admitted, {PEERS} in the zoo"
+        seen.wait(f"document.getElementById('campaigns').innerText.includes('{everything}')", everything)
+        assert seen.page.evaluate("window.sameDocument") is True, "nobody loaded the page again"
+        assert seen.unexpected() == []
         crowd.until(lambda: all(v.exit is not None for v in crowd.volunteers), 120, "the campaign to be complete")
+        process.terminate()
         assert process.wait(60) == 0, "all of it is published"
-    assert {row["seed"] for row in open_store(tmp_path / "host" / "zoo").catalogue().to_pylist()} == set(range(50))
-    assert examine(tmp_path / "host").problems == []
+    assert {row["seed"] for row in open_store(path / "host" / "zoo").catalogue().to_pylist()} == set(range(PEERS))
+    assert examine(path / "host").problems == []

@@ -4,35 +4,21 @@ One swarm for all: an honest volunteer, one that skips its training, and a host 
 """
 
 import re
-import shutil
-import time
 from pathlib import Path
 
 import pytest
 from support.swarms.stage import Stage
+from support.swarms.watching import Watching, needs_browser, running_browser
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'zooswarm[dev]' brings it")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SWITCHES = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
-SECONDS = 120.0  # a deadline on a busy machine, never a wait
 SERIOUS = ("serious", "critical")
 
-pytestmark = [
-    pytest.mark.swarm,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(BROWSER is None, reason="no browser here: install chromium (Debian: apt-get install chromium)"),
-]
+pytestmark = [pytest.mark.swarm, pytest.mark.timeout(400), needs_browser]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=list(SWITCHES))
+    with running_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -40,39 +26,6 @@ def stage(tmp_path):
     stage = Stage(tmp_path)
     yield stage
     stage.close()
-
-
-class Watching:
-    """A page that is open, with all that its console said and all that it asked for."""
-
-    def __init__(self, browser, url, **options):
-        self.page = browser.new_context(**options).new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(message.text) if message.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(url)
-
-    def wait(self, condition, what):
-        """Asked from outside: the page's own rules let nobody evaluate text in it."""
-        deadline = time.monotonic() + SECONDS
-        while not self.page.evaluate(condition):
-            assert time.monotonic() < deadline, f"waited for {what}\n{self.page.inner_text('body')}\n{self.said}"
-            self.page.wait_for_timeout(200)
-
-    def wait_state(self, state):
-        self.wait(f"document.getElementById('connection').dataset.state === '{state}'", f"the page to be {state}")
-
-    def number(self, state):
-        text = self.page.inner_text(f"#campaigns li[data-state={state}]")
-        return int(re.search(r"[\d,]+", text)[0].replace(",", ""))
-
-    def points(self):
-        return sum(int(svg.get_attribute("data-points")) for svg in self.page.query_selector_all(".zoomap"))
-
-    def close(self):
-        self.page.context.close()
 
 
 def page_url(stage):
@@ -130,7 +83,7 @@ def test_a_swarm_is_watched_from_its_first_network_to_its_last(stage, browser):
     leaders = page.inner_text("#leaders")
     assert "alice @owls" in leaders and re.search(r"1\s+@owls", leaders) and "mallory" not in leaders
 
-    assert [line for line in seen.said if "net::ERR_" not in line] == [], "all else is the browser's, of the outage"
+    assert seen.unexpected() == []
     origin = page_url(stage)
     assert all(url.startswith(origin) for url in seen.asked), "something was asked of somebody else"
     assert page.context.cookies() == [] and page.evaluate("localStorage.length + sessionStorage.length") == 0
