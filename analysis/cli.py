@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from analysis.probes.command import PROBE
+from protocol.cli.numbers import Number
 from protocol.errors import shown
 
 LINE_SECONDS = 5.0
@@ -68,7 +69,7 @@ def report(
     type=click.IntRange(0),
     help="Networks to train again, whole; 0: none. Default: as many as begin within --seconds.",
 )
-@click.option("--seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="Of training again.")
+@click.option("--seconds", type=Number(0), default=30.0, show_default=True, help="Of training again.")
 @click.option("--organizer", help="Whose zoo it must be. Default: whose signature the newest manifest bears.")
 @click.option("--threads", type=click.IntRange(1, 256), help="Networks trained at once. Default: one a processor.")
 def audit(zoo: Path, replay: int | None, seconds: float, organizer: str | None, threads: int | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from protocol.cli.libraries import installation, multiply_alone, need_swarm
+from protocol.cli.numbers import Number
 from protocol.errors import shown
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; what matters we say ourselves
@@ -202,7 +203,7 @@ def backup(directory: Path | None, out: Path, with_zoo: bool) -> None:
 @click.option("--epoch", type=click.IntRange(0), default=0, help="Links of the beacon that were shown, if you know.")
 @click.option(
     "--epoch-seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="The shortest of campaigns seeded since.",
 )
 def restore(backup_path: Path, directory: Path, zoo: Path | None, epoch: int, epoch_seconds: float | None) -> None:
@@ -236,7 +237,13 @@ def doctor(directory: Path | None) -> None:
 @click.command("field-report")
 @click.argument("directory", metavar="[DIR]", required=False, type=DIR)
 @click.option("--out", type=DIR, required=True, help="Directory for the page; made if missing.")
-@click.option("--pause", default=30.0, show_default=True, help="Minutes without a sign: then a volunteer has left.")
+@click.option(
+    "--pause",
+    type=Number(0),
+    default=30.0,
+    show_default=True,
+    help="Minutes without a sign: then a volunteer has left.",
+)
 @click.option("--json", "json_too", is_flag=True, help="Also write field.json: the page's numbers.")
 def field_report(directory: Path | None, out: Path, pause: float, json_too: bool) -> None:
     """What it was like with volunteers: who came, how long they stayed, who did how much, what was lost and checked.
@@ -254,7 +261,7 @@ def field_report(directory: Path | None, out: Path, pause: float, json_too: bool
 
 @click.command()
 @click.argument("host_name", metavar="HOST")
-@click.option("--days", type=click.FloatRange(0, 3660, min_open=True), default=30.0, show_default=True)
+@click.option("--days", type=Number(0, 3660, min_open=True), default=30.0, show_default=True)
 @click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
 def ticket(host_name: str, days: float, directory: Path | None) -> None:
     """Let HOST, by its key (`zooswarm identity show`), into campaigns that ask for tickets; prints the ticket."""
@@ -265,7 +272,7 @@ def ticket(host_name: str, days: float, directory: Path | None) -> None:
 
 
 @click.command()
-@click.option("--days", type=click.FloatRange(0, 3660, min_open=True), help="How long it is good. Default: for ever.")
+@click.option("--days", type=Number(0, 3660, min_open=True), help="How long it is good. Default: for ever.")
 @click.option("--also", multiple=True, metavar="HOST:PORT", help="Another address of the same host; may be repeated.")
 @click.option("--bootstrap", multiple=True, metavar="MULTIADDR", help="A swarm node that outlives a move of the host.")
 @click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")

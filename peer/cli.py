@@ -8,6 +8,7 @@ import click
 from peer.computer.verbs import VERBS as COMPUTER
 from peer.local_training import BACKENDS, TRAIN, device_options
 from protocol.cli.libraries import multiply_alone, need_swarm
+from protocol.cli.numbers import Number
 
 NOT_REMEMBERED = ("directory", "remember", "check", "until_done")
 
@@ -51,7 +52,7 @@ def remember_these(context: click.Context, directory: Path) -> None:
 )
 @click.option(
     "--cpu",
-    type=click.FloatRange(1, 100_000),
+    type=Number(1, 100_000),
     metavar="PERCENT",
     help="Processor time of all of zooswarm, on average, in percent of one core: 25 is a quarter of one core, 200 is "
     "two cores. Default: no limit.",
@@ -71,7 +72,7 @@ def remember_these(context: click.Context, directory: Path) -> None:
 @click.option("--not-on-battery/--on-battery", default=True, show_default=True, help="Stand still on battery.")
 @click.option(
     "--max-temperature",
-    type=click.FloatRange(40, 110),
+    type=Number(40, 110),
     metavar="DEGREES",
     help="Stand still above so many degrees Celsius of the processor, until it is 5 cooler. Default: no limit.",
 )

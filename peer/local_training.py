@@ -18,6 +18,7 @@ import click
 
 from protocol.cli.console import progress
 from protocol.cli.libraries import multiply_alone
+from protocol.cli.numbers import Number
 from protocol.errors import DiskError, FileError, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def device_options(verb):
     """Where to train, for every verb that does."""
     verb = click.option(
         "--gpu-memory",
-        type=click.FloatRange(0.05, 0.95),
+        type=Number(0.05, 0.95),
         default=0.8,
         show_default=True,
         help="Share of a card to use.",

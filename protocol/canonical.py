@@ -15,6 +15,8 @@ T = TypeVar("T")
 # What msgspec raises for bytes that are not of a type; text that is not UTF-8 and brackets without end are not its own.
 NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 ONE_OF = re.compile(r"[Ee]xpected `str` matching regex '\^\(([\w|-]+)\)\\\\Z'")  # how msgspec spells a list of words
+NAME = r"^[a-z0-9][a-z0-9._+-]{0,63}\Z"  # of campaigns, recipes, classes
+NAME_WORDS = "expected 1 to 64 of a-z, 0-9 and . _ + - (the first a letter or digit, none a capital)"
 DIGEST = re.compile(r"[0-9a-f]{64}")  # a SHA-256 as files and recipes spell it; use fullmatch
 
 
@@ -125,5 +127,6 @@ def readable(error: msgspec.ValidationError) -> str:
     if "missing required field" in text:
         field = text.split("`")[1]
         return f"{place + '.' if place else ''}{field}: this field is required"
+    text = re.sub(r"[Ee]xpected `str` matching regex " + re.escape(repr(NAME)), NAME_WORDS, text)
     text = ONE_OF.sub(lambda found: "expected one of " + found[1].replace("|", ", "), text)
     return f"{place or 'top level'}: {text[:1].lower()}{text[1:]}"

@@ -75,7 +75,7 @@ class HostSource:
         refused = refusal(error)
         if refused is not None:
             if refused.reason == "no-zoo":
-                return FileError(f"{self.target}: no zoo is published yet; `zooswarm status {self.target}` shows when")
+                return FileError(f"{self.target}: no zoo is published yet; `zooswarm status ADDRESS` shows when")
             return refused
         code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNAVAILABLE
         details = str(error.details() if isinstance(error, grpc.Call) else error)[:200]

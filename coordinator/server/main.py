@@ -19,7 +19,7 @@ from coordinator.server.running.node import Remembered, kept_ports, start_node
 from coordinator.server.serving import serve, stop
 from coordinator.server.watch.watching import Watch, start_watching
 from coordinator.zoo.press import ProcessPress
-from protocol.page.server import missing_libraries, split_place
+from protocol.page.server import missing_libraries, refuse_taken_page, split_place
 from protocol.rpc.invite import Invite, make_invite
 
 PAGE = "127.0.0.1:7780"  # or another port, when this one is taken and nobody asked for it
@@ -45,6 +45,7 @@ def run_host(
     watch.check()
     if not path.exists():
         refuse_taken(listen, name, port)  # nothing is left behind
+        refuse_taken_page(page or "none")
     directory = open_directory(path)
     console = Console(path, directory.identity.host, directory.stores.ledger, directory.stores.campaigns)
     core = Coordinator(directory, on_news=console.news, printer=ProcessPress(path / "zoo", path / "identity"))

@@ -1,12 +1,13 @@
 """The verbs that speak to the volunteer of this computer from another terminal: `volunteer`, `pause`, `resume`."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
 import click
 
-from protocol.errors import AwayError, FileError
+from protocol.errors import AwayError, FileError, UsageError
 
 DIR = click.option("--dir", "directory", type=click.Path(path_type=Path), help="The volunteer's directory.")
 
@@ -107,7 +108,7 @@ def leave(everything: bool, yes: bool, directory: Path | None) -> None:
             click.echo(f"  {service.unit_path()}")
         for path in stays:
             click.echo(f"This is not ours, and stays: {path}")
-        if not yes and not click.confirm("Remove it?"):
+        if not yes and not sure():
             raise click.Abort
     if service.unit_path().exists():
         click.echo("\n".join(service.remove()))
@@ -115,6 +116,16 @@ def leave(everything: bool, yes: bool, directory: Path | None) -> None:
     if everything:
         purge.purge(purge.what_goes(home)[0], home)
         click.echo("nothing is left" if not home.exists() else f"only what is not ours is left in {home}")
+
+
+def sure() -> bool:
+    """Asks whoever sits there. Raises UsageError where nobody can answer."""
+    try:
+        return click.confirm("Remove it?")
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise UsageError("nobody is here to answer, so nothing was removed; --yes answers") from None
 
 
 LOST = "   the key: all credit is bound to it, and nobody can make it again"

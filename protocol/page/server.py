@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from protocol.errors import LogFile, UsageError
+from protocol.errors import BusyError, LogFile, UsageError
 from protocol.page.state import State
 
 LIBRARIES = ("starlette", "uvicorn", "jinja2")
@@ -41,6 +41,13 @@ def split_place(text: str, default_host: str = "127.0.0.1") -> tuple[str, int] |
     if not name or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"--page {text}: expected HOST:PORT, PORT or none, e.g. 127.0.0.1:7780")
     return name, int(port)
+
+
+def refuse_taken_page(text: str) -> None:
+    """Raises UsageError when a page that somebody asks for could not be there."""
+    place = split_place(text)
+    if place and not missing_libraries():
+        _listening(place[0], [place[1]]).close()
 
 
 class PageServer:
@@ -133,7 +140,7 @@ def _listening(host: str, ports: Sequence[int]) -> socket.socket:
             why = error.strerror or error
             continue
         return listener
-    raise UsageError(f"--page {host}:{ports[0]}: {why}; choose another, or --page none")
+    raise BusyError(f"--page {host}:{ports[0]}: {why}; choose another, or --page none")
 
 
 def _log_to(path: Path) -> None:

@@ -5,10 +5,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from protocol.canonical import NAME
+
 Width = Annotated[int, Meta(ge=1, le=4096)]
 Rate = Annotated[float, Meta(gt=0, le=1)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._+-]{0,63}\Z")]
+Name = Annotated[str, Meta(pattern=NAME)]
 
 COMMAND_BITS, PIN_COUNT = 9, 20  # what a device machine reads and shows at each step
 

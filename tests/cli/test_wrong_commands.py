@@ -88,6 +88,7 @@ def place(tmp_path, monkeypatch, stage, elsewhere, zoos) -> dict[str, str]:
     Path("campaign.toml").write_text(CAMPAIGN.replace("bundle", "bundel"))
     Path("broken.toml").write_text(CAMPAIGN.replace('"0:8"', '"0:8'))
     Path("beyond.toml").write_text(CAMPAIGN.replace("0:8", "0:9999999999"))
+    Path("odd.toml").write_text(CAMPAIGN.replace('"x"', '"../\\u001b[31mx"'))
     Path("norecipe.toml").write_text(CAMPAIGN.replace("recipe.toml", "recipes.toml"))
     Path("nodata.toml").write_text(CAMPAIGN.replace('"recipe.toml"', '"data.toml"'))
     dataset = RECIPE.replace('machine = "ParityMachine"\nlength = 12\nsequences = 1024', f'data = "{"a" * 64}"')
@@ -123,11 +124,13 @@ WRONG = [
     ("join 127.0.0.1:{port}/{other}", "has not the key of {other}; ask for the new address", "ZS-KEY"),
     ("join {expired}", "ran out", "ZS-INVITE"),
     ("join {mistyped}", "copy it again", "ZS-INVITE"),
+    ("join 127.0.0.1:{port}/{organizer} --cpu nan", "'nan' is not a number that can be used", "ZS-USAGE"),
     ("join 127.0.0.1:{port}/{organizer} --ticket nonsense", "this is no ticket", "ZS-INVITE"),
     ("join 127.0.0.1:{port}/{organizer} --ticket {ticket}", "has run out; ask the organizer", "ZS-INVITE"),
     ("join 127.0.0.1:{port}/{organizer} --dir full/letter.txt/x", "choose another with --dir", "ZS-DISK"),
     ("host full/letter.txt/x --listen 127.0.0.1:0", "full/letter.txt", "ZS-DISK"),
     ("host new --listen 127.0.0.1:{port}", "in use", "ZS-BUSY"),
+    ("host new --listen 127.0.0.1:0 --page 127.0.0.1:{http}", "in use; choose another, or --page none", "ZS-BUSY"),
     ("host {host} --listen 127.0.0.1:0", "another coordinator runs on this directory", "ZS-BUSY"),
     ("host new --listen 7750", "expected HOST:PORT", "ZS-ADDRESS"),
     ("host new --listen nowhere.invalid:7750", "no such address", "ZS-ADDRESS"),
@@ -135,6 +138,7 @@ WRONG = [
     ("seed campaign.toml", "populations[0].bundel: there is no such field; did you mean bundle?", "ZS-RECIPE"),
     ("seed broken.toml", "broken.toml: not valid TOML", "ZS-RECIPE"),
     ("seed beyond.toml", "populations[0].seeds: expected \"first:end\"", "ZS-RECIPE"),
+    ("seed odd.toml", "odd.toml: name: expected 1 to 64 of a-z, 0-9 and . _ + -", "ZS-RECIPE"),
     ("seed norecipe.toml", "recipes.toml: cannot read the recipe: No such file", "ZS-FILE"),
     ("seed campaign.toml --dir full", "bundel", "ZS-RECIPE"),
     ("seed nokind.toml", 'task.data: there is no such field; it is one of kind = "dataset"', "ZS-RECIPE"),
