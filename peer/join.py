@@ -119,15 +119,17 @@ def check_join(options: JoinOptions) -> bool:
     """
     directory = options.directory or default_home()
     whereto = Whereto.typed(options.address, directory / "known.json")
+    Stop()  # SIGTERM ends it as Ctrl-C does: with its node closed
     home = Home(directory)
     settings = settings_of(options, home)
     with View("check") as view, contextlib.closing(connect(options, home, whereto, view)) as client:
         began = time.perf_counter()
         cache = find_coordinator(client, home, options.address, whereto, view.say)
         answered = time.perf_counter() - began
-        node = start_node(home, cache, options, view)
-        found = facts_of(settings, home, client, node, options.listen)
-        node.close(CLOSE_SECONDS)
+        with contextlib.ExitStack() as stack:
+            node = start_node(home, cache, options, view)
+            stack.callback(node.close, CLOSE_SECONDS)
+            found = facts_of(settings, home, client, node, options.listen)
         speed = steps_per_second(options.backend, settings.threads, options.device)
         findings = judge(replace(found, answer_seconds=answered, steps_per_second=speed))
         for finding in findings:

@@ -81,21 +81,26 @@ def test_a_thread_that_hangs_does_not_keep_the_program():
 
 
 @pytest.mark.slow
-def test_a_coordinator_that_accepts_and_never_answers(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "number", "ends"), [([], signal.SIGINT, 0), (["--check"], signal.SIGTERM, 130)], ids=["join", "check"]
+)
+def test_a_coordinator_that_accepts_and_never_answers(tmp_path, options, number, ends):
     """The first call of `join`, in a process of its own: Ctrl-C is heard at once, and nothing is a traceback."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        command = [ZOOSWARM, "join", address, "--dir", str(tmp_path / "volunteer")]
+        command = [ZOOSWARM, "join", address, "--dir", str(tmp_path / "volunteer"), *options]
         environment = os.environ | moved_home(tmp_path / "home")
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as process:
             connection, _ = silent.accept()  # it has called
             began = time.monotonic()
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             said, _ = process.communicate(timeout=60)
             taken = time.monotonic() - began
             connection.close()
     assert taken < SECONDS + SLACK, f"{taken:.1f} s"
+    if "--check" in options:
+        assert said.strip() == b"zooswarm: stopped"
     assert b"Traceback" not in said and b"stopped" in said
-    assert process.returncode == 0
+    assert process.returncode == ends
