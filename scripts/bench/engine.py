@@ -6,7 +6,8 @@ Six ways to train the same networks from the same parameters with the same batch
 (exact as well) and the exact engine, on one thread each. All in one process for each network, in turn, so that a busy
 machine slows all; CPU time of all its threads, medians over rounds. First it is checked that all compute the same
 losses (1e-3); if not, the bench exits with an error. JAX and RepDL are measured only where they are installed; nothing
-else needs them. Last comes a line `ratio: NETWORK, RIVAL x` for each, for programs to read.
+else needs them. Where the engine is below 65 % of the fused peak, a line says what bounds it (bounds.py). Last comes a
+line `ratio: NETWORK, RIVAL x` for each, for programs to read.
 
 Threads of OpenMP that wait are put to sleep unless OMP_WAIT_POLICY says otherwise: where other programs want the cores
 too, PyTorch's default, to wait busily, costs many times the work itself. Where PyTorch is alone with the engine
@@ -37,6 +38,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # which OpenMP reads when t
 
 import numpy as np
 import torch
+from bounds import bound
 from networks import BATCH, NETWORKS, check_comparable, operations, recipe_of, shipped
 from peak import peak_flops
 from rivals.in_torch import NO_REPDL, PlainLoop, RepDlLoop, VmapLoop
@@ -53,6 +55,7 @@ NO_JAX = "jax is not installed: pip install jax"
 GUARD_STEPS = 4  # the fourth loss is that of a network trained for three steps
 GUARD_RELATIVE = 1e-3
 ROUND_SECONDS = 0.15  # of each alternative in each round
+SHARE_MIN = 0.65  # of the fused peak; below it the bench says what bounds a network
 SETTLE_SECONDS = 0.02  # threads of a library wait busily for a while, which the next one must not pay
 
 
@@ -255,6 +258,9 @@ def measure_one(options: argparse.Namespace, isa: str, peak: float, name: str) -
     once = (NO_JAX, NO_REPDL)
     told = {why if why in once else f"{RIVALS[rival]}, {name}: {why}": rival for rival, why in refused.items()}
     found = medians(loops, options.rounds)
+    share = operations(recipe) / found["exact"] / peak
+    if share < SHARE_MIN:
+        told[bound(name, recipe, isa, found["exact"], share)] = name
     return row(name, recipe, data, isa, peak, found), ratio_lines(name, found), told
 
 

@@ -6,6 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from protocol.engine.native.build import ISA_FLAGS, STRICT, find_compiler
 
 SOURCES = Path(__file__).parents[2] / "protocol" / "engine" / "kernels"
@@ -49,4 +51,15 @@ def peak_flops(isa: str, fused: bool = True, tries: int = 40) -> float:
         start = time.process_time()
         c.peak(ctypes.c_long(ROUNDS), ctypes.c_float(1e-3))
         best = max(best, 2 * CHAINS * c.lanes() * ROUNDS / (time.process_time() - start))
+    return best
+
+
+def copied_bytes(size: int, tries: int = 40) -> float:
+    """Bytes a second that one core reads and writes when it copies half of `size` to the other half."""
+    there, here = np.ones(size // 2, np.uint8), np.ones(size // 2, np.uint8)
+    best = 0.0
+    for _ in range(tries):
+        start = time.perf_counter()
+        np.copyto(there, here)
+        best = max(best, 2 * here.nbytes / (time.perf_counter() - start))
     return best

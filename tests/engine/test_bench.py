@@ -12,6 +12,7 @@ from support.engines.engine_recipes import Made, made
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "bench"))
 
+import bounds
 import gpu
 from engine import DifferentLosses, check_losses, checked_loops, medians, ratio_lines, row
 from networks import NETWORKS, bytes_moved, check_comparable, operations, recipe_of, shipped
@@ -173,3 +174,35 @@ def test_without_a_card_the_gpu_bench_says_so(monkeypatch, capsys):
         gpu.main()
     assert stopped.value.code == 2
     assert capsys.readouterr().err == "bench/gpu: nothing measured: no NVIDIA driver\n"
+
+
+CODE = """
+work:
+\tvmovaps (%rdi), %ymm2
+.L2:
+\tvmovaps (%rsi,%rax), %ymm1
+.L3:
+\tvfmadd231ps (%rdi), %ymm1, %ymm0
+\tvmovaps %ymm0, -32(%rbp)
+\taddq $32, %rax
+\tjne .L3
+\tdecl %ecx
+\tjne .L2
+"""
+
+
+def test_the_innermost_loop_is_found_with_what_it_loads():
+    (loop,) = bounds.innermost(CODE.splitlines())
+    assert (loop.function, len(loop.body), loop.sums, loop.loads, loop.spilled) == ("work", 4, 1, 2, 1)
+
+
+def test_vectors_over_inputs_that_are_not_full_are_counted():
+    narrow, full = made(Linear(width=16), inputs=(20,)).recipe, made(Linear(width=16), inputs=(32,)).recipe
+    assert bounds.unfilled(narrow, 16) == (40 + 32) / 60 and bounds.unfilled(full, 16) == 1
+
+
+@pytest.mark.skipif(bounds.mca() is None, reason="llvm-mca is not installed")
+def test_a_sum_that_waits_for_itself_is_far_from_the_peak():
+    alone = bounds.Loop("alone", ["vfmadd231ps %ymm1, %ymm2, %ymm0"])
+    apart = bounds.Loop("apart", [f"vfmadd231ps %ymm14, %ymm15, %ymm{k}" for k in range(12)])
+    assert bounds.share_of("v3", "haswell", alone) < 0.15 < 0.9 < bounds.share_of("v3", "haswell", apart)
