@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from networks import NETWORKS, bytes_moved, operations, recipe_of
-from peak import copied_bytes
+from rivals.peak import copied_bytes
 
 from protocol.engine.native.build import ISA_FLAGS, SOURCE, STRICT, find_compiler
 from protocol.recipes.layers import Gru, Linear, Lstm, Recurrent, Rnn

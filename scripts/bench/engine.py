@@ -40,8 +40,8 @@ import numpy as np
 import torch
 from bounds import bound
 from networks import BATCH, NETWORKS, check_comparable, operations, recipe_of, shipped
-from peak import peak_flops
 from rivals.in_torch import NO_REPDL, PlainLoop, RepDlLoop, VmapLoop
+from rivals.peak import peak_flops
 
 from protocol.engine import Engine
 from protocol.engine.initial import initial_state

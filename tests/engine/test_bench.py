@@ -16,8 +16,8 @@ import bounds
 import gpu
 from engine import DifferentLosses, check_losses, checked_loops, medians, ratio_lines, row
 from networks import NETWORKS, bytes_moved, check_comparable, operations, recipe_of, shipped
-from peak import compiled_peak
 from rivals.in_torch import NO_REPDL, PlainLoop
+from rivals.peak import compiled_peak
 
 from protocol.engine.cuda.driver import CAPABILITY_MAJOR, CLOCK_KHZ, MULTIPROCESSORS, NoCard
 from protocol.engine.native.build import supported_isas
