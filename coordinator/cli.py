@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from protocol.cli.garbage import look_seldom
 from protocol.cli.libraries import installation, multiply_alone, need_swarm
 from protocol.cli.numbers import Number
 from protocol.errors import shown
@@ -47,6 +48,7 @@ def host(
     no_dht: bool,
 ) -> None:
     """Start a swarm: coordinate campaigns, check results, fill DIR/zoo."""
+    look_seldom()
     multiply_alone()
     if not no_dht:
         need_swarm()

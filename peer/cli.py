@@ -7,6 +7,7 @@ import click
 
 from peer.computer.verbs import VERBS as COMPUTER
 from peer.local_training import BACKENDS, TRAIN, device_options
+from protocol.cli.garbage import look_seldom
 from protocol.cli.libraries import multiply_alone, need_swarm
 from protocol.cli.numbers import Number
 
@@ -98,6 +99,7 @@ def join(context: click.Context, remember: bool, check: bool, **options: Any) ->
     You train small networks that others check, and you check theirs. Ctrl-C stops at any time: work in hand is saved
     and claims are given back. Your identity is made on first use and kept in --dir; keep that directory.
     """
+    look_seldom()
     multiply_alone()
     need_swarm()
     from peer.join import JoinOptions, check_join, join_swarm

@@ -33,6 +33,7 @@ from peer.storage.home import Home, JoinCache, default_home
 from peer.storage.workspace import Workspace
 from peer.trainer.messages import TrainerConfig
 from peer.trainer.process import TrainerProcess
+from protocol.cli.garbage import settle
 from protocol.cli.logs import keep_log
 from protocol.errors import FileError, UsageError
 from protocol.files import PRIVATE, read_limited, write_atomic
@@ -240,6 +241,7 @@ def run_volunteer(
         stack.callback(client.close)  # first of all: it ends the calls that are under way
         stop.wake, stop.gentle = events.wake, True
         wanted_to_end = partial(any_of, stop, control.leaves)
+        settle()
         return daemon.run(tuple(cache.campaigns), wanted_to_end, home.allowance(cache.organizer))
 
 

@@ -44,6 +44,7 @@ from peer.trainer.messages import (
     write_message,
 )
 from protocol.canonical import NOT_DECODABLE
+from protocol.cli.garbage import settle
 from protocol.engine import Engine, State
 from protocol.engine.select import networks_in_flight, select_engine
 from protocol.engine.streams import task_data
@@ -288,6 +289,7 @@ def work(config: TrainerConfig, emit: Callable[[Report], None]) -> int:
         limit_memory(config.memory_bytes)
     emit(TrainerReady(device=engine.name.encode("ascii", "replace").decode()[:64] if width else "", width=width))
     home = Path(config.home)
+    settle()
     worker = Worker(engine, home, emit)
     threading.Thread(target=read_commands, args=(sys.stdin.buffer, worker.commands), daemon=True).start()
     try:

@@ -4,6 +4,7 @@ import os
 import time
 from collections import namedtuple
 from math import ceil, inf
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -252,3 +253,44 @@ def test_our_own_processes_are_counted():
         meter.cpu_seconds() >= before + 0.05
         and meter.memory_bytes() > psutil.Process(os.getpid()).memory_info().rss / 2
     )
+
+
+def test_the_computers_processes_are_walked_over_often_only_while_ours_come_and_go(monkeypatch):
+    """Each walk reads a file for every process of the computer."""
+    from peer.computer import meter as measured
+
+    now, walks, ended = [0.0], [0], [False]
+
+    class Child:
+        pid = 7
+
+        def cpu_times(self):
+            if ended[0]:
+                raise psutil.NoSuchProcess(7)
+            return SimpleNamespace(user=1.0, system=0.0)
+
+    class Ours:
+        pid = 6
+
+        def cpu_times(self):
+            return SimpleNamespace(user=1.0, system=0.0)
+
+        def children(self, recursive):
+            walks[0] += 1
+            return [] if ended[0] else [Child()]
+
+    monkeypatch.setattr(measured.psutil, "Process", lambda *_: Ours())
+    meter = measured.Meter(clock=lambda: now[0])
+
+    def walks_in(seconds):
+        before = walks[0]
+        for _ in range(seconds):
+            meter.cpu_seconds()
+            now[0] += 1.0
+        return walks[0] - before
+
+    assert walks_in(20) == 10  # the family is new
+    assert walks_in(100) == 5
+    ended[0] = True
+    assert walks_in(20) >= 8  # who takes its place?
+    assert walks_in(100) <= 6

@@ -1,17 +1,16 @@
 """What is set once for a host's process: open files, threads, garbage, logs."""
 
 import contextlib
-import gc
 import logging
 import sys
 from pathlib import Path
 
 from coordinator.server.watch.watching import JsonLines
+from protocol.cli.garbage import settle
 from protocol.cli.logs import keep_log
 from protocol.errors import LineFormatter
 
 SWITCH_SECONDS = 0.02  # how long a thread may compute while others want to
-GARBAGE = (100_000, 20, 20)  # when the collector looks: a call makes thousands of objects, hardly any in circles
 
 
 def raise_file_limit() -> None:
@@ -27,9 +26,7 @@ def calm_interpreter() -> None:
     """Threads change places when one waits, seldom in the middle: each change costs as much as a small call does. And
     what is loaded by now is not looked through for garbage again and again."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE)
+    settle()
 
 
 def log_to_file(path: Path, as_json: bool = False) -> None:

@@ -125,15 +125,18 @@ void exact_draw(const Network *networks, int32_t number, int32_t *next, int32_t 
     draw_batches(networks + k, networks[k].step * batch, count, total, order + k * total, space);
 }
 
-/* Measure networks until none is left, as exact_train trains them. correct: NULL where nobody asks. */
+/* Measure networks until none is left, as exact_train trains them, but up to `together` for each load of the samples.
+   correct: NULL where nobody asks. */
 void exact_evaluate(const Program *program, const Samples *samples, int32_t count, const float *const *params,
-                    int32_t number, int32_t *next, float *losses, int64_t *correct, float *scratch) {
+                    int32_t number, int32_t together, int32_t *next, float *losses, int64_t *correct, float *scratch) {
   fenv_t host;
   Plan plan;
   exact_enter(&host);
   make_plan(program, &plan, scratch);
-  for (int32_t k; (k = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < number;)
-    measure_network(program, &plan, samples, count, params[k], losses + k, correct ? correct + k : 0);
+  for (int32_t k; (k = __atomic_fetch_add(next, together, __ATOMIC_RELAXED)) < number;) {
+    int32_t some = number - k < together ? number - k : together;
+    measure_networks(program, &plan, samples, count, params + k, some, losses + k, correct ? correct + k : 0);
+  }
   exact_leave(&host);
 }
 

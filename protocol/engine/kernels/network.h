@@ -197,18 +197,24 @@ static void train_network(const Program *program, Plan *plan, const Samples *sam
   }
 }
 
-/* The loss over all samples, in order and as one batch, and how many targets are met; NULL: not counted. */
-static void measure_network(const Program *program, Plan *plan, const Samples *samples, int count, const float *params,
-                            float *loss, int64_t *correct) {
-  float total = 0.0f, compared = values_compared(program, count);
-  int64_t met = 0;
-  ALONE(plan->keys = 0;)
+/* The losses of some networks over all samples, in order and as one batch, and how many targets are met; NULL: not
+   counted. A group of samples is loaded once for all of them. */
+static void measure_networks(const Program *program, Plan *plan, const Samples *samples, int count,
+                             const float *const *params, int networks, float *losses, int64_t *correct) {
+  float compared = values_compared(program, count);
+  ALONE(plan->keys = 0; for (int k = 0; k < networks; k++) {
+    losses[k] = 0.0f;
+    if (correct) correct[k] = 0;
+  })
   for (int first = 0; first < count; first += program->lanes) {
     set_group(program, plan, first, count);
     load(program, plan, samples, 0);
-    forward(program, params, plan);
-    total = add_loss(program, plan, total, compared);
-    if (correct) met += count_correct(program, plan);
+    for (int k = 0; k < networks; k++) {
+      forward(program, params[k], plan);
+      float total = add_loss(program, plan, losses[k], compared);
+      int64_t met = correct ? count_correct(program, plan) : 0;
+      ALONE(losses[k] = total; if (correct) correct[k] += met;)
+    }
   }
-  ALONE(*loss = total / compared; if (correct) *correct = met;)
+  ALONE(for (int k = 0; k < networks; k++) losses[k] = losses[k] / compared;)
 }

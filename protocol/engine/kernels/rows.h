@@ -53,6 +53,7 @@ INLINE ivec where_int(ivec condition, ivec yes, ivec no) { return (condition & y
 INLINE vec where_positive(vec condition, vec value) { return (vec)((condition > 0) & (ivec)value); }
 INLINE vec where_equal(ivec a, int b, vec value) { return (vec)((a == b) & (ivec)value); }
 INLINE vec kept(vec value, int lane, int valid) { /* +0 in lanes past the last sample */
+  if (lane + VW <= valid) return value;
   vec r;
   for (int l = 0; l < VW; l++) r[l] = lane + l < valid ? value[l] : 0.0f;
   return r;

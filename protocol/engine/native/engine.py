@@ -33,6 +33,7 @@ from protocol.tasks.data import TaskData
 from protocol.tasks.kinds import TaskShape
 
 PROGRAMS_MAX = 64  # some kilobytes each
+MEASURED_TOGETHER = 16  # networks for which held-out samples are loaded once, where every thread has as many
 
 
 class NativeEngine:
@@ -149,6 +150,7 @@ class NativeEngine:
                 ctypes.c_int32(count),
                 places,
                 ctypes.c_int32(len(params)),
+                ctypes.c_int32(max(1, min(MEASURED_TOGETHER, len(params) // self._threads))),
                 ctypes.byref(begun),
                 _pointer(losses, np.float32, (len(params),)),
                 None if correct is None else _pointer(correct, np.int64, (len(params),)),

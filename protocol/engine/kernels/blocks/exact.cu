@@ -41,9 +41,10 @@ KERNEL(exact_train)(Job job) {
 /* The loss of `batch` samples in order, of each network. */
 KERNEL(exact_measure)(Job job) {
   PLAN_OF_BLOCK
-  for (int64_t k = BLOCK; k < job.networks; k += BLOCKS)
-    measure_network(job.program, &plan, &job.samples, job.batch, job.params + k * job.program->parameters,
-                    job.losses + k, job.correct + k);
+  for (int64_t k = BLOCK; k < job.networks; k += BLOCKS) {
+    const float *params = job.params + k * job.program->parameters;
+    measure_networks(job.program, &plan, &job.samples, job.batch, &params, 1, job.losses + k, job.correct + k);
+  }
 }
 
 /* Into `correct`: floats of working space that a block needs. */
