@@ -47,7 +47,10 @@ def host(
     exit_when_done: bool,
     no_dht: bool,
 ) -> None:
-    """Start a swarm: coordinate campaigns, check results, fill DIR/zoo."""
+    """Start a swarm: coordinate campaigns, check results, fill DIR/zoo. Default DIR: one under your user data.
+
+    Prints the invite for volunteers and where the status page is. Ctrl-C stops it; the same command goes on.
+    """
     look_seldom()
     multiply_alone()
     if not no_dht:

@@ -98,6 +98,10 @@ def join(context: click.Context, remember: bool, check: bool, **options: Any) ->
 
     You train small networks that others check, and you check theirs. Ctrl-C stops at any time: work in hand is saved
     and claims are given back. Your identity is made on first use and kept in --dir; keep that directory.
+
+    \b
+    zooswarm join zoo-Ra1kH7... --check              what could stand in the way; nothing is trained
+    zooswarm join zoo-Ra1kH7... --cpu 50 --hours 22-6
     """
     look_seldom()
     multiply_alone()
