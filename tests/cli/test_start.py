@@ -22,7 +22,7 @@ print(json.dumps({
 }))
 """
 VERBS = {
-    "protocol.cli": ["console", "explain", "libraries", "logs", "main", "numbers", "report_bug"],
+    "protocol.cli": ["console", "explain", "garbage", "libraries", "logs", "main", "numbers", "report_bug"],
     "protocol": ["cli", "errors", "files"],
     "peer": ["cli", "computer", "local_training"],
     "peer.computer": ["verbs"],
