@@ -71,7 +71,7 @@ POLICY = Policy(
 CAMPAIGN = Campaign(name="test", populations=(Population(recipe=RECIPE, count=8, bundle=2),), policy=POLICY)
 C = TypeVar("C", SeedCampaign, ControlCampaign, UploadData, ModerateHost)
 _engines: dict[str, Engine] = {}
-_trained: dict[int, dict[int, list[Boundary]]] = {}
+_trained: dict[tuple[str, tuple[int, ...]], dict[int, list[Boundary]]] = {}
 
 
 def engine() -> Engine:
@@ -80,12 +80,13 @@ def engine() -> Engine:
 
 def trained(assignment: Assignment) -> dict[int, list[Boundary]]:
     """Boundaries by seed; trained once for all tests, it is a pure function."""
-    if assignment.index not in _trained:
+    key = assignment.recipe.digest, tuple(assignment.seeds)
+    if key not in _trained:
         found: dict[int, list[Boundary]] = {seed: [] for seed in assignment.seeds}
         for seed, boundary in train_networks(engine(), assignment.recipe, assignment.seeds, len(found)):
             found[seed].append(boundary)
-        _trained[assignment.index] = found
-    return _trained[assignment.index]
+        _trained[key] = found
+    return _trained[key]
 
 
 class Clock:
