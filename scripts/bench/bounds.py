@@ -39,8 +39,8 @@ NO_MCA = "llvm-mca is not installed (`apt install llvm-19`): no bounds from the 
 # What is not a sum of products, a vector a round: each in a function of its own, whose only loop it is.
 PROBES = """
 #include "network.h"
-void probe_adam(const Optimizer *o, int64_t n, const float *g, float *w, float *m, float *v, float far) {
-  for (int64_t p = 0; p < n; p += VW) adam_some(o, 1e-3f, 1.0f, far, VW, g + p, w + p, m + p, v + p);
+void probe_adam(const Optimizer *o, const float *size, int64_t n, const float *g, float *w, float *m, float *v) {
+  adam(o, size, n, g, w, m, v);
 }
 void probe_tanh(int64_t n, float *x) { EACH_VEC(k, n) AT(x, k) = tanh_exact(READ(x, k)); }
 void probe_sigmoid(int64_t n, float *x) { EACH_VEC(k, n) AT(x, k) = sigmoid_exact(READ(x, k)); }
@@ -59,6 +59,10 @@ class Loop(NamedTuple):
     @property
     def sums(self) -> int:
         return sum(bool(re.match(r"vfn?madd", line)) for line in self.body)
+
+    def wide(self, isa: str) -> int:
+        """Instructions with the widest vectors: the others are loops over what is left at the end."""
+        return sum(("%zmm" if isa == "v4" else "%ymm") in line for line in self.body)
 
     @property
     def loads(self) -> int:
@@ -169,7 +173,7 @@ def probed(isa: str, cpu: str) -> dict[str, float]:
     for loop in innermost(assembly(PROBES, isa)):
         if loop.function.startswith("probe_"):
             name = loop.function.removeprefix("probe_")
-            if name not in loops or len(loop.body) > len(loops[name].body):
+            if name not in loops or loop.wide(isa) > loops[name].wide(isa):
                 loops[name] = loop
     return {name: rounds(isa, cpu, tuple(loop.body)) for name, loop in loops.items()}
 

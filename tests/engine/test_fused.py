@@ -22,24 +22,6 @@ void together(int n, const float *a, const float *b, const float *c, float *out)
     *(loose_vec *)(out + i) = fused(*(loose_vec *)(a + i), *(loose_vec *)(b + i), *(loose_vec *)(c + i));
 }
 """
-FADING = """
-#include "rows.h"
-long wrong(float factor, float more) { /* of all subnormals of both signs */
-  long found = 0;
-  for (uint32_t size = 1; size < 0x800000; size += VW) {
-    vec moment, truth;
-    for (int l = 0; l < VW; l++) {
-      uint32_t bits = (size + l < 0x800000 ? size + l : 1) | (size / VW % 2 << 31);
-      memcpy((float *)&moment + l, &bits, 4);
-      truth[l] = fused_one(moment[l], factor, more);
-    }
-    ivec faint = is_faint(moment, all_lanes(more), all_lanes(1.0f), 0.5f);
-    vec got = if_faint(faint, moment, all_lanes(factor), all_lanes(1.0f));
-    for (int l = 0; l < VW; l++) found += !faint[l] | (bits_of(got)[l] != bits_of(truth)[l]);
-  }
-  return found;
-}
-"""
 Triple = tuple[int, int, int]  # a, b and c as binary32 bits
 
 
@@ -127,18 +109,6 @@ def test_rounding_twice_would_be_wrong():
     a, b, c = np.array([0x3F800001, 0x337FFFFE, 0x3F800001], np.uint32).view(np.float32)
     twice = np.float32(np.float64(a) * np.float64(b) + np.float64(c))
     assert (float(fma(a, b, c)), float(twice)) == (1 + 2**-23, 1 + 2**-22)
-
-
-@pytest.mark.parametrize("isa", supported_isas()[:-1])
-def test_a_fading_moment_is_rounded_as_the_fused_operation_rounds_it(isa, tmp_path):
-    """Every subnormal, by the way that keeps it out of the processor's slow arithmetic."""
-    (tmp_path / "fading.c").write_text(FADING)
-    command = [*find_compiler(), "-O2", *STRICT, *ISA_FLAGS[isa], "-Wno-unused-function", f"-I{SOURCE.parent}"]
-    subprocess.run([*command, "-shared", "-fPIC", "-o", "fading.so", "fading.c", "-lm"], cwd=tmp_path, check=True)
-    c = ctypes.CDLL(str(tmp_path / "fading.so"))
-    c.wrong.restype = ctypes.c_long
-    for factor, gradient in ((0.9, 0.0), (0.5, -0.0)):
-        assert c.wrong(ctypes.c_float(factor), ctypes.c_float(gradient)) == 0
 
 
 @pytest.mark.parametrize("isa", [isa for isa in supported_isas() if isa in ("v3", "v4")])
