@@ -25,37 +25,27 @@ static void clip_norm(float clip, int64_t n, float *gradient) {
     EACH_ITEM(p, n) gradient[p] = gradient[p] * scale;
 }
 
-INLINE void adam_some(const Optimizer *o, float rate, float correction, float far, int64_t some, const float *gradient,
-                      float *params, float *first, float *second) {
-  vec g = read_some(gradient, some), m = read_some(first, some), w = read_some(params, some), beta1 = all_lanes(o->beta1);
-  ivec faint = is_faint(m, g, w, far);
-  vec v = fused(read_some(second, some), all_lanes(o->beta2), (g * g) * o->rest2);
-  vec moved = fused(unless_faint(faint, m), beta1, g * o->rest1);
-  write_some(params, some, w - (moved * rate) / fused(root(v), all_lanes(correction), all_lanes(o->epsilon)));
-  write_some(first, some, if_faint(faint, m, beta1, moved));
-  write_some(second, some, v);
+static void adam(const Optimizer *o, const float *size, int64_t n, const float *restrict gradient,
+                 float *restrict params, float *restrict first, float *restrict second) {
+  float rate = size[0], correction = size[1];
+  EACH_ITEM(p, n) {
+    float g = gradient[p];
+    first[p] = fused_one(first[p], o->beta1, g * o->rest1);
+    second[p] = fused_one(second[p], o->beta2, (g * g) * o->rest2);
+    params[p] = params[p] - (first[p] * rate) / fused_one(sqrtf(second[p]), correction, o->epsilon);
+  }
 }
 
-static void adam(const Optimizer *o, const float *size, int64_t n, const float *gradient, float *params, float *first,
-                 float *second) {
-  float far = far_from_faint(o->beta1, size[0], o->epsilon);
-  EACH_VEC(p, n) adam_some(o, size[0], size[1], far, n - p, gradient + p, params + p, first + p, second + p);
-}
-
-static void sgd(const Optimizer *o, float rate, int64_t n, const float *gradient, float *params, float *first) {
+static void sgd(const Optimizer *o, float rate, int64_t n, const float *restrict gradient, float *restrict params,
+                float *restrict first) {
   if (o->momentum == 0.0f) {
     EACH_ITEM(p, n) params[p] = fused_one(-gradient[p], rate, params[p]);
     return;
   }
-  float far = far_from_faint(o->momentum, rate, 1.0f);
-  vec momentum = all_lanes(o->momentum);
-  EACH_VEC(p, n) {
-    int64_t some = n - p;
-    vec g = read_some(gradient + p, some), m = read_some(first + p, some), w = read_some(params + p, some);
-    ivec faint = is_faint(m, g, w, far);
-    vec moved = fused(unless_faint(faint, m), momentum, g);
-    write_some(first + p, some, if_faint(faint, m, momentum, moved));
-    write_some(params + p, some, fused(-(o->nesterov ? fused(moved, momentum, g) : moved), all_lanes(rate), w));
+  EACH_ITEM(p, n) {
+    float g = gradient[p];
+    first[p] = fused_one(first[p], o->momentum, g);
+    params[p] = fused_one(-(o->nesterov ? fused_one(first[p], o->momentum, g) : first[p]), rate, params[p]);
   }
 }
 

@@ -63,51 +63,10 @@ INLINE ivec bits_of(vec x) { return (ivec)x; }
 INLINE vec from_bits(ivec x) { return (vec)x; }
 INLINE ivec to_int(vec x) { return __builtin_convertvector(x, ivec); }
 INLINE vec to_float(ivec x) { return __builtin_convertvector(x, vec); }
-INLINE vec root(vec x) {
-#if VW == 16
-  return (vec)_mm512_sqrt_ps((__m512)x);
-#elif VW == 8
-  return (vec)_mm256_sqrt_ps((__m256)x);
-#endif
-  vec r;
-  UNROLL for (int l = 0; l < VW; l++) r[l] = sqrtf(x[l]);
-  return r;
-}
 INLINE vec inverse_root(vec x) {
   vec r;
   for (int l = 0; l < VW; l++) r[l] = 1.0f / sqrtf(x[l]);
   return r;
-}
-
-/* A vector, or what there is of it; nothing behind it is touched. */
-INLINE vec read_some(const float *from, int64_t some) {
-  if (some >= VW) return *(const loose_vec *)from;
-  vec r = ZEROS;
-  for (int l = 0; l < some; l++) r[l] = from[l];
-  return r;
-}
-INLINE void write_some(float *to, int64_t some, vec x) {
-  if (some >= VW)
-    *(loose_vec *)to = x;
-  else
-    for (int l = 0; l < some; l++) to[l] = x[l];
-}
-
-/* Where a unit has died its gradient is 0, and Adam's first moment fades until it is subnormal, where it may stay for
-   ever. Processors take up to a hundred times as long over such a number, so it is kept out of their arithmetic: it is a
-   whole number of 2^-149, whose product is rounded to a whole number where floats are whole, from 2^23 on; and what it
-   moves is lost in rounding where the weight is larger than `far`. The bits are those of the formula. */
-INLINE float far_from_faint(float factor, float rate, float epsilon) { /* 2^28 times what it moves at most */
-  return factor > 0.0f ? (rate + 0x1p-20f) / epsilon * 0x1p-98f : INFINITY;
-}
-INLINE ivec is_faint(vec moment, vec gradient, vec weight, float far) { /* subnormal, not 0 */
-  ivec size = bits_of(moment) & INT32_MAX;
-  return (size > 0) & (size < 0x800000) & (gradient == 0.0f) & (from_bits(bits_of(weight) & INT32_MAX) > far);
-}
-INLINE vec unless_faint(ivec faint, vec moment) { return from_bits(bits_of(moment) & ~faint); }
-INLINE vec if_faint(ivec faint, vec moment, vec factor, vec otherwise) { /* moment * factor, factor < 1 */
-  ivec bits = bits_of(moment), whole = bits_of(fused(to_float(bits & INT32_MAX), factor, all_lanes(0x1p23f)));
-  return where(faint, from_bits((bits & INT32_MIN) | (whole - 0x4b000000)), otherwise);
 }
 
 /* ---- sums ---- */

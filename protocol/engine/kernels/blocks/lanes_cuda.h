@@ -135,17 +135,7 @@ INLINE vec from_bits(ivec x) { return ((union {ivec i; vec f;}){x}).f; }
 #endif
 INLINE ivec to_int(vec x) { return (ivec)x; }
 INLINE vec to_float(ivec x) { return (vec)x; }
-INLINE vec root(vec x) { return sqrtf(x); }
 INLINE vec inverse_root(vec x) { return 1.0f / sqrtf(x); }
-INLINE vec read_some(const float *from, int64_t some) { return *in_memory(from); }
-INLINE void write_some(float *to, int64_t some, vec x) { *in_memory(to) = x; }
-
-/* A card is as fast with subnormals as with others: see rows.h. */
-INLINE float far_from_faint(float factor, float rate, float epsilon) { return 0.0f; }
-INLINE ivec is_faint(vec moment, vec gradient, vec weight, float far) { return 0; }
-INLINE vec unless_faint(ivec faint, vec moment) { return moment; }
-INLINE vec if_faint(ivec faint, vec moment, vec factor, vec otherwise) { return otherwise; }
-
 /* ---- rows of samples ---- */
 
 APART static void load_rows(const void *data, int as_bytes, float scale, int64_t width, const int32_t *rows, int first,
