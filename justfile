@@ -43,11 +43,11 @@ test *args="tests":
 
 # The tests of minutes, which CI leaves out: hundreds of nulls and planted counter-examples. A quarter of an hour.
 test-long *args="tests":
-    "{{PYTHON}}" -m pytest -n 2 -m long {{args}}
+    "{{PYTHON}}" -m pytest -n 2 --dist worksteal -m long {{args}}
 
-# The fast tests, in every room: under a minute on two cores. Lists the slowest, so that none creeps in.
+# The fast tests, in every room: some minutes on two cores. Lists the slowest, so that none creeps in.
 test-fast *args:
-    "{{PYTHON}}" -m pytest -n 2 --durations=5 -m "not slow and not swarm" {{args}}
+    "{{PYTHON}}" -m pytest -n 2 --dist worksteal --durations=5 -m "not slow and not swarm" {{args}}
 
 # What to run before a commit is shared.
 check: lint type imports generated docs test-fast

@@ -1,6 +1,5 @@
 """Real processes for tests: a host and volunteers on loopback, started, watched, killed."""
 
-import json
 import os
 import signal
 import socket
@@ -10,12 +9,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from soaking.recipe import SMALL_RECIPE
 from support.homes import moved_home
+
+from coordinator.client import follow
+from protocol.errors import UsageError
+from protocol.rpc.channel import open_channel
+from protocol.rpc.coordinator_pb2_grpc import CoordinatorStub
 
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 CHEAT = str(Path(__file__).with_name("cheats.py"))
 
+LOOK_SECONDS = 0.2
 CAMPAIGN = """
 name = "stage"
 [policy]
@@ -78,7 +84,9 @@ class Stage:
         return (self.path / f"{name}.log").read_text(errors="replace")
 
     def host(self) -> None:
-        self.start("host", "host", str(self.path / "host"), "--listen", f"127.0.0.1:{self.port}")
+        """Its page has a port of its own, which it keeps: the usual one may go to a swarm beside while this is down."""
+        page = [] if self.address else ["--page", f"127.0.0.1:{free_port()}"]
+        self.start("host", "host", str(self.path / "host"), "--listen", f"127.0.0.1:{self.port}", *page)
         self.wait(lambda: self._printed_address() != "" and self.status() is not None, 60, "the host to answer")
         self.address = self._printed_address()
 
@@ -92,10 +100,12 @@ class Stage:
         self.start(name, "join", self.address, *options, program=program)
 
     def status(self) -> dict | None:
-        outcome = self.run("status", f"127.0.0.1:{self.port}", "--json")
+        """As `zooswarm status --json` asks it; a process for each look would load what is tested. None: no answer."""
+        target = f"127.0.0.1:{self.port}"
         try:
-            return json.loads(outcome.stdout)
-        except ValueError:
+            with open_channel(target, None) as channel:
+                return msgspec.to_builtins(next(follow(CoordinatorStub(channel), target, False)))
+        except (UsageError, ConnectionError, StopIteration):
             return None
 
     def campaign(self) -> dict:
@@ -108,7 +118,7 @@ class Stage:
         while time.monotonic() < deadline:
             if condition():
                 return
-            time.sleep(1.0)  # asking for the status starts a process; more often would load what is tested
+            time.sleep(LOOK_SECONDS)
         logs = "\n".join(f"--- {name}\n{self.log(name)[-3000:]}" for name in self.processes)
         raise AssertionError(f"waited {seconds} s for {what}\n{logs}")
 
