@@ -132,8 +132,9 @@ class Catalogue:
         """These columns of one file; those that it does not have are empty."""
         shared = [name for name in names if self.schema.field(name).type == SHARED_TEXT]
         table = read_part(path, names, shared)
+        there = dict(zip(table.column_names, table.columns, strict=True))
         try:
-            columns = [fitting(table, self.schema.field(name)) for name in names]
+            columns = [fitting(there.get(name), self.schema.field(name), table.num_rows) for name in names]
         except pa.ArrowException:
             raise self._misfit() from None
         return pa.table(columns, names=names)
@@ -144,11 +145,10 @@ class Catalogue:
         return DamageError(f"{self.store.path}: the catalogue's files do not fit together; fetch it again")
 
 
-def fitting(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+def fitting(column: pa.ChunkedArray | None, field: pa.Field, rows: int) -> pa.Array | pa.ChunkedArray:
     """A file's column as the whole catalogue has it; nulls where the file has none. Raises ArrowInvalid."""
-    if field.name not in table.column_names:
-        return pa.nulls(table.num_rows, field.type)
-    column = table[field.name]
+    if column is None:
+        return pa.nulls(rows, field.type)
     return column if column.type == field.type else column.cast(field.type)
 
 

@@ -18,7 +18,9 @@ from analysis.statistics.splits import FOLDS, fold_by_group
 from protocol.errors import UsageError
 
 SHUFFLES = 20
-VALUES_AT_ONCE = 1_000_000  # targets of many labelings: 8 MB a copy
+VALUES_AT_ONCE = 1_000_000  # scores of many labelings: 8 MB a copy
+DENSE_MAX = 64  # classes of so few labelings are added up as fast with their zeros
+EVEN = 8  # rows that the product of matrices takes at once: seven take longer than eight
 RIDGES = tuple(10.0**e for e in range(-4, 3))  # relative to the mean eigenvalue of the kernel
 
 
@@ -137,27 +139,36 @@ def score_parts(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray,
     penalized_ID = square_D + np.array(RIDGES)[:, None] * float(square_D.sum() / max(1, len(size_D)))
     best_R = best_penalties(left_MD, square_D / penalized_ID, codes_RM, classes)
     hats = {i: (test_TD * (size_D / penalized_ID[i])) @ left_MD.T for i in np.unique(best_R).tolist()}
-    rest = {i: 1 - hat_TM.sum(1)[:, None, None] for i, hat_TM in hats.items()}  # what the labels' mean adds: almost 1
+    rest = {i: 1 - hat_TM.sum(1) for i, hat_TM in hats.items()}  # what the labels' mean adds: almost 1
     at_once = max(1, VALUES_AT_ONCE // (len(train_MF) * classes))
     for begin in range(0, len(codes_RM), at_once):
-        target_MRK, best_B = one_hot(codes_RM[begin : begin + at_once].T, classes), best_R[begin : begin + at_once]
-        center_RK, used = target_MRK.mean(0), np.unique(best_B).tolist()
-        if len(used) == 1:
-            scores_TRK = np.tensordot(hats[used[0]], target_MRK, 1)
-            scores_TRK += rest[used[0]] * center_RK
-        else:
-            scores_TRK = np.empty((len(test_TD), *center_RK.shape))
-            for i in used:
-                at_B = best_B == i
-                scores_TRK[:, at_B] = np.tensordot(hats[i], target_MRK[:, at_B], 1) + rest[i] * center_RK[at_B]
-        yield scores_TRK
+        codes_BM, best_B = codes_RM[begin : begin + at_once], best_R[begin : begin + at_once]
+        scores_BKT = np.empty((len(codes_BM), classes, len(test_TD)))
+        for i in np.unique(best_B).tolist():
+            at_B = best_B == i
+            scores_BKT[at_B] = class_totals(codes_BM[at_B], classes, hats[i].T)
+            scores_BKT[at_B] += (class_counts(codes_BM[at_B], classes) / len(left_MD))[..., None] * rest[i]
+        yield scores_BKT.transpose(2, 0, 1)
 
 
-def one_hot(codes_MR: np.ndarray, classes: int) -> np.ndarray:
-    """(M, R, K) float64."""
-    target_MRK = np.zeros((*codes_MR.shape, classes))
-    np.put_along_axis(target_MRK, codes_MR[..., None], 1, 2)
-    return target_MRK
+def class_totals(codes_RM: np.ndarray, classes: int, value_MV: np.ndarray) -> np.ndarray:
+    """(R, K, V) sums over the rows of each class, by labeling: one-hot labels times the values, without the zeros."""
+    from scipy.sparse import csr_array
+
+    labelings, m = codes_RM.shape
+    if labelings * classes <= DENSE_MAX:
+        return (codes_RM[:, None] == np.arange(classes)[:, None]).astype(float) @ value_MV
+    row_RM = codes_RM + classes * np.arange(labelings)[:, None]
+    place_RM = np.broadcast_to(np.arange(m), row_RM.shape)
+    shape = (labelings * classes, m)
+    chosen = csr_array((np.ones(row_RM.size), (row_RM.ravel(), place_RM.ravel())), shape)
+    return (chosen @ np.ascontiguousarray(value_MV)).reshape(labelings, classes, -1)
+
+
+def class_counts(codes_RM: np.ndarray, classes: int) -> np.ndarray:
+    """(R, K) rows of each class."""
+    row_RM = codes_RM + classes * np.arange(len(codes_RM))[:, None]
+    return np.bincount(row_RM.ravel(), minlength=classes * len(codes_RM)).reshape(-1, classes)
 
 
 def best_penalties(left_MD: np.ndarray, shrink_ID: np.ndarray, codes_RM: np.ndarray, classes: int) -> np.ndarray:
@@ -170,7 +181,7 @@ def best_penalties(left_MD: np.ndarray, shrink_ID: np.ndarray, codes_RM: np.ndar
     leverage_IM = np.minimum(shrink_ID @ (left_MD**2).T + 1 / m, 1 - 1e-9)  # 1/M: the mean is learnt too
     left_MD, shrink_ID = left_MD.astype(np.float32), shrink_ID.astype(np.float32)
     weight_IM = (1 / (1 - leverage_IM)).astype(np.float32)
-    by_rows, by_pairs = len(codes_RM) * (classes - 1) * (d + 40), len(codes_RM) * 2.6 * m + m * (d + m / 2)  # measured
+    by_rows, by_pairs = len(codes_RM) * (classes - 1) * (d + 40), len(codes_RM) * 1.3 * m + m * (d + m / 2)  # measured
     if by_pairs < by_rows:
         return errors_by_pairs(left_MD, shrink_ID, weight_IM, codes_RM, classes).argmin(0)
     return errors_by_rows(left_MD, shrink_ID, weight_IM, codes_RM, classes).argmin(0)
@@ -203,16 +214,19 @@ def errors_by_pairs(
     """(I, R) the same: with B what takes one-hot labels to weighted errors, the sum of B^T B over pairs of rows that
     have one class. Rows of features are centred, so H sees nothing of the labels' mean."""
     m = len(left_MD)
-    pair_IMM = np.empty((len(shrink_ID), m, m), np.float32)
+    pair_IMM = np.zeros((-(-len(shrink_ID) // EVEN) * EVEN, m, m), np.float32)
     for i, (shrink_D, weight_M) in enumerate(zip(shrink_ID, weight_IM, strict=True)):
-        b_MM = (np.eye(m, dtype=np.float32) - np.float32(1 / m) - (left_MD * shrink_D) @ left_MD.T) * weight_M[:, None]
+        b_MM = (left_MD * -shrink_D) @ left_MD.T
+        b_MM -= np.float32(1 / m)
+        b_MM[np.diag_indices(m)] += np.float32(1)
+        b_MM *= weight_M[:, None]
         pair_IMM[i] = b_MM.T @ b_MM
-    error_RI = np.zeros((len(codes_RM), len(shrink_ID)))
+    pair_IMM[:, np.arange(m), np.arange(m)] /= 2  # a pair counts twice, a row once
+    error_IR = np.zeros((len(pair_IMM), len(codes_RM)))
     codes_MR = np.ascontiguousarray(codes_RM.T, np.int8 if classes < 128 else np.int32)
     for row in range(m):
-        pair_IB = pair_IMM[:, row, row:] * np.where(np.arange(row, m) > row, np.float32(2), np.float32(1))
-        error_RI += (codes_MR[row:] == codes_MR[row]).astype(np.float32).T @ pair_IB.T
-    return error_RI.T
+        error_IR += pair_IMM[:, row, row:] @ (codes_MR[row:] == codes_MR[row]).astype(np.float32)
+    return 2 * error_IR[: len(shrink_ID)]
 
 
 def contrasts(classes: int) -> np.ndarray:

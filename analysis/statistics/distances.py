@@ -74,15 +74,15 @@ def centre_square(mean_square_KK: np.ndarray) -> float:
     return float(centre_KK[pairs_KK].mean()) if pairs_KK.any() else float("nan")
 
 
-def centre_squares(weights_NP: np.ndarray, codes_RN: np.ndarray) -> np.ndarray:
+def centre_squares(square_NN: np.ndarray, codes_RN: np.ndarray, classes: int) -> np.ndarray:
     """(R,) `centre_square` of R labelings that have as many networks of each class.
 
-    From the N x N squared distances, so that a labeling costs N^2 K and not a pass over all weights.
+    From the squared distances, so that a labeling costs N^2 K and not a pass over all weights.
     """
-    count_K = np.bincount(codes_RN[0]).astype(float)
+    count_K = np.bincount(codes_RN[0], minlength=classes).astype(float)
     pairs_KK = np.outer(count_K, count_K)
     np.fill_diagonal(pairs_KK, count_K * (count_K - 1))
-    sums = class_sums(squared_distances(weights_NP), codes_RN, len(count_K))
+    sums = class_sums(square_NN, codes_RN, classes)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.array([centre_square(sums_KK / pairs_KK) for sums_KK in sums])
 
@@ -118,11 +118,14 @@ def centre_test(
     seed: int = 0,
 ) -> CentreTest:
     """Distances (N, P) by class, with the interval and p of the distance between their centres."""
-    label_N = np.array(labels, str)
-    found = class_distances(weights_NP, labels)
-    code_N = label_codes(labels)[0]
-    square, *null = centre_squares(
-        weights_NP, np.vstack([code_N, shuffled_labels(code_N, group_N, permutations, seed)])
-    )
-    low, high = jackknife(lambda rows: class_distances(weights_NP[rows], label_N[rows].tolist()).centres, group_N, 0.0)
+    found, square_NN = class_distances(weights_NP, labels), squared_distances(weights_NP)
+    code_N, classes = label_codes(labels)
+    codes_RN = np.vstack([code_N, shuffled_labels(code_N, group_N, permutations, seed)])
+    square, *null = centre_squares(square_NN, codes_RN, len(classes))
+
+    def centres(rows: np.ndarray) -> float:
+        (left,) = centre_squares(square_NN[np.ix_(rows, rows)], code_N[None, rows], len(classes))
+        return float(np.sqrt(np.maximum(0, left)))
+
+    low, high = jackknife(centres, group_N, 0.0)
     return CentreTest(distances=found, low=low, high=high, null_R=np.array(null), p=permutation_p(square, null))

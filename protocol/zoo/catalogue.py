@@ -129,14 +129,15 @@ def read_part(path: Path, columns: list[str] | None = None, shared: Collection[s
     check_part(path)
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
+            schema, metadata = file.schema_arrow, file.metadata
+        kinds, wanted = dict(zip(schema.names, schema.types, strict=True)), catalogue_schema()
         for name, kind, _ in COLUMNS:
-            if name not in schema.names:
+            if name not in kinds:
                 raise DamageError(f"{path}: not a catalogue file: there is no column {name}")
-            if schema.field(name).type != catalogue_schema().field(name).type:
+            if kinds[name] != wanted.field(name).type:
                 raise DamageError(f"{path}: not a catalogue file: column {name} is not {kind}")
-        there = [name for name in shared if name in schema.names]  # an older version may have had fewer columns
-        with pq.ParquetFile(path, read_dictionary=there) as file:
+        there = [name for name in shared if name in kinds]  # an older version may have had fewer columns
+        with pq.ParquetFile(path, metadata=metadata, read_dictionary=there) as file:
             return with_keys(with_names(file.read(columns=columns), path), path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamageError(f"{path}: damaged catalogue file: {str(error).splitlines()[0]}") from None

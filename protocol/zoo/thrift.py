@@ -62,7 +62,10 @@ def _struct(data: bytes, place: int, depth: int) -> tuple[Fields, int]:
         else:
             number, place = _zigzag(data, place)
         kind = head & 15
-        if kind in (TRUE, FALSE):
+        if I16 <= kind <= I64:  # nearly all are numbers, and nearly all of those are short
+            byte = data[place]
+            values[number], place = ((byte >> 1) ^ -(byte & 1), place + 1) if byte < 128 else _zigzag(data, place)
+        elif kind in (TRUE, FALSE):
             values[number] = kind == TRUE
         else:
             values[number], place = _value(data, place, kind, depth)

@@ -10,8 +10,10 @@ from support.zoos import network
 
 from analysis import open_zoo
 from analysis.methods.curves import loss_curves
+from analysis.statistics import classify
 from analysis.statistics.classify import class_accuracy, class_folds
 from analysis.statistics.distances import centre_test, class_distances
+from analysis.statistics.intervals import jackknife
 from analysis.statistics.proportions import wilson
 from analysis.weights.features import invariants
 from analysis.weights.geometry import pca
@@ -141,6 +143,36 @@ def test_the_distance_of_centres_is_not_fooled_by_spread():
     assert found.distances.centres <= found.null_max and found.p > 0.05
     weights_NP[:200, 0] += 3
     assert class_distances(weights_NP, labels).centres == pytest.approx(3, abs=0.5)
+
+
+def test_the_interval_of_the_centres_is_that_of_leaving_networks_out():
+    rng = np.random.default_rng(3)
+    labels, group_N = ["a"] * 12 + ["b"] * 12 + ["lone"], np.arange(25) % 12
+    weights_NP = rng.normal(size=(25, 6)).astype(np.float32) + (np.array(labels) == "b")[:, None]
+    found = centre_test(weights_NP, labels, group_N, 5)
+
+    def centres(rows: np.ndarray) -> float:
+        return class_distances(weights_NP[rows], [labels[i] for i in rows]).centres
+
+    assert (found.low, found.high) == pytest.approx(jackknife(centres, group_N, 0.0), rel=1e-9)
+
+
+def test_scores_are_those_of_one_hot_labels_and_errors_the_same_by_rows_and_by_pairs():
+    rng = np.random.default_rng(4)
+    for labelings, classes in ((1, 3), (40, 4)):  # with the zeros and without them
+        codes_RM, value_MV = rng.integers(0, classes, (labelings, 30)), rng.normal(size=(30, 5))
+        one_hot_RKM = codes_RM[:, None] == np.arange(classes)[:, None]
+        assert np.allclose(classify.class_totals(codes_RM, classes, value_MV), one_hot_RKM @ value_MV)
+        assert (classify.class_counts(codes_RM, classes) == one_hot_RKM.sum(2)).all()
+        x = value_MV - value_MV.mean(0)
+        left_MD, size_D, _ = (side.astype(np.float32) for side in np.linalg.svd(x, full_matrices=False))
+        shrink_ID = size_D**2 / (size_D**2 + np.array([[0.1], [1], [10]], np.float32))
+        weight_IM = 1 / (1 - shrink_ID @ (left_MD**2).T - np.float32(1 / 30))
+        by_rows, by_pairs = (
+            errors(left_MD, shrink_ID, weight_IM, codes_RM, classes)
+            for errors in (classify.errors_by_rows, classify.errors_by_pairs)
+        )
+        assert by_rows.shape == (3, labelings) and np.allclose(by_rows, by_pairs, rtol=1e-4)
 
 
 def test_numbering_free_features_do_not_see_the_order_or_sign_of_hidden_units():
