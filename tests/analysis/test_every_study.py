@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import analysis.methods
+import analysis.probes
 import analysis.report.studies
 import analysis.report.studies.probes
 from analysis.probes.names import PROBES
@@ -88,3 +89,73 @@ def test_what_a_zoo_says_enters_a_snippet_only_as_a_literal():
                 inserted += [node for node in ast.walk(function) if isinstance(node, ast.FormattedValue)]
     assert len(inserted) > 10
     assert {ast.unparse(node.value) for node in inserted if node.conversion != ord("r")} <= ours
+
+
+# -- every p-value of the page, and every probe, has the test that the documents name for it
+
+P_CELLS = ("small(", "_trend(")  # what a study writes a p-value with
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+ENOUGH = re.compile(r"\b200\b|\bDRAWS\b")
+
+
+def rows_under(document: str, heading: str) -> list[list[str]]:
+    """The first table after a heading, without its head."""
+    text = (DOCS / document).read_text().split(f"\n{heading}\n")[1]
+    lines = [line for line in text.split("\n## ")[0].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def source_of(file: str, name: str) -> str:
+    """Of a test function; fails where there is none."""
+    for node in ast.parse((DOCS.parent / file).read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return ast.unparse(node)
+    pytest.fail(f"{file} has no {name}")
+
+
+HELD = rows_under("analyses.md", "### What holds each p-value")
+
+
+def writes_a_p(study) -> bool:
+    """Itself, or through a function of its module."""
+    own = inspect.getsource(type(study))
+    functions = inspect.getmembers(inspect.getmodule(type(study)), inspect.isfunction)
+    helpers = [name for name, of in functions if any(cell in inspect.getsource(of) for cell in P_CELLS)]
+    return any(cell in own for cell in (*P_CELLS, *(f"{name}(" for name in helpers if f"{name}(" not in P_CELLS)))
+
+
+def test_every_section_with_a_p_value_is_listed_and_no_other():
+    written = {study.key for study in (*STUDIES, *PROBE_STUDIES) if writes_a_p(study)}
+    assert {re.findall(r"`(\w+)`", row[0])[0] for row in HELD} == written
+
+
+@pytest.mark.parametrize("row", HELD, ids=lambda row: f"{row[0]} {row[1]}")
+def test_each_has_a_test_of_200_nulls(row):
+    tests = TEST.findall(row[3])
+    assert tests
+    for file, name in tests:
+        assert ENOUGH.search(source_of(file, name)), f"{name} draws fewer than 200"
+
+
+def test_no_other_probe_makes_a_p():
+    makers = ("permutation_p(", "largest_p(", "rank_trend(", "permutation_test(", ".pvalue")
+    found = {
+        each.name
+        for each in pkgutil.walk_packages(analysis.probes.__path__, analysis.probes.__name__ + ".")
+        if any(maker in inspect.getsource(importlib.import_module(each.name)) for maker in makers)
+    }
+    listed = {
+        f"analysis.{name.rsplit('.', 1)[0]}" for row in HELD for name in re.findall(r"`(probes\.[\w.]+)`", row[2])
+    }
+    assert found == listed
+
+
+def test_every_probe_has_a_null_and_a_truth():
+    rows = rows_under("probes.md", "### A null and a truth for each")
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row[0])} == {*PROBES, "across"}
+    for row in rows:
+        for cell in row[1:3]:
+            tests = TEST.findall(cell)
+            assert tests, f"{row[0]}: no test is named"
+            for file, name in tests:
+                source_of(file, name)

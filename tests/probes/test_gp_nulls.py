@@ -188,10 +188,11 @@ def test_where_influence_says_nothing_its_p_values_are_uniform():
         rows = [about | {"what": "point"} | dict(zip(names, rng.random(7), strict=True)) for _ in range(30)]
         for what in ("top_initial", "top_trained", *["random"] * 39):
             rows.append(about | {"what": what, "removed": 3} | dict(zip(names, rng.random(7), strict=True)))
-        judged = influences(table(rows))[0].judged[0]
-        ps.append(judged.p)
-        top_ps.append(judged.top_p)
-    assert kstest(ps, "uniform").pvalue > 0.01
+        judged = influences(table(rows))[0].judged
+        ps.append([one.p for one in judged])
+        top_ps.append(judged[0].top_p)
+    for column in zip(*ps, strict=True):  # both kernels, and both baselines
+        assert kstest(column, "uniform").pvalue > 0.01
     assert kstest(np.array(top_ps) - rng.uniform(0, 1 / 40, 200), "uniform").pvalue > 0.01  # of 40 equal steps
 
 
@@ -213,8 +214,10 @@ def test_where_nothing_changes_the_trends_p_values_are_uniform():
                     for end, x in (("", value), ("_low", low), ("_high", high))
                 }
                 rows.append(about | spans | {"step": step, "population": population})
-        ps.append(learning(table(rows))[0].higher[1])
-    assert kstest(ps, "uniform").pvalue > 0.01
+        found = learning(table(rows))[0]
+        ps.append((found.higher[1], found.shorter[1], found.control[1]))
+    for column in zip(*ps, strict=True):
+        assert kstest(column, "uniform").pvalue > 0.01
 
 
 def test_a_planted_outlier_is_the_most_influential_point():

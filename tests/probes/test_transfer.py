@@ -13,7 +13,7 @@ from analysis.probes.samples import held_out
 from analysis.probes.transfer.fitting import Budget, fit
 from analysis.probes.transfer.gates import Average, Gates, Join, Joined, blocks, frozen
 from analysis.probes.transfer.methods import methods
-from analysis.probes.transfer.pairs import transfer_units
+from analysis.probes.transfer.pairs import Most, transfer_units
 from analysis.probes.transfer.probe import Transfer, TransferSettings, drawn
 from analysis.probes.transfer.summary import PairFound, Told, Transferred, by_pair, distance_tells
 from analysis.report.page import section_of
@@ -229,9 +229,28 @@ def test_only_tasks_that_differ_and_fit_are_paired():
         }
     )
     by_digest = {r.digest: r for r in recipes}
-    assert transfer_units(table, by_digest, 2, 9) == []  # one task twice, and another shape
+    assert transfer_units(table, by_digest, 2, Most(9, 9)) == []  # one task twice, and another shape
     with pytest.raises(UsageError, match="no two recipes here have one shape"):
         Transfer().units(table, by_digest, FEW)
+
+
+def test_of_deep_recurrent_networks_a_task_and_its_change_come_first():
+    """Four machines have twelve ordered pairs; four of them are original and modified."""
+    machines = [f"ds{kind}-{machine}.toml" for machine in ("singledirect", "simplexor") for kind in (1, 2)]
+    recipes = [recipe_of(file, name=file) for file in machines]
+    table = pa.table(
+        {
+            "recipe": [r.digest for r in recipes],
+            "seed": [0] * 4,
+            "id": machines,
+            "weights_digest": machines,
+        }
+    )
+    by_digest = {r.digest: r for r in recipes}
+    few, more = (transfer_units(table, by_digest, 1, Most(0, deep)) for deep in (4, 9))
+    changed = {unit.networks for unit in few}
+    assert changed == {tuple(machines[i] for i in pair) for pair in ((0, 1), (1, 0), (2, 3), (3, 2))}
+    assert len(more) == 9 and changed < {unit.networks for unit in more}
 
 
 def found_pair(source: str, target: str, score: float) -> PairFound:

@@ -3,13 +3,16 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from analysis.probes.contract import Unit, digests_of, unit_from
 from protocol.canonical import canonical_json, hexdigest
+from protocol.recipes.layers import Recurrent
 from protocol.recipes.recipe import Recipe
+from protocol.tasks.kinds import task_root
 
 
 def shape_of(recipe: Recipe) -> str:
@@ -19,12 +22,20 @@ def shape_of(recipe: Recipe) -> str:
     return hexdigest(canonical_json([said, network.layers]))
 
 
-def task_pairs(
-    table: pa.Table, recipes: Mapping[str, Recipe], seeds: int, most: int
-) -> list[tuple[list[str], list[str]]]:
-    """(networks of the source, networks of the target), `seeds` each; at most `most` pairs of recipes a shape.
+class Most(NamedTuple):
+    """Pairs of recipes for each shape of networks."""
 
-    Ordered pairs of recipes with one shape and two tasks; too many are drawn from by a fixed chance.
+    pairs: int
+    deep: int  # where several layers are recurrent: a step of such networks costs ten times as much
+
+
+def task_pairs(
+    table: pa.Table, recipes: Mapping[str, Recipe], seeds: int, most: Most
+) -> list[tuple[list[str], list[str]]]:
+    """(networks of the source, networks of the target), `seeds` each.
+
+    Ordered pairs of recipes with one shape and two tasks. Of too many, deep ones are first a task and its change
+    (original and modified); otherwise a fixed chance draws.
     """
     networks: dict[str, list[tuple[int, str]]] = defaultdict(list)
     columns = (table[name].to_pylist() for name in ("recipe", "seed", "id"))
@@ -42,11 +53,24 @@ def task_pairs(
             if canonical_json(recipes[pair[0]].task) != canonical_json(recipes[pair[1]].task)
         ]
         order = np.random.default_rng(int(shape[:8], 16)).permutation(len(pairs))
-        found += [(chosen[a], chosen[b]) for a, b in (pairs[i] for i in sorted(order[:most]))]
+        count = most.pairs
+        if is_deep(recipes[members[0]]):
+            count = most.deep
+            order = sorted(order, key=lambda i: not is_change(*(recipes[name] for name in pairs[i])))
+        found += [(chosen[a], chosen[b]) for a, b in (pairs[i] for i in sorted(order[:count]))]
     return found
 
 
-def transfer_units(table: pa.Table, recipes: Mapping[str, Recipe], seeds: int, most: int) -> list[Unit]:
+def is_deep(recipe: Recipe) -> bool:
+    return sum(isinstance(layer, Recurrent) for layer in recipe.network.layers) > 1
+
+
+def is_change(first: Recipe, second: Recipe) -> bool:
+    """Is one task the other after a controlled change: other labels, a trigger, poison?"""
+    return task_root(first.task) == task_root(second.task)
+
+
+def transfer_units(table: pa.Table, recipes: Mapping[str, Recipe], seeds: int, most: Most) -> list[Unit]:
     """A unit for each (source network, target network): the target gives task, beginning and distance."""
     digests = digests_of(table)
     return [

@@ -13,7 +13,7 @@ from analysis.probes.samples import Samples, chance, loss, samples, score
 from analysis.probes.transfer.fitting import Budget, Fitted, fit
 from analysis.probes.transfer.gates import Joined
 from analysis.probes.transfer.methods import FINE_TUNE, PTU, methods
-from analysis.probes.transfer.pairs import transfer_units
+from analysis.probes.transfer.pairs import Most, transfer_units
 from analysis.weights.chains import chains
 from analysis.weights.features import gram, upper
 from protocol.errors import UsageError
@@ -28,6 +28,7 @@ class TransferSettings(ProbeSettings):
 
     seeds: int = 5  # sources for each pair of tasks, each with a target beginning and samples of its own
     pairs: int = 12  # pairs of tasks for each shape of networks
+    deep_pairs: int = 4  # for a shape with several recurrent layers: original and modified first
     samples: int = 60  # of the target's training data
     aside: int = 30  # more of them, to choose the step by
     tested: int = 500  # held-out samples at most
@@ -58,7 +59,7 @@ class Transfer(Probe[TransferSettings]):
     }
 
     def units(self, table: pa.Table, recipes: Mapping[str, Recipe], settings: TransferSettings) -> list[Unit]:
-        found = transfer_units(table, recipes, settings.seeds, settings.pairs)
+        found = transfer_units(table, recipes, settings.seeds, Most(settings.pairs, settings.deep_pairs))
         if not found:
             raise UsageError(
                 f"no two recipes here have one shape, different tasks and {settings.seeds} networks each; "

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import torch
 
-from analysis.probes.verification.network.chain import Chain
+from analysis.probes.verification.network.behind import Part, behind, entering
+from analysis.probes.verification.network.chain import Block, Chain
 from analysis.probes.verification.network.operations import UNIT, Lines
 
 ENTRIES_AT_ONCE = 1 << 23  # of rows pulled backward together: 64 MB
@@ -77,22 +78,13 @@ def crown(chain: Chain, low_Bn: torch.Tensor, high_Bn: torch.Tensor) -> Bounds:
 def _bounds(chain: Chain, low_Bn: torch.Tensor, high_Bn: torch.Tensor, tight: bool) -> Bounds:
     lows, highs, sizes, rooms, fractions = [], [], [], [], []
     lines: list[Lines | None] = []
+    reached = Reached(low_Bn, high_Bn, sizes, rooms, lines)
     low, high = low_Bn, high_Bn
     for k, block in enumerate(chain.blocks):
         low, high, size = _affine(chain, k, low, high)
         sizes.append(size)
         if block.op and tight and k:
-            known = Bounds(
-                low_Bn=low_Bn,
-                high_Bn=high_Bn,
-                low=tuple(lows),
-                high=tuple(highs),
-                sizes=tuple(sizes),
-                rooms=tuple(rooms),
-                fractions=tuple(fractions),
-                outputs=(low, high),
-            )
-            low, high = _tightened(chain, known, lines, k, low, high)
+            low, high = _tightened(chain, reached, k, low, high)
         lows.append(low)
         highs.append(high)
         rooms.append(block.op.room(low, high) if block.op else None)
@@ -125,22 +117,60 @@ def _affine(
     return centre - spread, centre + spread, size
 
 
+class Link(NamedTuple):
+    """What a row is pulled through: a block, and what is known of it."""
+
+    block: Block
+    room: torch.Tensor | None
+    sizes: torch.Tensor
+    lines: Lines | None
+    force: torch.Tensor | None = None
+
+
+class Reached:
+    """What is known of a chain's first blocks; grows with the lists that it is given."""
+
+    def __init__(self, low_Bn, high_Bn, sizes: list, rooms: list, lines: list):
+        self.low_Bn, self.high_Bn, self.sizes, self.rooms, self.lines = low_Bn, high_Bn, sizes, rooms, lines
+        self._links: dict[tuple[int, bytes], Link] = {}
+
+    def link(self, part: Part) -> Link | None:
+        """None: nothing happens in it to what is kept."""
+        if part.block is None:
+            return None
+        if part.key not in self._links:
+            room, lines = self.rooms[part.place], self.lines[part.place]
+            self._links[part.key] = Link(
+                part.block,
+                None if room is None else room[:, part.after],
+                self.sizes[part.place][:, part.before],
+                None if lines is None else tuple(line[..., part.lines] for line in lines),
+            )
+        return self._links[part.key]
+
+
 def _tightened(
-    chain: Chain, known: Bounds, lines: Sequence[Lines | None], k: int, low: torch.Tensor, high: torch.Tensor
+    chain: Chain, reached: Reached, k: int, low: torch.Tensor, high: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Backward bounds of block k's units, where intervals do not tell enough."""
+    """Backward bounds of block k's values, where intervals do not tell enough."""
     block = chain.blocks[k]
     units = chain.unknown[k]
+    if not len(units):
+        return low, high
+    columns = entering(block, units)
+    parts = behind(chain, k - 1, columns)
+    links = [link for part in parts if (link := reached.link(part)) is not None]
+    box = reached.low_Bn[:, parts[-1].entering], reached.high_Bn[:, parts[-1].entering]
     if block.op and block.op.piecewise_linear:
         units = units[((low[:, units] < 0) & (high[:, units] > 0)).any(0)]
     low, high = low.clone(), high.clone()
     together = max(1, ENTRIES_AT_ONCE // (2 * len(low) * chain.terms))
     for some in torch.split(units, together):
         if len(some):
-            rows = block.weight.rows(some)
+            rows = block.weight.rows(some)[:, columns]
             both = torch.cat([rows, -rows])[None].expand(len(low), -1, -1)
             bias = block.bias[some]
-            found = _backward(chain, known, k - 1, both, torch.cat([bias, -bias])[None], lines).values_BR
+            found = _backward(links, box, chain.terms, both, torch.cat([bias, -bias])[None]).values_BR
             low[:, some] = torch.maximum(low[:, some], found[:, : len(some)])
             high[:, some] = torch.minimum(high[:, some], -found[:, len(some) :])
     return low, torch.maximum(low, high)  # rounding may cross them where a unit does not vary
@@ -165,44 +195,45 @@ def lower_bounds(
             chain.blocks, bounds.low, bounds.high, fractions or bounds.fractions, strict=True
         )
     ]
-    return _backward(chain, bounds, len(chain.blocks) - 1, rows_BRm, offsets_BR, lines, forces)
+    links = [
+        Link(*of, forces[k] if forces else None)
+        for k, of in enumerate(zip(chain.blocks, bounds.rooms, bounds.sizes, lines, strict=True))
+    ]
+    return _backward(links[::-1], (bounds.low_Bn, bounds.high_Bn), chain.terms, rows_BRm, offsets_BR)
 
 
 def _backward(
-    chain: Chain,
-    bounds: Bounds,
-    last: int,
+    links: Sequence[Link],
+    box: tuple[torch.Tensor, torch.Tensor],
+    terms: int,
     rows: torch.Tensor,
     offsets_BR: torch.Tensor,
-    lines: Sequence[Lines | None],
-    forces: Sequence[torch.Tensor | None] | None = None,
 ) -> Lower:
-    """From the values of block `last` to the inputs."""
+    """From values after the first of these links to the inputs, which lie in the box."""
     total = offsets_BR.expand(rows.shape[:2])
     size = total.abs()  # of all that was added up
     seen = []
-    for k in range(last, -1, -1):
-        block, room, own = chain.blocks[k], bounds.rooms[k], lines[k]
+    for block, room, sizes, own, force in links:
         seen.append(rows)
         if block.op is not None and room is not None and own is not None:
             size = size + _weighed(rows, room)
             rows, constant = block.op.pull(rows, own)
             total = total + constant
-        force = forces[k] if forces else None
         if force is not None:
             rows = rows - force
-            size = size + _weighed(force, bounds.sizes[k])
-        size = size + _weighed(rows, bounds.sizes[k])
+            size = size + _weighed(force, sizes)
+        size = size + _weighed(rows, sizes)
         total = total + rows @ block.bias
         rows = block.weight.pulled(rows)
-    corner = rows.clamp(min=0) * bounds.low_Bn[:, None] + rows.clamp(max=0) * bounds.high_Bn[:, None]
+    low_Bn, high_Bn = box
+    corner = rows.clamp(min=0) * low_Bn[:, None] + rows.clamp(max=0) * high_Bn[:, None]
     size = size + corner.abs().sum(-1)
-    values = total + corner.sum(-1) - 2 * chain.terms * UNIT * size
+    values = total + corner.sum(-1) - 2 * terms * UNIT * size
     return Lower(values, rows, tuple(reversed(seen)))
 
 
 def _weighed(rows_BRM: torch.Tensor, sizes_BM: torch.Tensor) -> torch.Tensor:
-    return (rows_BRM.abs() @ sizes_BM[:, :, None])[..., 0]
+    return (sizes_BM[:, None] @ rows_BRM.abs().transpose(1, 2))[:, 0]  # three times as fast as the other way round
 
 
 @torch.no_grad()

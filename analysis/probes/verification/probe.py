@@ -1,7 +1,7 @@
 """Rows of the verification probe: a trained network and the same before training, at several radii."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +32,9 @@ class VerificationSettings(ProbeSettings):
     restarts: int = 3
     alpha_steps: int = 10  # for what CROWN leaves at each eps; the radii are CROWN's
     parts: int = 64  # of branch and bound, a row that is left then
-    blocks_max: int = 100  # a longer chain is skipped: a recurrent layer has up to 5 blocks a time step
+    blocks_max: int = 300  # a longer chain is skipped: a recurrent layer has up to 5 blocks a time step
+    long_blocks: int = 100  # a longer one is asked around fewer samples, by CROWN alone, at the radii `eps` alone
+    long_samples: int = 2
     initial: bool = True  # also the same network before training
 
 
@@ -46,9 +48,12 @@ class Around:
     most: float
     deviation: float  # of all held-out targets
 
+    def first(self, count: int) -> "Around":
+        return replace(self, points_Sn=self.points_Sn[:count], targets_S=self.targets_S[:count])
+
 
 class Verification(Probe[VerificationSettings]):
-    name, version, title = "verification", 2, "How far may inputs move before the answer can change?"
+    name, version, title = "verification", 3, "How far may inputs move before the answer can change?"
     settings = VerificationSettings
     columns: ClassVar[Mapping[str, str]] = {
         "weights": "trained, or initial: the same network before training",
@@ -107,6 +112,8 @@ def radius_rows(
     chain, forward = chain_of(recipe, params_P), forward_of(recipe, params_P)
     if len(chain.blocks) > settings.blocks_max:
         raise UsageError(f"a chain of {len(chain.blocks)} blocks; blocks_max is {settings.blocks_max}")
+    long = len(chain.blocks) > settings.long_blocks
+    around = around.first(settings.long_samples) if long else around
     kind, tolerance = recipe.task_shape.target, settings.tolerance * around.deviation
     outputs_Sm = forward(around.points_Sn)
     asked = Asked(
@@ -118,7 +125,8 @@ def radius_rows(
         most=around.most,
     )
     lines = Effort(attack_steps=settings.attack_steps, restarts=settings.restarts, alpha_steps=0)
-    known = radii(asked, lines, cap=settings.cap * PIXEL, steps=settings.bisections, rng=rng)
+    among = [eps * PIXEL for eps in settings.eps] if long else ()
+    known = radii(asked, lines, cap=settings.cap * PIXEL, steps=settings.bisections, rng=rng, among=among)
     effort = Effort(
         attack_steps=settings.attack_steps,
         restarts=settings.restarts,
@@ -128,7 +136,7 @@ def radius_rows(
     )
     right_S = answered_rightly(recipe, outputs_Sm, around.targets_S, tolerance)
     told = in_all(known, right_S, settings)
-    return [told | at_eps(asked, known, effort, eps * PIXEL, right_S, rng) for eps in settings.eps]
+    return [told | at_eps(asked, known, effort, eps * PIXEL, right_S, rng, not long) for eps in settings.eps]
 
 
 def in_all(known: Radii, right_S: np.ndarray, settings: VerificationSettings) -> Row:
@@ -145,9 +153,9 @@ def in_all(known: Radii, right_S: np.ndarray, settings: VerificationSettings) ->
 
 
 def at_eps(
-    asked: Asked, known: Radii, effort: Effort, eps: float, right_S: np.ndarray, rng: np.random.Generator
+    asked: Asked, known: Radii, effort: Effort, eps: float, right_S: np.ndarray, rng: np.random.Generator, further: bool
 ) -> Row:
-    found = at_radius(asked, known, effort, eps, rng)
+    found = at_radius(asked, known, effort, eps, rng, further)
     shares = {status: np.array([one is status for one in found.statuses]) for status in Status}
     row: Row = {
         "eps": eps,

@@ -5,11 +5,13 @@ does. The property is that the network's own answer stays: its class, the side o
 tolerance. Axes: S samples, n inputs, m outputs.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
+from analysis.probes.verification.bounds import Bounds
 from analysis.probes.verification.falsify import attack
 from analysis.probes.verification.network.chain import Chain
 from analysis.probes.verification.network.operations import Bends
@@ -35,6 +37,20 @@ class Asked:
     rows: tuple[tuple[np.ndarray, np.ndarray], ...]  # (R, m) and (R,) a sample
     least: float  # of all inputs
     most: float
+    seen: dict[float, Bounds] = field(default_factory=dict)  # CROWN's, of all samples within one radius
+
+    def bounds(self, radius: float) -> Bounds:
+        """CROWN's, of all samples within this radius."""
+        if radius not in self.seen:
+            self.bound_all([radius])
+        return self.seen[radius]
+
+    def bound_all(self, radii: Sequence[float]) -> None:
+        """Several radii in one go, which long chains are glad of: most of their time is spent on small steps."""
+        asked = [question for radius in radii for question in self.questions(np.full(len(self.points_Sn), radius))]
+        found = bounds_of(self.chain, stacked(asked), "crown")
+        for radius, boxes in zip(radii, torch.arange(len(asked)).split(len(self.points_Sn)), strict=True):
+            self.seen[radius] = found.take(boxes)
 
     def questions(self, radii_S: np.ndarray) -> list[Question]:
         """One a sample, within its radius."""
@@ -63,12 +79,15 @@ def own_answer(
     return stays_near(outputs_m, tolerance)
 
 
-def radii(asked: Asked, effort: Effort, *, cap: float, steps: int, rng: np.random.Generator) -> Radii:
+def radii(
+    asked: Asked, effort: Effort, *, cap: float, steps: int, rng: np.random.Generator, among: Sequence[float] = ()
+) -> Radii:
     """Both by bisection of [0, cap], independently of each other, so that each can convict the other.
 
-    Raises AssertionError when an attack succeeds within a certified radius: then the bounds are wrong.
+    `among`: certified are these radii only, and not by bisection. Raises AssertionError when an attack succeeds within
+    a certified radius: then the bounds are wrong.
     """
-    certified_S = _certified(asked, effort, cap, steps)
+    certified_S = _certified_among(asked, among) if among else _certified(asked, effort, cap, steps)
     attack_S = _attacked(asked, effort, cap, steps, rng)
     if (attack_S <= certified_S).any():
         raise AssertionError(f"attacks at {attack_S} succeed within certified radii {certified_S}")
@@ -82,6 +101,18 @@ def _certified(asked: Asked, effort: Effort, cap: float, steps: int) -> np.ndarr
         proven_S = proven(asked, effort, middle_S)
         low_S, high_S = np.where(proven_S, middle_S, low_S), np.where(proven_S, high_S, middle_S)
     return low_S
+
+
+def _certified_among(asked: Asked, among: Sequence[float]) -> np.ndarray:
+    """The greatest that CROWN proves, 0 where none is."""
+    asked.bound_all(among)
+    certified_S = np.zeros(len(asked.points_Sn))
+    for radius in among:
+        some, bounds = stacked(asked.questions(np.full(len(certified_S), radius))), asked.bounds(radius)
+        needs = proof_needs(asked.chain, bounds, some)
+        proven_S = (rows_below(asked.chain, bounds, some, "crown") > needs).all(1).numpy()
+        certified_S = np.where(proven_S, np.maximum(certified_S, radius), certified_S)
+    return certified_S
 
 
 def proven(asked: Asked, effort: Effort, radii_S: np.ndarray) -> np.ndarray:
@@ -132,12 +163,15 @@ class AtRadius:
     gap: float  # mean of the attack's least margin minus CROWN's bound on it
 
 
-def at_radius(asked: Asked, known: Radii, effort: Effort, radius: float, rng: np.random.Generator) -> AtRadius:
-    """What is proven or broken at this radius: told by the radii where they reach, by `verify` between them."""
+def at_radius(
+    asked: Asked, known: Radii, effort: Effort, radius: float, rng: np.random.Generator, further: bool = True
+) -> AtRadius:
+    """What is proven or broken at this radius: told by the radii where they reach, and between them by `verify`, or
+    not `further`."""
     radii_S = np.full(len(asked.points_Sn), radius)
     questions = asked.questions(radii_S)
     some = stacked(questions)
-    bounds = bounds_of(asked.chain, some, "crown")
+    bounds = asked.bounds(radius)
     lower_S = rows_below(asked.chain, bounds, some, "crown").amin(1).numpy()
     _, margins_S, _ = attacked(asked, effort, radii_S, rng)
     statuses = [
@@ -145,7 +179,9 @@ def at_radius(asked: Asked, known: Radii, effort: Effort, radius: float, rng: np
         for certified, broken, margin in zip(known.certified_S, known.attack_S, margins_S, strict=True)
     ]
     left = [s for s, status in enumerate(statuses) if status is None]
-    if left:
+    if not further:
+        statuses = [status or Status.UNKNOWN for status in statuses]
+    elif left:
         told = verify(asked.chain, asked.forward, [questions[s] for s in left], rng, replace(effort, restarts=1))
         for s, verdict in zip(left, told, strict=True):
             statuses[s] = verdict.status

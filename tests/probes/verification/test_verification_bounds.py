@@ -1,13 +1,25 @@
 """A chain computes what the network does, and its bounds hold for whatever is sampled."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from probes.verification.small_networks import EVERY, RELU, layer, linear, random_box, random_params, recipe_of
+from probes.verification.small_networks import (
+    EVERY,
+    RECURRENT,
+    RELU,
+    layer,
+    linear,
+    random_box,
+    random_params,
+    recipe_of,
+)
 
 from analysis.probes.verification.alpha import tightened
 from analysis.probes.verification.bounds import crown, evaluation_error, intervals, lower_bounds
 from analysis.probes.verification.network.build import chain_of
+from analysis.probes.verification.network.chain import Block, Chain
 from analysis.probes.verification.network.operations import Bends, Curves, Operation, Products
 from analysis.probes.verification.question import forward_of
 from protocol.errors import UsageError
@@ -88,6 +100,37 @@ def check_containment(kind, networks, samples, seed):
 @pytest.mark.parametrize("kind", EVERY)
 def test_bounds_contain_sampled_outputs(kind):
     assert check_containment(kind, networks=2, samples=500, seed=SEED) == 3000
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_leaving_out_what_does_not_reach_a_unit_loses_nothing(kind):
+    """The bounds of every unit against rows pulled through the whole chain."""
+    rng = np.random.default_rng(SEED)
+    recipe = recipe_of(*RECURRENT[kind])
+    chain = chain_of(recipe, random_params(recipe, rng))
+    low, high = (torch.from_numpy(side)[None] for side in random_box(recipe, rng, 0.03))
+    found = crown(chain, low, high)
+    for k in range(1, len(chain.blocks)):
+        last = chain.blocks[k]
+        begun = Chain([*chain.blocks[:k], Block(last.weight, last.bias)])
+        known = replace(
+            found,
+            low=found.low[: k + 1],
+            high=found.high[: k + 1],
+            sizes=found.sizes[: k + 1],
+            rooms=(*found.rooms[:k], None),
+            fractions=(*found.fractions[:k], None),
+        )
+        rows = torch.eye(last.weight.shape[0]).double()[None]
+        offsets = torch.zeros(1, rows.shape[1]).double()
+        units = last.op.units if last.op else torch.arange(0)
+        whole = lower_bounds(begun, known, rows, offsets).values_BR[0, units]
+        assert (found.low[k][0, units] >= whole - 1e-12).all()
+        whole = -lower_bounds(begun, known, -rows, offsets).values_BR[0, units]
+        assert (found.high[k][0, units] <= whole + 1e-12).all()
+    assert (
+        any(part.block is None for part in chain.reduced.values()) or kind != "lstm"
+    )  # blocks without effect are left out
 
 
 @pytest.mark.slow

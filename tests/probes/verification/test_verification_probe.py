@@ -1,5 +1,6 @@
 """What the verification probe says where the answer is known: nulls stay null, planted truths are found."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,25 @@ def test_a_chain_that_is_too_long_is_refused_with_its_length():
             VerificationSettings(blocks_max=3),
             np.random.default_rng(0),
         )
+
+
+def test_a_long_chain_is_asked_around_fewer_samples_and_at_the_radii_alone():
+    recipe = recipe_of(*EVERY["gru"])
+    rng = np.random.default_rng(3)
+    params = random_params(recipe, rng)
+    points = rng.random((4, 6))
+    targets = forward_of(recipe, params)(points).argmax(1)[:, None]
+    around = Around(points_Sn=points, targets_S=targets, least=0.0, most=1.0, deviation=1.0)
+    settings = VerificationSettings(bisections=5, long_blocks=5, long_samples=2, alpha_steps=2, parts=8)
+    rows = radius_rows(recipe, params, around, settings, np.random.default_rng(0))
+    assert {row["samples"] for row in rows} == {2} and rows[0]["accuracy"] == 1
+    radii_of = [0.0, *(eps * PIXEL for eps in settings.eps)]
+    assert any(rows[0]["radius"] == pytest.approx((a + b) / 2) for a in radii_of for b in radii_of)
+    assert 0 < rows[0]["radius"] < rows[0]["attack_radius"]
+    whole = radius_rows(recipe, params, around.first(2), replace(settings, long_blocks=100), np.random.default_rng(0))
+    for row, other in zip(rows, whole, strict=True):
+        assert row["verified"] <= other["verified"] and row["verified"] + row["falsified"] + row["unknown"] == 1
+        assert row["gap"] == pytest.approx(other["gap"], abs=1e-2)
 
 
 def test_right_is_every_target_of_a_sample():

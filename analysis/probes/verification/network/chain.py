@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from analysis.probes.verification.network.operations import Curves, Operation
+from analysis.probes.verification.network.operations import Curves, Operation, Products
 from protocol.errors import UsageError
 
 DENSE_ENTRIES = 1 << 12  # a matrix this small is dense, whatever is in it
@@ -52,7 +52,9 @@ class Matrix:
 
     def times(self, values_BN: torch.Tensor) -> torch.Tensor:
         """W x, (B, M)."""
-        return _product(self._plain, values_BN)
+        if self.is_dense:
+            return _product(self._plain, values_BN)
+        return _Times.apply(values_BN, self._plain, self._turned)  # pyright: ignore
 
     def size_times(self, sizes_BN: torch.Tensor) -> torch.Tensor:
         """|W| x, (B, M)."""
@@ -66,6 +68,19 @@ class Matrix:
     def rows(self, places_R: torch.Tensor) -> torch.Tensor:
         """(R, N) dense."""
         return torch.from_numpy(self.entries[places_R.numpy()].toarray())
+
+
+class _Times(torch.autograd.Function):
+    """W x of a sparse W; its gradient by the turned W, where PyTorch's own would sort W anew at every step."""
+
+    @staticmethod
+    def forward(ctx: Any, values_BN: torch.Tensor, plain: torch.Tensor, turned: torch.Tensor) -> torch.Tensor:
+        ctx.turned = turned
+        return _product(plain, values_BN)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _product(ctx.turned, grads[0]), None, None
 
 
 def _product(matrix_MN: torch.Tensor, values_BN: torch.Tensor) -> torch.Tensor:
@@ -93,6 +108,7 @@ class Chain:
         self.outputs = last.op.outputs if last.op else last.weight.shape[0]
         widest = max(max(block.weight.shape) for block in self.blocks)
         self.terms = widest + 2 * len(self.blocks) + 16  # of the longest sum, for the bounds on rounding
+        self.reduced: dict[tuple[int, bytes], Any] = {}  # parts of blocks that `behind` made
 
     def __call__(self, values_BN: torch.Tensor) -> torch.Tensor:
         """(B, inputs) -> (B, outputs)."""
@@ -103,20 +119,46 @@ class Chain:
 
     @cached_property
     def unknown(self) -> list[torch.Tensor]:
-        """Of each block, the units of its operation that are no copy of what a curve before it gave: of a copy the
-        curve's own interval says all that lines can say."""
-        found, curves = [], torch.arange(0)
-        for block in self.blocks:
-            units = block.op.units if block.op else torch.arange(0)
-            copied = _copies(block.weight.entries, block.bias.numpy(), curves.numpy())
-            found.append(units[torch.from_numpy(~copied[units.numpy()])])
-            curves = block.op.units if isinstance(block.op, Curves) else torch.arange(0)
+        """Of each block, the values whose bounds lines may tighten: the units of its operation, and what passes a curve
+        to be multiplied next (one pull for both); without copies of values of which the bounds are known already."""
+        found, told = [], torch.zeros(self.inputs, dtype=torch.bool)
+        for k, block in enumerate(self.blocks):
+            copied = torch.from_numpy(
+                _copies(block.weight.entries, block.bias.numpy(), torch.nonzero(told)[:, 0].numpy())
+            )
+            wanted = torch.zeros(len(copied), dtype=torch.bool)
+            if block.op:
+                wanted[block.op.units] = True
+            if isinstance(block.op, Curves):
+                wanted[self._factors(k + 1)] = True
+            wanted &= ~copied
+            found.append(torch.nonzero(wanted)[:, 0])
+            told = _passed(block.op, wanted | copied)
         return found
+
+    def _factors(self, k: int) -> torch.Tensor:
+        """Places of what goes into block k that it multiplies as they are."""
+        if k >= len(self.blocks) or not isinstance(self.blocks[k].op, Products):
+            return torch.arange(0)
+        entries = self.blocks[k].weight.entries[self.blocks[k].op.units.numpy()]
+        single = np.diff(entries.indptr) == 1
+        first = entries.indptr[:-1][single]
+        return torch.from_numpy(entries.indices[first][entries.data[first] == 1.0].astype(np.int64))
 
     @cached_property
     def piecewise_linear(self) -> bool:
         """Whether branch and bound over units, and the mixed-integer program, can be exact."""
         return all(block.op is None or block.op.piecewise_linear for block in self.blocks)
+
+
+def _passed(op: Operation | None, told_M: torch.Tensor) -> torch.Tensor:
+    """(outputs,) bool: the bounds after the operation are as tight as lines could make them. A curve is monotone; lines
+    say more of a bend or a product than their intervals do."""
+    if isinstance(op, Products):
+        return torch.cat([torch.zeros(op.pairs, dtype=torch.bool), told_M[2 * op.pairs :]])
+    if op is None or isinstance(op, Curves):
+        return told_M
+    return told_M.index_fill(0, op.units, False)
 
 
 def _copies(entries: Sparse, bias_M: np.ndarray, places: np.ndarray) -> np.ndarray:

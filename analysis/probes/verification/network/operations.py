@@ -59,6 +59,11 @@ class Operation(ABC):
         """(B, M) not below |slope| |input| + |intercept| of each value's lines: what rounding in `pull` scales with."""
 
     @abstractmethod
+    def kept(self, after: torch.Tensor) -> "tuple[Operation | None, torch.Tensor, torch.Tensor]":
+        """Of some values only (places after it, sorted): the operation on them, None where it does nothing to them;
+        the places before it; and which of its lines."""
+
+    @abstractmethod
     def rounding(self, error_BN: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         """(B, M): how far float64 values may be off when the inputs are off by `error`."""
 
@@ -109,6 +114,10 @@ class Bends(Operation):
 
     def room(self, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         return 4 * torch.maximum(low_BN.abs(), high_BN.abs())
+
+    def kept(self, after: torch.Tensor) -> tuple[Operation | None, torch.Tensor, torch.Tensor]:
+        lines = torch.nonzero(torch.isin(self.units, after))[:, 0]
+        return (Bends(self.slopes[after]) if len(lines) else None), after, lines
 
     def rounding(self, error_BN: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         return error_BN + 2 * UNIT * (torch.maximum(low_BN.abs(), high_BN.abs()) + error_BN)
@@ -162,6 +171,11 @@ class Curves(Operation):
 
     def room(self, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         return 4 * torch.maximum(low_BN.abs(), high_BN.abs()) + 2
+
+    def kept(self, after: torch.Tensor) -> tuple[Operation | None, torch.Tensor, torch.Tensor]:
+        lines = torch.nonzero(torch.isin(self.units, after))[:, 0]
+        places = torch.searchsorted(after, self.units[lines])
+        return (Curves(len(after), places, self.rate[lines] == 0.5) if len(lines) else None), after, lines
 
     def rounding(self, error_BN: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         own = error_BN[..., self.units]
@@ -267,6 +281,11 @@ class Products(Operation):
     def room(self, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         a, b, rest = self._parts(torch.maximum(low_BN.abs(), high_BN.abs()))
         return torch.cat([12 * a * b, rest], -1)
+
+    def kept(self, after: torch.Tensor) -> tuple[Operation | None, torch.Tensor, torch.Tensor]:
+        lines, rest = after[after < self.pairs], after[after >= self.pairs]
+        before = torch.cat([lines, lines + self.pairs, rest + self.pairs])
+        return (Products(len(before), len(lines)) if len(lines) else None), before, lines
 
     def rounding(self, error_BN: torch.Tensor, low_BN: torch.Tensor, high_BN: torch.Tensor) -> torch.Tensor:
         a, b, _ = self._parts(torch.maximum(low_BN.abs(), high_BN.abs()))
