@@ -138,9 +138,10 @@ class Chain:
 
     def _factors(self, k: int) -> torch.Tensor:
         """Places of what goes into block k that it multiplies as they are."""
-        if k >= len(self.blocks) or not isinstance(self.blocks[k].op, Products):
+        op = self.blocks[k].op if k < len(self.blocks) else None
+        if not isinstance(op, Products):
             return torch.arange(0)
-        entries = self.blocks[k].weight.entries[self.blocks[k].op.units.numpy()]
+        entries = self.blocks[k].weight.entries[op.units.numpy()]
         single = np.diff(entries.indptr) == 1
         first = entries.indptr[:-1][single]
         return torch.from_numpy(entries.indices[first][entries.data[first] == 1.0].astype(np.int64))
