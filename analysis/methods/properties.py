@@ -159,8 +159,9 @@ def interval(values: list[float]) -> tuple[float, float]:
 
 def r_squared(predicted_N: np.ndarray, target_N: np.ndarray) -> float:
     """1 - residual / variance; below 0 when the mean would have been better. NaN for a constant target."""
-    spread = ((target_N - target_N.mean()) ** 2).sum()
-    return float(1 - ((predicted_N - target_N) ** 2).sum() / spread) if spread > 0 else float("nan")
+    if not np.ptp(target_N):  # the mean of equal numbers may be rounded: their spread is not always 0
+        return float("nan")
+    return float(1 - ((predicted_N - target_N) ** 2).sum() / ((target_N - target_N.mean()) ** 2).sum())
 
 
 def tau(predicted_N: np.ndarray, target_N: np.ndarray) -> float:

@@ -29,6 +29,12 @@ def test_tau_over_all_pairs_is_scipys_bit_for_bit():
         assert np.array_equal(properties.tau_of_pairs(x_N, y_N)[0], expected, equal_nan=True)
 
 
+@pytest.mark.parametrize("count", range(1, 40))
+def test_r_squared_of_a_constant_is_undefined_even_where_its_mean_is_rounded(count):
+    target_N = np.full(count, 0.1)
+    assert np.isnan(properties.r_squared(np.zeros(count), target_N))
+
+
 @pytest.mark.slow
 def test_a_property_in_the_statistics_is_predicted_and_a_random_one_is_not():
     rng, recipe = np.random.default_rng(1), recipe_of("parity", SMALL)
