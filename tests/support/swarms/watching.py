@@ -5,11 +5,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome") if find_spec("playwright") else ()
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 SWITCHES = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -17,14 +19,16 @@ SWITCHES = (
 SECONDS = 120.0  # a deadline on a busy machine, never a wait
 
 needs_browser = pytest.mark.skipif(
-    BROWSER is None, reason="no browser here: install chromium (Debian: apt-get install chromium)"
+    BROWSER is None,
+    reason="no browser to drive: install chromium (Debian: apt-get install chromium) and 'zooswarm[dev]' (playwright)",
 )
 
 
 @contextmanager
 def running_browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'zooswarm[dev]' brings it")
-    with sync_api.sync_playwright() as playwright:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=list(SWITCHES))
         yield browser
         browser.close()
