@@ -45,21 +45,17 @@ def estimate(campaign: Campaign, speeds: Mapping[str, float]) -> Estimate:
         assignments=campaign.assignment_count,
         steps=sum(p.count * p.recipe.training.max_steps for p in populations),
         zoo_bytes=sum(p.count * 4 * p.recipe.parameter_count for p in populations),
-        bundle_bytes=max(bundle_bytes(p.recipe, largest(p)) for p in populations),
+        bundle_bytes=max(bundle_bytes(p.recipe, p.largest_bundle) for p in populations),
         disk_bytes=sum(bundle_bytes(p.recipe, p.count) for p in populations),
         memory_bytes=max(
-            memory_bytes(p.recipe, largest(p), opened_max(campaign.policy, p.recipe, largest(p))) for p in populations
+            memory_bytes(p.recipe, p.largest_bundle, opened_max(campaign.policy, p.recipe, p.largest_bundle))
+            for p in populations
         ),
         received_bytes=sum(sum(traffic(p, campaign.policy)[:2]) for p in populations),
         sent_bytes=sum(sum(traffic(p, campaign.policy)[1:]) for p in populations),
         cpu_seconds=sum(p.count * p.recipe.training.max_steps / speed for p, speed in measured),
         unmeasured=tuple(sorted({p.recipe.name for p in populations if p.recipe.digest not in speeds})),
     )
-
-
-def largest(population: Population) -> int:
-    """Networks of its largest bundle."""
-    return min(population.bundle, population.count)
 
 
 def traffic(population: Population, policy: Policy) -> tuple[int, int, int]:

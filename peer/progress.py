@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from peer.state import PeerSettings, PeerState, Phase
-from peer.state.lending.limits import UNLIMITED, size_text
 from peer.state.lending.pausing import Conditions, hours_text
+from peer.state.lending.sizes import UNLIMITED, size_text
 from protocol.errors import shown
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from peer.computer.sensors import TEMPERATURE_VARIABLE, temperature
 from peer.state import PeerSettings
-from peer.state.lending.limits import default_disk, default_memory, parse_size
+from peer.state.lending.limits import default_disk, default_memory
 from peer.state.lending.pausing import Terms, parse_hours
-from peer.state.lending.traffic import parse_rate
+from peer.state.lending.sizes import parse_rate, parse_size
 from peer.storage.home import Home
 from protocol.errors import UsageError
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from peer.state.lending.limits import size_text
+from peer.state.lending.sizes import size_text
 
 CLOCK_SECONDS = 30.0  # heartbeats go by the organizer's clock; a wrong one of ours muddles hours and logs
 MEMORY_MIN, DISK_MIN = 10**9, 2 * 10**9

@@ -68,7 +68,7 @@ def unit_text(home: Path, settings: Mapping[str, Any], environment: Mapping[str,
     if settings.get("cpu"):
         limits += f"CPUQuota={settings['cpu'] * 1.2:g}%\n"  # a fifth above: ours evens out over seconds, this at once
     if settings.get("memory"):
-        from peer.state.lending.limits import parse_size
+        from peer.state.lending.sizes import parse_size
 
         limits += f"MemoryMax={parse_size(settings['memory'])}\n"
     moved = environment.get("ZOOSWARM_HOME")

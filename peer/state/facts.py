@@ -21,9 +21,9 @@ from peer.state.backoff import Backoff, Retries
 from peer.state.figures import Figures
 from peer.state.held import Checks, Happened, HeldAssignment, HeldAssignments, Phase
 from peer.state.ids import AssignmentId
-from peer.state.lending.limits import UNLIMITED
 from peer.state.lending.pausing import LONG_SECONDS, Conditions, Pause, Terms
 from peer.state.lending.sharing import Shares
+from peer.state.lending.sizes import UNLIMITED
 from protocol.recipes.campaign import Campaign
 from protocol.trust.allowance import Allowance
 from protocol.trust.messages import CampaignOrder

@@ -11,8 +11,9 @@ from peer.state import events as on
 from peer.state.facts import PeerFacts
 from peer.state.held import UNFINISHED, CheckHappened, CheckPhase, Happened, HeldCheck, ImpossibleEvent, Phase, hold
 from peer.state.ids import AssignmentId
-from peer.state.lending.limits import FREE_BYTES_LAST, size_text, training_work
+from peer.state.lending.limits import FREE_BYTES_LAST, training_work
 from peer.state.lending.pausing import BUSY_CORES, LOOKS_OVER, Conditions, too_hot, why_not
+from peer.state.lending.sizes import size_text
 
 CHECKS_MAX = 64  # in hand; the coordinator names a few at a time
 REFUSALS_MAX = 3  # results in a row: training the same for the same answer helps nobody

@@ -68,6 +68,11 @@ class Population(StrictStruct, frozen=True, kw_only=True):
     def assignment_count(self) -> int:
         return -(-self.count // self.bundle)
 
+    @property
+    def largest_bundle(self) -> int:
+        """Networks of its largest assignment."""
+        return min(self.count, self.bundle)
+
     def seeds_of(self, index: int) -> tuple[int, ...]:
         """The seeds of its assignment `index`, counted from 0; the last one may have fewer."""
         first = index * self.bundle

@@ -8,7 +8,7 @@ from support.scripted_host import CAMPAIGN, RECIPE
 from coordinator.server.running.addresses import split_listen
 from fuzz.targets import Target
 from fuzz.workbench import at
-from peer.state.lending.limits import parse_size
+from peer.state.lending.sizes import parse_size
 from protocol.recipes.campaign import campaign_from_bytes, load_campaign
 from protocol.recipes.recipe import load_recipe, recipe_from_bytes
 from protocol.rpc.invite import PREFIX, Invite, make_invite, read_invite

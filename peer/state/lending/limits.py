@@ -6,10 +6,10 @@ Upper bounds: every network trains to its last step, and every state is kept.
 from dataclasses import dataclass
 from math import inf, prod
 
+from peer.state.lending.sizes import UNITS, size_text
 from peer.state.lending.traffic import TRANSFER_SECONDS
 from protocol.engine import state_bytes_length
 from protocol.engine.needs import memory_bytes
-from protocol.errors import UsageError
 from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.recipes.layers import Conv2d, arrays_of
 from protocol.recipes.recipe import Recipe
@@ -17,8 +17,6 @@ from protocol.trust.challenge import opened_max
 from protocol.trust.commitment import bundle_bytes
 from protocol.trust.messages import OpeningRequest
 
-UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
-UNLIMITED = 1 << 62
 MEMORY_DEFAULT_MIN, DISK_DEFAULT_MAX = 2 * 10**9, 20 * 10**9
 CLASSES_SHOWN = 3  # by name
 FREE_BYTES_LAST = 32 * 1024 * 1024  # what is needed to end in good order; below this we stop writing
@@ -38,7 +36,7 @@ class Needs:
 
 def needs_of(campaign: Campaign) -> Needs:
     memory, memory_of = max((memory_of_bundle(p, campaign.policy), p.recipe.name) for p in campaign.populations)
-    disk, disk_of = max((bundle_bytes(p.recipe, min(p.bundle, p.count)), p.recipe.name) for p in campaign.populations)
+    disk, disk_of = max((bundle_bytes(p.recipe, p.largest_bundle), p.recipe.name) for p in campaign.populations)
     transfer, transfer_of = max((transfer_bytes(p, campaign.policy), p.recipe.name) for p in campaign.populations)
     return Needs(
         memory=memory,
@@ -60,13 +58,13 @@ def summary(campaign: Campaign) -> str:
 
 
 def memory_of_bundle(population: Population, policy: Policy) -> int:
-    recipe, networks = population.recipe, min(population.bundle, population.count)
+    recipe, networks = population.recipe, population.largest_bundle
     return memory_bytes(recipe, networks, opened_max(policy, recipe, networks))
 
 
 def transfer_bytes(population: Population, policy: Policy) -> int:
     """Of all weights of a bundle, or of all start states that a challenge asks for, whichever is more."""
-    recipe, networks = population.recipe, min(population.bundle, population.count)
+    recipe, networks = population.recipe, population.largest_bundle
     opened = opened_max(policy, recipe, networks) * state_bytes_length(recipe)
     return max(opened, 4 * recipe.parameter_count * networks)
 
@@ -103,31 +101,6 @@ def training_work(recipe: Recipe, networks: int) -> float:
 def opened_bytes(campaign: Campaign, index: int, request: OpeningRequest) -> int:
     """What the start states have that a challenge to assignment `index` names."""
     return len(request.cells) * state_bytes_length(campaign.assignment(index).recipe)
-
-
-def parse_size(text: str) -> int:
-    """`"2GB"`, `"500 MB"`, `"1.5G"` -> bytes. Raises UsageError."""
-    number, unit = text.strip().upper(), "GB"
-    for name in UNITS:
-        for ending in (name, name[0]):
-            if number.endswith(ending):
-                number, unit = number.removesuffix(ending).strip(), name
-                break
-    try:
-        size = int(float(number) * UNITS[unit])
-    except (ValueError, OverflowError):
-        size = 0
-    if not UNITS["MB"] <= size <= UNLIMITED:
-        raise UsageError(f"{text!r} is no size; write for example 500MB, 2GB or 1TB")
-    return size
-
-
-def size_text(size: int) -> str:
-    """`11.7 GB`, `500 MB`."""
-    for name in reversed(UNITS):
-        if size >= UNITS[name]:
-            return f"{size / UNITS[name]:.3g} {name}"
-    return f"{size:,} bytes"
 
 
 def default_memory(physical: int) -> int:

@@ -5,12 +5,8 @@ Times are seconds on one clock, sizes are bytes, rates are bytes a second.
 
 from dataclasses import dataclass, replace
 
-from protocol.errors import UsageError
-
-RATE_MIN = 64_000  # less, and the organizer's host takes us for somebody who has stopped
 BURST_SECONDS = 1.0  # what may pass at once after a silence
 TRANSFER_SECONDS = 100.0  # an upload or download has to be over by then; hosts cut off later
-UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +25,3 @@ def spend(bucket: Bucket, size: int, now: float) -> tuple[Bucket, float]:
     filled = min(bucket.rate * BURST_SECONDS, bucket.level + bucket.rate * (now - bucket.at))
     after = replace(bucket, level=filled - size, at=now)
     return after, max(0.0, -after.level / bucket.rate)
-
-
-def parse_rate(text: str) -> float:
-    """`"500kB"`, `"2MB"`, `"1.5M"` -> bytes a second. Raises UsageError."""
-    number, unit = text.strip().upper().removesuffix("/S"), 0
-    for name, size in UNITS.items():
-        for ending in (name, name[0]):
-            if not unit and number.endswith(ending):
-                number, unit = number.removesuffix(ending).strip(), size
-    try:
-        rate = float(number) * unit
-    except ValueError:
-        rate = 0.0
-    if not RATE_MIN <= rate <= 10**12:
-        raise UsageError(f"--bandwidth {text}: write how much a second, 64kB or more, for example 500kB or 2MB")
-    return rate

@@ -13,10 +13,9 @@ from peer.state.lending.limits import (
     default_disk,
     default_memory,
     needs_of,
-    parse_size,
-    size_text,
     turned_down,
 )
+from peer.state.lending.sizes import parse_size, size_text
 from peer.storage.bundle import Bundle
 from peer.storage.home import Home
 from protocol.engine.needs import BASE_BYTES

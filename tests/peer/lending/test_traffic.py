@@ -12,7 +12,8 @@ from peer.session.client import Away, Client, leaving
 from peer.session.throttle import Throttle
 from peer.state import actions as act
 from peer.state.lending.limits import needs_of, turned_down
-from peer.state.lending.traffic import BURST_SECONDS, Bucket, parse_rate, spend
+from peer.state.lending.sizes import parse_rate
+from peer.state.lending.traffic import BURST_SECONDS, Bucket, spend
 from protocol.errors import UsageError
 from protocol.recipes.layers import Linear
 from protocol.recipes.recipe import Network
