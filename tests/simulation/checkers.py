@@ -5,7 +5,7 @@ the faults have stopped.
 """
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from coordinator.policy.phases import HELD, Phase
 from coordinator.policy.receive import Received, Reception
@@ -28,6 +28,13 @@ CLAIM_SLACK_SECONDS = 30.0  # beyond the lease: clocks, and the way through the 
 FORGOTTEN_SECONDS = 1800.0  # a claim that its live owner neither works on nor lets go
 
 
+class Verified(NamedTuple):
+    """A bundle to a host's credit."""
+
+    networks: int
+    segments: int  # of all of them; where networks stop early these may be fewer than the networks
+
+
 class Checkers:
     def __init__(self, world: "World"):
         self.world = world
@@ -40,7 +47,7 @@ class Checkers:
         self.received_at: dict[bytes, float] = {}
         self.shown_at: dict[bytes, float] = {}  # beacon link -> when it was first shown
         self.credit: dict[str, int] = defaultdict(int)
-        self.proofs: dict[str, dict[bytes, int]] = defaultdict(dict)  # host -> bundles that speak for it: segments
+        self.verified: dict[str, dict[bytes, Verified]] = defaultdict(dict)  # host -> bundles, by believed hosts
         self.work_to_stand = work_to_stand(world.campaign)
         self.believed: dict[bytes, frozenset[str]] = {}  # roster's root -> hosts on it
         self._bad: dict[int, set[tuple[int, int]]] = {}  # by the identity of what was handed in
@@ -95,18 +102,17 @@ class Checkers:
                 raise Violation("roster", f"{self._name(entry.host)}: {entry.weight} for {self.credit[entry.host]}")
 
     def _stands(self, name: str) -> bool:
-        """By our own account: bundles that needed training, and that somebody verified who was believed then."""
-        proofs, needed = self.proofs[name], self.world.campaign.policy.probation_bundles
+        """By our own account: bundles that took training, and the work in all, verified by who was believed then."""
+        bundles, needed = self.verified[name].values(), self.world.campaign.policy.probation_bundles
         banned = self.world.organizer.ledger.host(name).banned
-        return not banned and len(proofs) >= needed and sum(proofs.values()) >= self.work_to_stand
+        trained = sum(bundle.segments >= bundle.networks for bundle in bundles)
+        return not banned and trained >= needed and sum(b.segments for b in bundles) >= self.work_to_stand
 
-    def _speaks_for_its_host(self, row: Row) -> bool:
-        """It took training, and each of its slots was answered by the organizer, or a host that was believed."""
+    def _by_the_believed(self, row: Row) -> bool:
+        """Each of its slots was answered by the organizer, or a host that was believed."""
         assert row.draw is not None
         believed = self._house | self.believed[row.draw.roster_root]
-        return sum(row.segments) >= len(row.segments) and believed.issuperset(
-            envelope.signer for _, envelope in row.answers.values()
-        )
+        return believed.issuperset(envelope.signer for _, envelope in row.answers.values())
 
     @property
     def _house(self) -> set[str]:
@@ -134,8 +140,8 @@ class Checkers:
             raise Violation("admitted twice", f"assignment {index}", index)
         self.admitted[index] = row.digest
         self.credit[row.worker] += sum(row.segments)
-        if self._speaks_for_its_host(row):
-            self.proofs[row.worker][row.digest] = sum(row.segments)
+        if self._by_the_believed(row):
+            self.verified[row.worker][row.digest] = Verified(len(row.segments), sum(row.segments))
         self.world.counts["kept results that were admitted"] += row.digest in self.taken
         self._house_checked(row)
         if row.digest in self.offered or not self._is_true(row):
@@ -156,7 +162,7 @@ class Checkers:
         if self.admitted.pop(self._index(row), None) != row.digest:
             raise Violation("retracted what was not admitted", f"assignment {self._index(row)}", self._index(row))
         self.credit[row.worker] -= sum(row.segments)
-        self.proofs[row.worker].pop(row.digest, None)
+        self.verified[row.worker].pop(row.digest, None)
         if row.digest in self.offered:
             self.world.counts["fakes retracted"] += 1
 
