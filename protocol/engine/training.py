@@ -102,6 +102,8 @@ def look(
     losses: list[np.float32] | None = None,
 ) -> list[Boundary]:
     """States -> boundaries: measure the held-out loss, apply the stop rule."""
+    if not states:
+        return []
     held_out = engine.held_out_loss(recipe, data, [state.params for state in states])
     return [
         Boundary(

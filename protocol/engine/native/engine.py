@@ -33,7 +33,7 @@ from protocol.tasks.data import TaskData
 from protocol.tasks.kinds import TaskShape
 
 PROGRAMS_MAX = 64  # some kilobytes each
-MEASURED_TOGETHER = 16  # networks for which held-out samples are loaded once, where every thread has as many
+MEASURED_TOGETHER = 16  # networks at most for which held-out samples are loaded once
 
 
 class NativeEngine:
@@ -143,6 +143,9 @@ class NativeEngine:
             *(address(array, np.float32, (recipe.parameter_count,)) for array in arrays)
         )
 
+        rounds = -(-len(params) // (MEASURED_TOGETHER * self._threads))
+        together = -(-len(params) // max(1, rounds * self._threads))  # as many for each thread
+
         def some(begun: ctypes.c_int32) -> None:
             self._c.exact_evaluate(
                 ctypes.byref(program),
@@ -150,7 +153,7 @@ class NativeEngine:
                 ctypes.c_int32(count),
                 places,
                 ctypes.c_int32(len(params)),
-                ctypes.c_int32(max(1, min(MEASURED_TOGETHER, len(params) // self._threads))),
+                ctypes.c_int32(together),
                 ctypes.byref(begun),
                 _pointer(losses, np.float32, (len(params),)),
                 None if correct is None else _pointer(correct, np.int64, (len(params),)),
