@@ -110,12 +110,13 @@ class Daemon:
         """Until the state exits; `stop()` asks it to. Returns "" or the one line that a person has to read."""
         try:
             self._handle(Started(campaigns, allowance))
-            asked, tick_at, kept, look_at = False, self.clock(), 0, self.clock()
+            asked, kept = False, 0
+            tick_at = look_at = show_at = self.clock()
             while not self.state.exited:
                 event = self.events.next(min(tick_at, self.state.next_wakeup()) - self.clock())
                 if event is not None:
                     self._handle(event)
-                if stop() and not asked and not self.state.exited:
+                if (event is None or self.clock() >= show_at) and stop() and not asked and not self.state.exited:
                     asked = True
                     self._handle(StopRequested())
                 if self.clock() >= min(tick_at, self.state.next_wakeup()) and not self.state.exited:
@@ -123,7 +124,9 @@ class Daemon:
                         kept, look_at = self.kept_bytes(), self.clock() + KEPT_SECONDS
                     self._handle(Tick(self.free_bytes(), kept, self.conditions()))
                     tick_at = self.clock() + TICK_SECONDS
-                    self.view.refresh(self.clock(), self.state)
+                    if self.clock() >= show_at or self.state.exited:
+                        self.view.refresh(self.clock(), self.state)
+                        show_at = self.clock() + TICK_SECONDS
             return self.error
         finally:
             self._calls.close()

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import takewhile
 from math import inf
 
 WINDOW_SECONDS = 600.0
@@ -23,22 +24,21 @@ class Figures:
     waits_for: str = "the swarm"
     began: float = -inf
     trained_seconds: float = 0.0
+    steps_per_second: float = 0.0  # network-steps a second of training time, over the last segments
     _segments: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SEGMENTS_MAX))
     _finished: deque[float] = field(default_factory=lambda: deque(maxlen=FINISHED_MAX))
 
     def stepped(self, steps: int, seconds: float) -> None:
         self._segments.append((steps, seconds))
         self.trained_seconds += seconds
+        spent = sum(seconds for _, seconds in self._segments)
+        self.steps_per_second = sum(steps for steps, _ in self._segments) / spent if spent else 0.0
 
     def finished(self, now: float) -> None:
         self.networks += 1
         self._finished.append(now)
-
-    @property
-    def steps_per_second(self) -> float:
-        """Network-steps a second of training time, over the last segments; 0 before the first."""
-        seconds = sum(seconds for _, seconds in self._segments)
-        return sum(steps for steps, _ in self._segments) / seconds if seconds else 0.0
+        while self._finished[0] <= now - WINDOW_SECONDS:
+            self._finished.popleft()
 
     @property
     def seconds_a_network(self) -> float:
@@ -48,4 +48,5 @@ class Figures:
     def networks_per_hour(self, now: float) -> float:
         """Over the last ten minutes, or since the start when that is less."""
         window = max(1.0, min(WINDOW_SECONDS, now - self.began))
-        return 3600.0 * sum(1 for at in self._finished if at > now - window) / window
+        past = sum(1 for _ in takewhile(lambda at: at <= now - window, self._finished))
+        return 3600.0 * (len(self._finished) - past) / window
