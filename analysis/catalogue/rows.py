@@ -26,6 +26,7 @@ ORDER = ("class", "recipe", "seed")
 OWN = ("id", "weights_digest", "state_digest")  # texts that no two networks share
 PLACE = "row of the catalogue"  # no recipe has a field of this name
 SHARED_TEXT = pa.dictionary(pa.int32(), pa.string())
+RELEASED_ROWS = 20_000  # read, until memory is given back: more often takes longer, less often 20 MB more
 RUNS_MAX = 1000  # a thousand pieces of a column are read at the speed of one
 WORD = re.compile(r"\w+")
 
@@ -114,7 +115,7 @@ class Catalogue:
 
     def _read(self, names: list[str], place_N: np.ndarray | None = None) -> pa.Table:
         """Columns in the files' order, each once; all rows, or those of the numbers `place_N`, which ascend."""
-        names, begin, tables = list(dict.fromkeys(names)), 0, []
+        names, begin, unreleased, tables = list(dict.fromkeys(names)), 0, 0, []
         for path, part in zip(self.store.part_paths(), self.store.manifest.catalogue, strict=True):
             chosen_N = place_N
             if place_N is not None:
@@ -125,6 +126,10 @@ class Catalogue:
             elif len(chosen_N):
                 tables.append(self._part(path, names).take(pa.array(chosen_N)))
             begin += part.rows
+            unreleased += part.rows
+            if unreleased >= RELEASED_ROWS:
+                pa.default_memory_pool().release_unused()  # reading leaves behind as much as it read
+                unreleased = 0
         schema = pa.schema([self.schema.field(name) for name in names])
         return pa.concat_tables(tables).unify_dictionaries() if tables else schema.empty_table()
 

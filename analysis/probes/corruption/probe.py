@@ -12,10 +12,9 @@ import torch
 
 from analysis.probes.contract import Inputs, Probe, ProbeSettings, Row, Unit, units_of_networks
 from analysis.probes.corruption.ascent import Attack, halving_radius
+from analysis.probes.corruption.summary import ALL
 from analysis.probes.samples import Function, chance, held_out
 from protocol.recipes.recipe import Recipe
-
-ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

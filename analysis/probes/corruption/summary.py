@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.probes.corruption.probe import ALL
 from analysis.statistics.intervals import median_interval, median_of
 from protocol.errors import UsageError
 
+ALL = "all"  # layers together; of `probe`, but a page is drawn without torch
 Middle = tuple[float, float, float]  # median and its 95% interval
 
 

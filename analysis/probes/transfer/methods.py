@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from analysis.probes.transfer.gates import Average, CrossStitch, Gates, Join, Joined, blocks, frozen
+from analysis.probes.transfer.summary import FINE_TUNE, PTU, PTU_SCRATCH, SCRATCH
 from analysis.weights.modules import ZooNetwork, network_module
 from protocol.recipes.recipe import Recipe
 
@@ -15,9 +16,6 @@ from protocol.recipes.recipe import Recipe
 class Method(NamedTuple):
     name: str
     make: Callable[[], nn.Module]
-
-
-SCRATCH, FINE_TUNE, PTU, PTU_SCRATCH = "scratch", "fine-tune", "ptu", "ptu from scratch"
 
 
 def methods(

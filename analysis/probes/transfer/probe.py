@@ -12,8 +12,9 @@ from analysis.probes.contract import Inputs, Probe, ProbeSettings, Row, Unit
 from analysis.probes.samples import Samples, chance, loss, samples, score
 from analysis.probes.transfer.fitting import Budget, Fitted, fit
 from analysis.probes.transfer.gates import Joined
-from analysis.probes.transfer.methods import FINE_TUNE, PTU, methods
+from analysis.probes.transfer.methods import methods
 from analysis.probes.transfer.pairs import Most, transfer_units
+from analysis.probes.transfer.summary import FINE_TUNE, PTU
 from analysis.weights.chains import chains
 from analysis.weights.features import gram, upper
 from protocol.errors import UsageError

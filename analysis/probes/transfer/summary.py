@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.probes.transfer.methods import FINE_TUNE, PTU, PTU_SCRATCH, SCRATCH
 from analysis.statistics.permutation import permutation_p
 from analysis.statistics.ranks import spearman
 from protocol.errors import UsageError
 
+SCRATCH, FINE_TUNE, PTU, PTU_SCRATCH = "scratch", "fine-tune", "ptu", "ptu from scratch"  # of `methods`, without torch
 SHUFFLES = 2000
 Mean = tuple[float, float, float]  # a mean and its 95% interval (Student's t over sources)
 
