@@ -121,7 +121,7 @@ def found_among_nearest(alike_BQG: np.ndarray, own_BQG: np.ndarray) -> tuple[np.
     """
     key_BQG = (3 - alike_BQG).astype(np.float32).view(np.int32)  # 2 to 4: ordered as integers, too
     own_BQG = np.sort((key_BQG & ~1) | own_BQG, axis=2) & 1
-    at_BQG = np.cumsum(own_BQG, axis=2, dtype=np.float32)
+    at_BQG = np.cumsum(own_BQG, axis=2, dtype=own_BQG.dtype).astype(np.float32)  # whole numbers add up faster
     rank_G = np.arange(1, at_BQG.shape[2] + 1, dtype=np.float32)
     precision_BQ = np.einsum("bqg,bqg,g->bq", at_BQG, own_BQG.astype(np.float32), 1 / rank_G)
     return at_BQG, precision_BQ / np.maximum(at_BQG[:, :, -1], 1)

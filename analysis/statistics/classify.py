@@ -211,21 +211,24 @@ def errors_by_rows(
 def errors_by_pairs(
     left_MD: np.ndarray, shrink_ID: np.ndarray, weight_IM: np.ndarray, codes_RM: np.ndarray, classes: int
 ) -> np.ndarray:
-    """(I, R) the same: with B what takes one-hot labels to weighted errors, the sum of B^T B over pairs of rows that
+    """(I, R) the same: with B what takes one-hot labels to weighted errors (less their sign), the sum of B^T B over pairs of rows that
     have one class. Rows of features are centred, so H sees nothing of the labels' mean."""
     m = len(left_MD)
     pair_IMM = np.zeros((-(-len(shrink_ID) // EVEN) * EVEN, m, m), np.float32)
     for i, (shrink_D, weight_M) in enumerate(zip(shrink_ID, weight_IM, strict=True)):
-        b_MM = (left_MD * -shrink_D) @ left_MD.T
-        b_MM -= np.float32(1 / m)
-        b_MM[np.diag_indices(m)] += np.float32(1)
+        half_MD = left_MD * np.sqrt(shrink_D)
+        b_MM = half_MD @ half_MD.T  # of itself, as below: half the work
+        b_MM += np.float32(1 / m)
+        b_MM[np.diag_indices(m)] -= np.float32(1)
         b_MM *= weight_M[:, None]
         pair_IMM[i] = b_MM.T @ b_MM
     pair_IMM[:, np.arange(m), np.arange(m)] /= 2  # a pair counts twice, a row once
     error_IR = np.zeros((len(pair_IMM), len(codes_RM)))
     codes_MR = np.ascontiguousarray(codes_RM.T, np.int8 if classes < 128 else np.int32)
+    same_MR = np.empty(codes_MR.shape, np.float32)
     for row in range(m):
-        error_IR += pair_IMM[:, row, row:] @ (codes_MR[row:] == codes_MR[row]).astype(np.float32)
+        np.copyto(same_MR[row:], codes_MR[row:] == codes_MR[row])
+        error_IR += pair_IMM[:, row, row:] @ same_MR[row:]
     return 2 * error_IR[: len(shrink_ID)]
 
 
