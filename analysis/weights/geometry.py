@@ -3,7 +3,7 @@
 Axes: N networks, M others, P parameters, F features, D directions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,20 +63,29 @@ def squared_distances(features_NF: np.ndarray, others_MF: np.ndarray | None = No
     From products of rows centred on the mean of the others, so that nearly equal rows are at nearly zero; a row is at
     exactly zero from itself. (`neighbours` has its own, in float32 and in place: there they are most of the work.)
     """
-    others = features_NF if others_MF is None else others_MF
+    others, itself = (features_NF, True) if others_MF is None else (others_MF, False)
     center_F = others.mean(0, dtype=np.float64)
-    square_NM = np.zeros((len(features_NF), len(others)))
-    for rows, block in blocks(features_NF, center_F):
-        for columns, other in blocks(others, center_F):
+    once = list(blocks(others, center_F)) if len(others) <= BLOCK_ROWS else None  # few rows are centred once
+    square_NM, norm_N = np.zeros((len(features_NF), len(others))), np.zeros(len(features_NF))
+    for rows, block in once if once and itself else blocks(features_NF, center_F):
+        norm_N[rows] = (block * block).sum(1)
+        for columns, other in once or blocks(others, center_F):
             square_NM[rows, columns] = block @ other.T
-    norm_N, norm_M = (
-        np.concatenate([(block * block).sum(1) for _, block in blocks(side, center_F)] or [np.zeros(0)])
-        for side in (features_NF, others)
-    )
-    square_NM = np.maximum(norm_N[:, None] + norm_M - 2 * square_NM, 0)
-    if others_MF is None:
+    norm_M = norm_N if itself else squares(once or blocks(others, center_F), len(others))
+    square_NM *= 2
+    np.subtract(norm_N[:, None] + norm_M, square_NM, out=square_NM)
+    np.maximum(square_NM, 0, out=square_NM)
+    if itself:
         np.fill_diagonal(square_NM, 0)
     return square_NM
+
+
+def squares(parts: Iterable[tuple[slice, np.ndarray]], n: int) -> np.ndarray:
+    """(N,) squared lengths of rows, from `blocks`."""
+    norm_N = np.zeros(n)
+    for rows, block in parts:
+        norm_N[rows] = (block * block).sum(1)
+    return norm_N
 
 
 def blocks(weights_NP: np.ndarray, center_P: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
