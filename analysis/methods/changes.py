@@ -5,7 +5,7 @@ Axes: N networks, F features, R labelings.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class Separation:
     initial: Auc | None  # control: the same on the initial weights
     shuffled_max: float  # control: largest AUC with shuffled labels
     p: float  # with shuffled labels
-    enough: int | None  # training networks a class after which the AUC passes 0.9; None: never
+    enough: int | None  # training networks a class after which the AUC passes 0.9; None: never, or not asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,10 @@ def pair_separations(
     tables = {"trained": trained_NF, "initial": initial_NF, "loss": loss_N[:, None]}
     label_N, seed_N, found = np.array(labels, str), np.asarray(seeds), []
     for pair in pairs:
-        told = {name: separation(x, labels, seeds, *pair, shuffles=shuffles) for name, x in tables.items()}
+        told = {
+            name: separation(x, labels, seeds, *pair, shuffles=shuffles, sizes=name == "trained")
+            for name, x in tables.items()
+        }
         both = np.isin(label_N, pair)
         baseline = auc_baseline(known_NF[both], label_N[both] == pair[1], seed_N[both])
         found.append(PairSeparation(**told, baseline=baseline))
@@ -95,8 +98,9 @@ def separation(
     initial_NF: np.ndarray | None = None,
     shuffles: int = 1000,
     seed: int = 0,
+    sizes: bool = True,
 ) -> Separation:
-    """Original against modified, or any two classes. Raises UsageError with fewer than two seeds of either."""
+    """Original against modified, or any two classes; with `sizes`, how many networks are `enough`. Raises UsageError with fewer than two seeds of either."""
     chosen = np.isin(np.array(labels, str), [first, second])
     x, second_N, seed_N = features_NF[chosen], np.array(labels, str)[chosen] == second, np.asarray(seeds)[chosen]
     if min(len(np.unique(seed_N[second_N == side])) for side in (False, True)) < 2:
@@ -106,7 +110,7 @@ def separation(
     score_RN = labelings_scored(x, codes_RN, fold_N)
     trained = unseen_auc(score_RN[0], second_N, seed_N)
     null_R = auc_values(score_RN[1:], codes_RN[1:] == 1)
-    sizes = learning_sizes(x, second_N, seed_N, seed=seed)
+    by_size = auc_by_size(x, second_N, seed_N, seed=seed) if sizes else ()  # no further than is asked
     return Separation(
         first=first,
         second=second,
@@ -114,7 +118,7 @@ def separation(
         initial=None if initial_NF is None else _auc(initial_NF[chosen], second_N, fold_N, seed_N),
         shuffled_max=float(null_R.max(initial=0)),
         p=permutation_p(trained.value, null_R),
-        enough=next((size for size, value in sizes.items() if value >= ENOUGH), None),
+        enough=next((size for size, value in by_size if value >= ENOUGH), None),
     )
 
 
@@ -135,8 +139,14 @@ def learning_sizes(
     features_NF: np.ndarray, second_N: np.ndarray, seed_N: np.ndarray, repeats: int = 5, seed: int = 0
 ) -> dict[int, float]:
     """Training networks a class (2, 4, 8, ...) -> mean AUC over `repeats` draws, on all networks of other seeds."""
-    rng, found = np.random.default_rng(seed), {}
-    size = 2
+    return dict(auc_by_size(features_NF, second_N, seed_N, repeats, seed))
+
+
+def auc_by_size(
+    features_NF: np.ndarray, second_N: np.ndarray, seed_N: np.ndarray, repeats: int = 5, seed: int = 0
+) -> Iterator[tuple[int, float]]:
+    """`learning_sizes`, one after another."""
+    rng, size = np.random.default_rng(seed), 2
     while size <= min(int(second_N.sum()), int((~second_N).sum())) * 2 // 3:
         values = []
         for _ in range(repeats):
@@ -147,9 +157,8 @@ def learning_sizes(
                 score = ridge_scorer(features_NF[train], second_N[train], features_NF[test])
                 values.append(auc(score, second_N[test]).value)
         if values:
-            found[size] = float(np.mean(values))
+            yield size, float(np.mean(values))
         size *= 2
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

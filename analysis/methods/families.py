@@ -216,7 +216,7 @@ def transfer_summary(
     def means(rows: tuple[int, ...]) -> tuple[list[str], np.ndarray, float, float]:
         at = np.array(rows)
         domains, tau_KK = properties.transfer(
-            features_NF[at], target_N[at], domain_N[at], group_N[at], properties.kernel_ridge
+            features_NF[at], target_N[at], domain_N[at], group_N[at], properties.kernel_ridge_once
         )
         same = np.eye(len(domains), dtype=bool)
         return domains, tau_KK, float(tau_KK[same].mean()), float(tau_KK[~same].mean())

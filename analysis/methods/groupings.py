@@ -14,7 +14,7 @@ from analysis.methods.maps import same_class_nearby
 from analysis.methods.retrieval import retrieval
 from analysis.statistics.intervals import jackknife
 from analysis.statistics.labels import label_codes
-from analysis.statistics.permutation import permanova
+from analysis.statistics.permutation import explained, permanova
 from analysis.statistics.splits import groups
 from analysis.weights import chains
 from analysis.weights.features import invariants, standardized
@@ -87,11 +87,9 @@ def _explained(
     except UsageError:  # layers that chains do not know
         distance_NN = euclidean(standardized(chains.chain_features(recipe, weights_NP)))
 
-    def part(rows: np.ndarray) -> float:
-        return permanova(distance_NN[np.ix_(rows, rows)], label_N[rows].tolist(), group_N[rows], permutations=0).r2
-
-    whole = permanova(distance_NN, label_N.tolist(), group_N, permutations)
-    low, high = jackknife(part, group_N, 0.0, 1.0)
+    whole, square_NN = permanova(distance_NN, label_N.tolist(), group_N, permutations), distance_NN**2
+    code_N = label_codes(label_N.tolist())[0]
+    low, high = jackknife(lambda rows: explained(square_NN, code_N, rows), group_N, 0.0, 1.0)
     return Grouped(
         value=whole.r2,
         low=low,

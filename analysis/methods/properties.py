@@ -19,6 +19,7 @@ from protocol.errors import UsageError
 
 BOOTSTRAPS = 300
 TREES = 300
+DRAWN_MAX = 2000  # networks; of more, comparing all pairs takes 200 MB and more
 PAIRS_MAX = 200  # networks; of more, sorting is faster than looking at every pair
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -53,9 +54,18 @@ def kernel_ridge(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray
     The penalty with the smallest leave-one-out error within the training rows, in closed form.
     """
     train_MF, test_TF = (np.asarray(rows) for rows in (train_MF, test_TF))
-    value_M, vector_MM, inner_TM = _kernel(
+    kernel = _kept_kernel(
         train_MF.tobytes(), test_TF.tobytes(), train_MF.dtype.str, test_TF.dtype.str, train_MF.shape[1], linear
     )
+    return _ridge(*kernel, target_M)
+
+
+def kernel_ridge_once(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray) -> np.ndarray:
+    """`kernel_ridge` of rows that do not come again: nothing is kept of them."""
+    return _ridge(*_kernel(train_MF, test_TF, linear=False), target_M)
+
+
+def _ridge(value_M: np.ndarray, vector_MM: np.ndarray, inner_TM: np.ndarray, target_M: np.ndarray) -> np.ndarray:
     centre = target_M.mean()
     seen_M = vector_MM.T @ (target_M - centre)
     square_MM = vector_MM**2
@@ -70,14 +80,19 @@ def kernel_ridge(train_MF: np.ndarray, target_M: np.ndarray, test_TF: np.ndarray
 
 
 @lru_cache(maxsize=2 * FOLDS)  # the same folds serve all targets, of trained and of initial weights; 6 MB each
-def _kernel(
+def _kept_kernel(
     train: bytes, test: bytes, train_type: str, test_type: str, features: int, linear: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    train_MF, test_TF = (
+        np.frombuffer(rows, kind).reshape(-1, features) for rows, kind in ((train, train_type), (test, test_type))
+    )
+    return _kernel(train_MF, test_TF, linear)
+
+
+def _kernel(train_MF: np.ndarray, test_TF: np.ndarray, linear: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Eigenvalues (M,) and vectors (M, M) of the training rows' kernel, and that of the test rows with them (T, M)."""
-    train_MF = np.frombuffer(train, train_type).reshape(-1, features)
     mean_F, scale_F = train_MF.mean(0), train_MF.std(0)
     scale_F = np.where(scale_F > 0, scale_F, 1)
-    test_TF = np.frombuffer(test, test_type).reshape(-1, features)
     x, y = (np.clip((rows - mean_F) / scale_F, -5, 5) for rows in (train_MF, test_TF))
     if linear:
         inner_MM, inner_TM = x @ x.T, y @ x.T
@@ -135,7 +150,7 @@ def predict(
         np.concatenate([rows_of[g] for g in rng.integers(0, len(rows_of), len(rows_of))]) for _ in range(BOOTSTRAPS)
     ]
     r2_low, r2_high = interval([r_squared(predicted_N[d], target_N[d]) for d in draws])
-    tau_low, tau_high = interval([tau(predicted_N[d], target_N[d]) for d in draws])
+    tau_low, tau_high = interval(drawn_taus(predicted_N, target_N, draws))
     return Prediction(
         predicted_N=predicted_N,
         r2=r_squared(predicted_N, target_N),
@@ -169,6 +184,22 @@ def tau(predicted_N: np.ndarray, target_N: np.ndarray) -> float:
     of = tau_of_pairs if len(target_N) <= PAIRS_MAX else kendalltau
     found = float(of(predicted_N, target_N)[0])  # pyright: ignore[reportArgumentType]
     return 0.0 if np.isnan(found) else found
+
+
+def drawn_taus(predicted_N: np.ndarray, target_N: np.ndarray, draws: list[np.ndarray]) -> list[float]:
+    """`tau` of rows drawn with repetition, bit for bit: all pairs are compared once, and counted in every draw."""
+    n = len(target_N)
+    if n > DRAWN_MAX:
+        return [tau(predicted_N[d], target_N[d]) for d in draws]
+    times_RN = np.stack([np.bincount(d, minlength=n) for d in draws]).astype(np.float32)
+    x_NN, y_NN = (np.sign(np.subtract.outer(values, values)).astype(np.float32) for values in (predicted_N, target_N))
+
+    def counted(pair_NN: np.ndarray) -> np.ndarray:  # products are whole numbers below 2^24
+        return np.einsum("rn,rn->r", times_RN @ pair_NN, times_RN, dtype=np.float64) / 2
+
+    same_R, untied_x_R, untied_y_R = map(counted, (x_NN * y_NN, np.abs(x_NN), np.abs(y_NN)))
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.clip(same_R / np.sqrt(untied_x_R) / np.sqrt(untied_y_R), -1, 1)).tolist()
 
 
 def tau_of_pairs(x_N: np.ndarray, y_N: np.ndarray) -> tuple[float]:

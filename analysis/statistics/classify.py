@@ -137,38 +137,28 @@ def score_parts(train_MF: np.ndarray, codes_RM: np.ndarray, test_TF: np.ndarray,
     left_MD, size_D, test_TD = thin_svd((train_MF - mean_F) / scale_F, (test_TF - mean_F) / scale_F)
     square_D = size_D**2
     penalized_ID = square_D + np.array(RIDGES)[:, None] * float(square_D.sum() / max(1, len(size_D)))
-    best_R = best_penalties(left_MD, square_D / penalized_ID, codes_RM, classes)
-    hats = {i: (test_TD * (size_D / penalized_ID[i])) @ left_MD.T for i in np.unique(best_R).tolist()}
-    rest = {i: 1 - hat_TM.sum(1) for i, hat_TM in hats.items()}  # what the labels' mean adds: almost 1
+    used, best_R = np.unique(best_penalties(left_MD, square_D / penalized_ID, codes_RM, classes), return_inverse=True)
+    hats_UMT = np.stack([left_MD @ (test_TD * (size_D / penalized_ID[i])).T for i in used])
+    hats_UMT += (1 - hats_UMT.sum(1, keepdims=True)) / len(left_MD)  # what the labels' mean adds: almost 1 / M
     at_once = max(1, VALUES_AT_ONCE // (len(train_MF) * classes))
     for begin in range(0, len(codes_RM), at_once):
-        codes_BM, best_B = codes_RM[begin : begin + at_once], best_R[begin : begin + at_once]
-        scores_BKT = np.empty((len(codes_BM), classes, len(test_TD)))
-        for i in np.unique(best_B).tolist():
-            at_B = best_B == i
-            scores_BKT[at_B] = class_totals(codes_BM[at_B], classes, hats[i].T)
-            scores_BKT[at_B] += (class_counts(codes_BM[at_B], classes) / len(left_MD))[..., None] * rest[i]
-        yield scores_BKT.transpose(2, 0, 1)
+        some = slice(begin, begin + at_once)
+        yield class_totals(codes_RM[some], classes, hats_UMT, best_R[some]).transpose(2, 0, 1)
 
 
-def class_totals(codes_RM: np.ndarray, classes: int, value_MV: np.ndarray) -> np.ndarray:
-    """(R, K, V) sums over the rows of each class, by labeling: one-hot labels times the values, without the zeros."""
+def class_totals(codes_RM: np.ndarray, classes: int, values_UMV: np.ndarray, table_R: np.ndarray) -> np.ndarray:
+    """(R, K, V) sums over the rows of each class, by labeling, of the table of values that is its own: one-hot labels
+    times the values, without the zeros."""
     from scipy.sparse import csr_array
 
-    labelings, m = codes_RM.shape
-    if labelings * classes <= DENSE_MAX:
-        return (codes_RM[:, None] == np.arange(classes)[:, None]).astype(float) @ value_MV
+    labelings, (tables, m, _) = len(codes_RM), values_UMV.shape
+    if tables == 1 and labelings * classes <= DENSE_MAX:
+        return (codes_RM[:, None] == np.arange(classes)[:, None]).astype(float) @ values_UMV[0]
     row_RM = codes_RM + classes * np.arange(labelings)[:, None]
-    place_RM = np.broadcast_to(np.arange(m), row_RM.shape)
-    shape = (labelings * classes, m)
+    place_RM = np.arange(m) + m * table_R[:, None]
+    shape = (labelings * classes, tables * m)
     chosen = csr_array((np.ones(row_RM.size), (row_RM.ravel(), place_RM.ravel())), shape)
-    return (chosen @ np.ascontiguousarray(value_MV)).reshape(labelings, classes, -1)
-
-
-def class_counts(codes_RM: np.ndarray, classes: int) -> np.ndarray:
-    """(R, K) rows of each class."""
-    row_RM = codes_RM + classes * np.arange(len(codes_RM))[:, None]
-    return np.bincount(row_RM.ravel(), minlength=classes * len(codes_RM)).reshape(-1, classes)
+    return (chosen @ values_UMV.reshape(tables * m, -1)).reshape(labelings, classes, -1)
 
 
 def best_penalties(left_MD: np.ndarray, shrink_ID: np.ndarray, codes_RM: np.ndarray, classes: int) -> np.ndarray:

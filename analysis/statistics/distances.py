@@ -75,11 +75,11 @@ def centre_square(mean_square_KK: np.ndarray) -> float:
 
 
 def centre_squares(square_NN: np.ndarray, codes_RN: np.ndarray, classes: int) -> np.ndarray:
-    """(R,) `centre_square` of R labelings that have as many networks of each class.
+    """(R,) `centre_square` of R labelings that have as many networks of each class; code K: of none.
 
     From the squared distances, so that a labeling costs N^2 K and not a pass over all weights.
     """
-    count_K = np.bincount(codes_RN[0], minlength=classes).astype(float)
+    count_K = np.bincount(codes_RN[0], minlength=classes)[:classes].astype(float)
     pairs_KK = np.outer(count_K, count_K)
     np.fill_diagonal(pairs_KK, count_K * (count_K - 1))
     sums = class_sums(square_NN, codes_RN, classes)
@@ -124,7 +124,9 @@ def centre_test(
     square, *null = centre_squares(square_NN, codes_RN, len(classes))
 
     def centres(rows: np.ndarray) -> float:
-        (left,) = centre_squares(square_NN[np.ix_(rows, rows)], code_N[None, rows], len(classes))
+        left_RN = np.full((1, len(code_N)), len(classes))
+        left_RN[0, rows] = code_N[rows]
+        (left,) = centre_squares(square_NN, left_RN, len(classes))
         return float(np.sqrt(np.maximum(0, left)))
 
     low, high = jackknife(centres, group_N, 0.0)

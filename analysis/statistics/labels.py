@@ -15,9 +15,12 @@ def label_codes(labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def class_sums(pair_NN: np.ndarray, labelings: Iterable[np.ndarray], classes: int) -> Iterator[np.ndarray]:
-    """(K, K) sums of a symmetric matrix over all pairs of two classes, for one labeling (N,) after another."""
-    rest = iter(labelings)
+    """(K, K) sums of a symmetric matrix over all pairs of two classes, for one labeling (N,) after another.
+
+    A network of code K is of no class: so some are left out without a copy of the matrix.
+    """
+    rest, one_hot = iter(labelings), np.eye(classes + 1, classes)
     while some := list(islice(rest, LABELINGS_AT_ONCE)):
-        member_RNK = np.eye(classes)[np.stack(some)]
+        member_RNK = one_hot[np.stack(some)]
         sums_NRK = np.tensordot(pair_NN, member_RNK.transpose(1, 0, 2), 1)
         yield from np.matmul(member_RNK.transpose(0, 2, 1), sums_NRK.transpose(1, 0, 2))

@@ -16,6 +16,7 @@ from protocol.errors import UsageError
 
 PERMUTATIONS = 1000
 ORDERS_MAX = 5040  # all orders of seven values; of more, so many are drawn
+TOO_FEW = "PERMANOVA needs two classes and more networks than classes"
 EQUAL = 1e-6  # of the largest: values that differ by less are equal, as rounding alone may order them
 
 
@@ -107,7 +108,7 @@ def permanova(
     code_N, classes = label_codes(labels)
     n, k = len(code_N), len(classes)
     if k < 2 or n <= k:
-        raise UsageError("PERMANOVA needs two classes and more networks than classes")
+        raise UsageError(TOO_FEW)
     square_NN = np.asarray(distance_NN, np.float64) ** 2
     total = square_NN.sum() / (2 * n)
 
@@ -120,3 +121,15 @@ def permanova(
     null_R = np.array(null)
     r2 = f * (k - 1) / (f * (k - 1) + n - k)
     return Permanova(f=f, r2=r2, p=permutation_p(f, null_R), null_R=null_R)
+
+
+def explained(square_NN: np.ndarray, code_N: np.ndarray, rows: np.ndarray) -> float:
+    """`Permanova.r2` of some rows, from the squared distances of all. Raises UsageError as `permanova` does."""
+    counts = np.bincount(code_N[rows])
+    if len(rows) <= np.count_nonzero(counts) or np.count_nonzero(counts) < 2:
+        raise UsageError(TOO_FEW)
+    left_N = np.full(len(code_N), len(counts))
+    left_N[rows] = code_N[rows]
+    (sums_KK,) = class_sums(square_NN, [left_N], len(counts))
+    within = float(np.diag(sums_KK) @ (1 / np.maximum(counts, 1))) * len(rows)
+    return 1 - within / max(float(sums_KK.sum()), 1e-300)

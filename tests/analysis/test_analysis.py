@@ -162,8 +162,12 @@ def test_scores_are_those_of_one_hot_labels_and_errors_the_same_by_rows_and_by_p
     for labelings, classes in ((1, 3), (40, 4)):  # with the zeros and without them
         codes_RM, value_MV = rng.integers(0, classes, (labelings, 30)), rng.normal(size=(30, 5))
         one_hot_RKM = codes_RM[:, None] == np.arange(classes)[:, None]
-        assert np.allclose(classify.class_totals(codes_RM, classes, value_MV), one_hot_RKM @ value_MV)
-        assert (classify.class_counts(codes_RM, classes) == one_hot_RKM.sum(2)).all()
+        tables_UMV, table_R = np.stack([value_MV, -value_MV]), rng.integers(0, 2, labelings)
+        expected_RKV = (1 - 2 * table_R[:, None, None]) * (one_hot_RKM @ value_MV)
+        assert np.allclose(classify.class_totals(codes_RM, classes, tables_UMV, table_R), expected_RKV)
+        assert np.allclose(
+            classify.class_totals(codes_RM, classes, tables_UMV[:1], 0 * table_R), one_hot_RKM @ value_MV
+        )
         x = value_MV - value_MV.mean(0)
         left_MD, size_D, _ = (side.astype(np.float32) for side in np.linalg.svd(x, full_matrices=False))
         shrink_ID = size_D**2 / (size_D**2 + np.array([[0.1], [1], [10]], np.float32))

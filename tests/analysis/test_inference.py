@@ -144,6 +144,9 @@ def test_permanova_is_the_classical_f_test_in_one_dimension():
     x, labels = rng.normal(size=(30, 1)) + np.repeat([0.0, 0.5, 1.5], 10)[:, None], list("abc" * 10)
     labels = sorted(labels)
     found = permutation.permanova(euclidean(x), labels, np.arange(30), 200)
+    code_N, some = np.unique(labels, return_inverse=True)[1], np.arange(4, 30)
+    part = permutation.permanova(euclidean(x[some]), [labels[i] for i in some], some, 0)
+    assert permutation.explained(euclidean(x) ** 2, code_N, some) == pytest.approx(part.r2, rel=1e-9)
     assert found.f == pytest.approx(f_oneway(*np.split(x[:, 0], 3)).statistic) and found.p < 0.05
     mixed = np.random.default_rng(6).permutation(labels).tolist()
     assert permutation.permanova(euclidean(x), mixed, np.arange(30), 200).p > 0.05
