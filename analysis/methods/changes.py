@@ -100,7 +100,10 @@ def separation(
     seed: int = 0,
     sizes: bool = True,
 ) -> Separation:
-    """Original against modified, or any two classes; with `sizes`, how many networks are `enough`. Raises UsageError with fewer than two seeds of either."""
+    """Original against modified, or any two classes; with `sizes`, how many networks are `enough`.
+
+    Raises UsageError with fewer than two seeds of either.
+    """
     chosen = np.isin(np.array(labels, str), [first, second])
     x, second_N, seed_N = features_NF[chosen], np.array(labels, str)[chosen] == second, np.asarray(seeds)[chosen]
     if min(len(np.unique(seed_N[second_N == side])) for side in (False, True)) < 2:

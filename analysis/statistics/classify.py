@@ -201,8 +201,8 @@ def errors_by_rows(
 def errors_by_pairs(
     left_MD: np.ndarray, shrink_ID: np.ndarray, weight_IM: np.ndarray, codes_RM: np.ndarray, classes: int
 ) -> np.ndarray:
-    """(I, R) the same: with B what takes one-hot labels to weighted errors (less their sign), the sum of B^T B over pairs of rows that
-    have one class. Rows of features are centred, so H sees nothing of the labels' mean."""
+    """(I, R) the same: with B what takes one-hot labels to weighted errors (less their sign), the sum of B^T B over
+    pairs of rows that have one class. Rows of features are centred, so H sees nothing of the labels' mean."""
     m = len(left_MD)
     pair_IMM = np.zeros((-(-len(shrink_ID) // EVEN) * EVEN, m, m), np.float32)
     for i, (shrink_D, weight_M) in enumerate(zip(shrink_ID, weight_IM, strict=True)):
