@@ -90,11 +90,12 @@ def seed(campaign: Path, directory: Path | None, dry_run: bool, seeds: str | Non
 
     path = directory or last_directory()
     with client.Organizer(path) as organizer:
+        before = organizer.state_of(loaded.digest)
         upload_all(organizer, loaded, path)
         digest = organizer.seed(SeedCampaign(campaign=loaded.exact))
     click.echo(
         f"{loaded.name}: {loaded.network_count:,} networks in {loaded.assignment_count:,} assignments, "
-        f"campaign {digest[:16]}"
+        f"campaign {digest[:16]}{f'; it is there already, {before}, and nothing changed' if before else ''}"
     )
 
 
@@ -111,7 +112,7 @@ def _swarm_speed(directory: Path | None) -> float:
         return 0.0
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # `priority -5` is a number
 @click.argument("campaign")
 @click.argument("action", type=click.Choice(["pause", "resume", "cancel", "priority", "max-leased"]))
 @click.argument("value", type=int, required=False)
@@ -159,6 +160,8 @@ def _moderate(host_name: str, banned: bool, reason: str, directory: Path | None)
 
     if len(reason) > REASON_CHARS_MAX:
         raise click.UsageError(f"--reason: at most {REASON_CHARS_MAX} characters")
+    if banned and not reason.strip():
+        raise click.UsageError("--reason: say why in a few words; the host and everybody read it")
     with client.Organizer(directory or last_directory()) as organizer:
         host = organizer.moderate(host_name, banned, reason)
     click.echo(f"{host}: {'banned' if banned else 'may come back'}")

@@ -72,6 +72,11 @@ class Organizer:
     def seed(self, message: SeedCampaign) -> str:
         return self._call(self.stub.SubmitCampaign, message).digest
 
+    def state_of(self, digest: str) -> str:
+        """Of a campaign, in the words of the status; "" where there is none with this digest."""
+        campaigns = next(follow(self.stub, self.target, False, self.path)).campaigns
+        return next((campaign.state for campaign in campaigns if campaign.digest == digest), "")
+
     def control(self, which: str, action: str, value: int = 0) -> tuple[str, str]:
         """(name, new state) of the campaign with this name or digest prefix."""
         campaigns = next(follow(self.stub, self.target, False, self.path)).campaigns
@@ -262,7 +267,7 @@ def table(status: Status, page: str = "") -> Any:
         hosts.add_row(name, text(h.device), *numbers, f"{duration(h.seconds_ago)} ago", remark)
     parts: list[Any] = [campaigns, hosts]
     more = status.hosts_known, status.hosts_present, status.hosts_banned
-    parts.append(Text("{:,} hosts have earned something, {:,} are here, {:,} are banned".format(*more)))
+    parts.append(Text("hosts that have earned something: {:,}; here now: {:,}; banned: {:,}".format(*more)))
     if status.refusals:
         refusals = Table("refused", "host", "times", "the last one", title="Refusals", title_justify="left")
         for r in status.refusals[:20]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from protocol.engine import state_bytes_length
+from protocol.engine import Engine, state_bytes_length
 from protocol.engine.needs import memory_bytes
 from protocol.recipes.campaign import Campaign, Policy, Population
 from protocol.recipes.recipe import Recipe
@@ -73,28 +73,33 @@ def traffic(population: Population, policy: Policy) -> tuple[int, int, int]:
 
 def calibrate(campaign: Campaign, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
     """Network-steps a second of one core here, by the recipe's digest; without recipes that need a data set, and those
-    for which there is no time. Recipes that differ in their task alone are as fast: one of them is measured.
+    for which there is no time. Recipes that differ in their task alone are as fast: one of them is measured. The engine
+    is made before the clock is looked at: where it has to be compiled first, that takes longer than the measurement.
     """
+    from protocol.engine.select import select_engine
+
     alike: dict[Hashable, list[Recipe]] = {}
     for recipe in campaign.recipes.values():
         if not recipe.data_set:
             alike.setdefault((recipe.network, recipe.training, recipe.task_shape), []).append(recipe)
+    if not alike:
+        return {}
+    engine = select_engine()
     began, found = clock(), dict[str, float]()
-    each = min(RECIPE_SECONDS_MAX, CALIBRATION_SECONDS / max(1, len(alike)))
+    each = min(RECIPE_SECONDS_MAX, CALIBRATION_SECONDS / len(alike))
     for recipes in alike.values():
         if found and clock() - began >= CALIBRATION_SECONDS:
             break
-        found |= dict.fromkeys((recipe.digest for recipe in recipes), speed_of(recipes[0], each, clock))
+        found |= dict.fromkeys((recipe.digest for recipe in recipes), speed_of(engine, recipes[0], each, clock))
     return found
 
 
-def speed_of(recipe: Recipe, seconds: float, clock: Callable[[], float]) -> float:
+def speed_of(engine: Engine, recipe: Recipe, seconds: float, clock: Callable[[], float]) -> float:
     """Network-steps a second; the making of data and first weights is in it."""
-    from protocol.engine.select import select_engine
     from protocol.engine.training import train_networks
 
     began, last = clock(), dict[int, int]()
-    for seed, boundary in train_networks(select_engine(), recipe, range(NETWORKS), NETWORKS):
+    for seed, boundary in train_networks(engine, recipe, range(NETWORKS), NETWORKS):
         last[seed] = boundary.step
         if sum(last.values()) and clock() - began >= seconds:
             break

@@ -46,7 +46,9 @@ def rows(state: PeerState, now: float) -> list[tuple[str, str]]:
 def at_work(state: PeerState) -> str:
     if state.pause is not None:
         return f"paused: {state.pause.reason}"
-    return state.figures.training or f"waiting for {state.figures.waits_for}"
+    if state.figures.training and state.held.count(Phase.TRAINING):  # word of a last segment may come after its end
+        return state.figures.training
+    return f"waiting for {state.figures.waits_for}"
 
 
 def handed_in(state: PeerState) -> str:

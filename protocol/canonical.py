@@ -58,9 +58,10 @@ def _without_defaults(value: Any) -> Any:
 
 
 def decode_toml(data: bytes, source: str) -> dict[str, Any]:
-    """TOML bytes -> dict, or a UsageError with the source and the line."""
+    """TOML bytes -> dict, or a UsageError with the source and the line. A byte order mark, which editors on Windows put
+    first, is passed over."""
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise RecipeError(f"{source}: not a UTF-8 text file") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -5,6 +5,7 @@ in a log.
 """
 
 import errno
+import io
 import os
 import re
 import sys
@@ -92,6 +93,8 @@ def zooswarm(context: click.Context) -> None:
 def main() -> None:
     """Run a verb. A person's mistake, and a disk that cannot be used, is one line and exit code 2."""
     harmless_tracebacks()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows ASCII alone shows ? for a bar, and goes on
     sys.exit(run(sys.argv[1:]))
 
 

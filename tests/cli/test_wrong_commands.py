@@ -148,6 +148,8 @@ WRONG = [
     ("seed nokind.toml", 'task.data: there is no such field; it is one of kind = "dataset"', "ZS-RECIPE"),
     ("seed nodata.toml --dir {host}", "aaaaaaaa", "ZS-FILE"),
     ("control nothing pause --dir {host}", "no such campaign; there are: none", "ZS-USAGE"),
+    ("control nothing priority -5 --dir {host}", "no such campaign; there are: none", "ZS-USAGE"),
+    ("ban {other} --reason ' ' --dir {host}", "say why in a few words", "ZS-USAGE"),
     ("ticket me --dir {host}", "`zooswarm identity show`", "ZS-USAGE"),
     ("status 127.0.0.1:{http}/{organizer}", "no zooswarm host", "ZS-AWAY"),
     ("status 127.0.0.1:1/{organizer}", "no coordinator answers at 127.0.0.1:1", "ZS-AWAY"),
@@ -190,6 +192,37 @@ def test_a_wrong_command_is_one_line_that_helps_and_leaves_nothing(typed, told, 
     assert "Traceback" not in out + err and out == ""
     assert time.monotonic() - began < SECONDS_MAX
     assert everything(tmp_path, Path(place["zoos"])) == before
+
+
+def test_a_campaign_that_is_there_already_is_said_to_be_so(place, tmp_path, capsys):
+    """Also a cancelled one: to seed it again does not begin it again. Windows' byte order mark is no obstacle."""
+    stage = Stage(tmp_path / "other-host")
+    stage.clock.now = time.time()
+    write_settings(stage.path, {"address": f"127.0.0.1:{stage.port}/{stage.core.identity.host}"})
+    Path("good.toml").write_text("\ufeff" + CAMPAIGN)
+
+    def said(typed: str) -> str:
+        assert main.run([*typed.split(), "--dir", str(stage.path)]) == 0
+        return capsys.readouterr().out
+
+    first = said("seed good.toml")
+    assert first.startswith("x: 8 networks in 2 assignments, campaign ") and "already" not in first
+    assert said("seed good.toml") == first.replace("\n", "; it is there already, running, and nothing changed\n")
+    assert said("control x cancel") == "x: cancelled\n" and "already, cancelled" in said("seed good.toml")
+    assert "priority -5, cancelled" in said("control x priority -5")
+    stage.close()
+
+
+def test_a_terminal_that_knows_ascii_alone_shows_less_and_goes_on(place):
+    narrow = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "20"}  # so that headers end in an ellipsis
+    done = subprocess.run(
+        [ZOOSWARM, *words_of("status --dir {host}", place)], capture_output=True, text=True, env=narrow, timeout=60
+    )
+    assert (
+        (done.returncode, done.stderr) == (0, "")
+        and "?" in done.stdout
+        and "banned: 0" in " ".join(done.stdout.split())
+    ), done
 
 
 def test_a_wrong_command_by_a_process_of_its_own(place):

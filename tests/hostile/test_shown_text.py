@@ -84,7 +84,7 @@ def test_every_refusal_and_every_mistake_is_one_harmless_line(text):
 
 def volunteer(text: str, out: io.StringIO) -> None:
     state = PeerState(PeerSettings(threads=1, device="cpu"))
-    state.figures.training = text
+    state.figures.training = state.figures.waits_for = text
     view = View(text, Console(file=out, width=200, highlight=False))
     view.say(text)
     view._next_line = 1.0
@@ -93,7 +93,7 @@ def volunteer(text: str, out: io.StringIO) -> None:
 
 def volunteers_table(text: str, out: io.StringIO) -> None:
     state = PeerState(PeerSettings(threads=1, device="cpu"))
-    state.figures.training = text
+    state.figures.training = state.figures.waits_for = text
     view = View(text, Console(file=out, width=100, highlight=False))
     view._live = type("Live", (), {"update": lambda self, found: view.console.print(found)})()
     view.refresh(2.0, state)

@@ -17,6 +17,7 @@ from support.volunteer import (
     result_of,
 )
 
+from peer.progress import at_work
 from peer.state import ImpossibleEvent, Phase
 from peer.state import actions as act
 from peer.state import events as on
@@ -452,6 +453,17 @@ def test_progress_is_measured_and_shown(alice):
     assert alice.state.figures.networks == 2 and not alice.state.figures.training
     alice.hears(on.TrainerNote("compiled"))
     assert alice.said[-1] == "compiled"
+
+
+def test_word_of_a_last_segment_that_comes_after_the_end_is_not_shown_as_work(alice):
+    """It stood under "now" until the next training began: for ten minutes, where the campaigns were over."""
+    alice.claimed(0)
+    last = on.TrainerProgressed("xor", 1, steps=4000, seconds=2.0, at_step=60, best_loss=0.25)
+    alice.hears(last)
+    assert at_work(alice.state).startswith("xor: 1 networks at step 60")
+    alice.trains(0)
+    alice.hears(last)
+    assert at_work(alice.state).startswith("waiting for ")
 
 
 def test_a_gpu_says_what_it_is_and_more_is_claimed():
