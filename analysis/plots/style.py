@@ -49,6 +49,9 @@ def svg(figure: Figure) -> bytes:
     """A self-contained SVG; text is drawn as outlines, so that every reader sees the same."""
     sink = io.BytesIO()
     with rc_context(STYLE):
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)  # here, and not in `savefig`, which would draw all of it once more for that
+            figure.set_layout_engine(None)
         figure.savefig(sink, format="svg", dpi=180, metadata={"Date": None})
     return sink.getvalue()
 
