@@ -10,9 +10,11 @@ import pytest
 from support.scripted_host import CAMPAIGN, Stage, trained
 from support.worked import admit_one_more, work
 
+from coordinator.policy.phases import Phase
 from coordinator.server.directory import open_directory
 from coordinator.server.doctor.examine import examine, run_doctor
 from coordinator.server.doctor.findings import SAID_MAX, Findings
+from coordinator.server.doctor.records import Records
 from peer.storage.bundle import Bundle
 from peer.storage.home import Home, bundle_path
 from protocol.engine import ENGINE
@@ -191,6 +193,16 @@ def test_a_zoo_that_is_gone_or_older_than_its_ledger_is_named(host):
     assert any("zoo" in line for line in problems(host))
     shutil.rmtree(host / "zoo")
     assert any("zoo: gone" in line and "pull" in line for line in problems(host))
+
+
+def test_a_bundle_whose_networks_another_campaign_brought_in_is_not_missed_in_the_zoo():
+    """One that was seeded twice under two descriptions: its second bundles were said to be gone from the zoo."""
+    first, double = (
+        {"digest": digest, "phase": Phase.ADMITTED, "published": 1} for digest in (b"\x01" * 32, b"\x02" * 32)
+    )
+    brought = [{"recipe": "r", "seed": seed, "result": first["digest"]} for seed in range(2)]
+    records = Records(Path(), {}, [], [first, double], [], brought, [])
+    assert records.published() == {"01" * 32} and records.admitted() == {"01" * 32, "02" * 32}
 
 
 def test_a_ledger_that_is_older_than_its_zoo_is_named(host):

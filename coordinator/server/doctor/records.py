@@ -70,7 +70,10 @@ class Records:
         return {row["digest"].hex() for row in self.results if row["phase"] == "retracted"}
 
     def published(self) -> set[str]:
-        return {row["digest"].hex() for row in self.results if row["phase"] == Phase.ADMITTED and row["published"]}
+        """Those that the zoo has. A double is not among them: another campaign's bundle brought in all its networks."""
+        bring = {row["result"] for row in self.networks}
+        admitted = (row for row in self.results if row["phase"] == Phase.ADMITTED and row["published"])
+        return {row["digest"].hex() for row in admitted if row["digest"] in bring}
 
 
 def open_records(path: Path) -> sqlite3.Connection:
