@@ -94,6 +94,7 @@ def run_one(zoo, name: str, where: str | None, settings, threads: int | None, da
             )
             sys.exit(130)
     origin = origin_of(table)
-    print(f"{probe_path(zoo.store.path, origin.probe if origin else name)}: {table.num_rows:,} rows")
+    path = probe_path(zoo.store.path, origin.probe if origin else name)
+    print(f"{path}: {table.num_rows:,} rows" if table.num_rows else f"{name}: no rows; nothing was written")
     for reason, count in sorted(origin.skipped.items()) if origin else []:
         print(shown(f"  {count:,} without rows: {reason}"))

@@ -14,6 +14,7 @@ Axes: P parameters.
 """
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from protocol.canonical import hexdigest
+from protocol.errors import UsageError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 from protocol.tasks.datasets import NO_SHELF, Shelf
@@ -38,14 +40,37 @@ Row = dict[str, Any]  # flat, of str, int, float, bool; always with `network`: a
 class ProbeSettings:
     """What may be chosen of a probe: int, float, str, bool, and tuples of them, each with a default.
 
-    A probe's own settings are a frozen dataclass made from this one.
+    A probe's own settings are a frozen dataclass made from this one. Raises UsageError: a number outside of its limits.
     """
 
     probe: ClassVar[str]  # a name in `names.PROBES`, or `module:Class`
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {}  # else whole numbers from 1, others above 0
+    may_be_empty: ClassVar[frozenset[str]] = frozenset()  # lists
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            told = wrong(value, self.limits.get(name), name in self.may_be_empty)
+            if told:
+                raise UsageError(f"{self.probe}: {name} is {told}, not {value!r}")
 
     @property
     def digest(self) -> str:
         return hexdigest(json.dumps(asdict(self), sort_keys=True).encode())
+
+
+def wrong(value: Any, limits: tuple[float, float] | None, may_be_empty: bool) -> str:
+    """What a setting has to be, if it is not; else nothing."""
+    if isinstance(value, tuple):
+        each = next((told for one in value if (told := wrong(one, limits, may_be_empty))), "")
+        return f"a list, each {each}" if each else "" if value or may_be_empty else "a list of one or more"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if limits is not None:
+        low, high = limits
+        return "" if low <= value <= high else f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+    if isinstance(value, int):
+        return "" if value >= 1 else "1 or more"
+    return "" if 0 < value < math.inf else "above 0 and finite"
 
 
 S = TypeVar("S", bound=ProbeSettings)

@@ -20,7 +20,7 @@ from analysis.probes.registry import probe_named
 from analysis.probes.store import UnitFiles, default_folder, save, table_of
 from analysis.probes.work import Done, Job, begin_worker, compute
 from analysis.zoo import Zoo
-from protocol.errors import AwayError, LibraryError
+from protocol.errors import AwayError, LibraryError, UsageError
 
 Hear = Callable[[int, int], None]  # units that are done, in all
 PLACE = ("id", "recipe", "seed", "shard", "row")
@@ -38,12 +38,16 @@ def probe(
 ) -> pa.Table:
     """Rows of every unit of these networks, and the same in `ZOO/probes/NAME.parquet`, in place of what was there.
 
+    Where no unit gives a row, nothing is written: what an earlier run left stays.
+
     `processes`: None, one a core; 1, this process. `dask`: a scheduler's address; its workers see the zoo's directory.
-    `kept`: where finished units are kept; None, the user's cache directory. Raises UsageError: nothing here for this
-    probe, a damaged zoo, no such scheduler. KeyboardInterrupt leaves every finished unit kept.
+    `kept`: where finished units are kept; None, the user's cache directory. Raises UsageError: no such network, nothing
+    here for this probe, a damaged zoo, no such scheduler. KeyboardInterrupt leaves every finished unit kept.
     """
     chosen = probe_named(type(settings).probe)
     networks = zoo.table(where)
+    if not networks.num_rows:
+        raise UsageError(f"where {where!r}: no network is so; the zoo has {len(zoo):,}" if where else "an empty zoo")
     units = chosen.units(networks, zoo.recipes, settings)
     files = UnitFiles(kept or default_folder(), chosen, settings)
     done = {unit.key: found for unit in units if (found := files.get(unit.key))}
@@ -55,7 +59,8 @@ def probe(
         done[one.key] = one
         hear(len(done), len(units))
     table = table_of(chosen, settings, (done[unit.key] for unit in units), where)
-    save(zoo.store.path, table)
+    if table.num_rows:
+        save(zoo.store.path, table)
     return table
 
 

@@ -137,3 +137,9 @@ def test_too_few_samples_are_refused():
         orders(np.arange(31), PLAN, np.random.default_rng(0))
     with pytest.raises(UsageError, match="first = 1"):
         orders(np.arange(31), Plan(first=1), np.random.default_rng(0))
+
+
+def test_samples_that_do_not_make_two_blocks_are_told():
+    for rows, samples in ((31, 500), (256, 31)):
+        with pytest.raises(UsageError, match="32 are the fewest"):
+            orders(np.arange(rows), Plan(samples=samples, first=16), np.random.default_rng(0))

@@ -16,7 +16,7 @@ from analysis.catalogue.probe_tables import origin_of, probe_path
 from analysis.probes.command import PROBE, settings_of
 from analysis.probes.contract import Unit, units_of_networks
 from analysis.probes.names import PROBES
-from analysis.probes.registry import settings_from
+from analysis.probes.registry import probe_named, settings_from
 from analysis.probes.run import probe
 from protocol.errors import UsageError
 from protocol.zoo.verify import verify_zoo
@@ -119,6 +119,17 @@ def test_a_unit_that_gives_no_rows_is_told_and_asked_again_the_next_time(ask):
     assert heard[0] == 6
 
 
+@pytest.mark.parametrize(("where", "settings"), [("seed < 0", SETTINGS), (None, SizesSettings(only=(99,)))])
+def test_a_run_without_rows_leaves_those_of_an_earlier_run(where, settings, ask, zoo):
+    before = numbers(ask())
+    if where:
+        with pytest.raises(UsageError, match="no network is so; the zoo has 12"):
+            ask(settings, where)
+    else:
+        assert ask(settings).num_rows == 0
+    assert numbers(zoo.probe("sizes")) == before
+
+
 def test_a_column_that_nobody_declared_is_the_probes_mistake(ask):
     with pytest.raises(LookupError, match="undeclared"):
         ask(SizesSettings(wrong=True))
@@ -215,6 +226,31 @@ def test_settings_are_read_from_text_and_a_wrong_one_is_told_with_those_that_the
     for name, text in (("draws", "many"), ("only", "1,x"), ("wrong", "perhaps")):
         with pytest.raises(UsageError, match=f"--set {name}={text}: not of type"):
             settings_from(SizesSettings, {name: text})
+
+
+WRONG = {
+    "corruption": {"radii": ("", "-1", "nan", "1e400"), "p": ("0.5", "nan"), "share": ("2",), "samples": ("0",)},
+    "attribution": {"inputs": ("0",), "fresh": ("0",), "steps": ("0",)},
+    "information": {"samples": ("0",), "shuffles": ("0",), "curve": ("0",), "first": ("1",)},
+    "quantitative": {"estimate": ("0",), "radius_linf": ("-1",)},
+    "verification": {"samples": ("0",), "eps": ("", "-1"), "restarts": ("0",)},
+    "gp_depth": {"networks": ("0",), "points": ("1",), "restarts": ("0",)},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_number_outside_of_a_settings_limits_is_told_before_anything_runs(name):
+    kind = probe_named(name).settings
+    kind()
+    for setting, texts in WRONG[name].items():
+        for text in texts:
+            with pytest.raises(UsageError, match=f"{name}: {setting} is "):
+                settings_from(kind, {setting: text})
+
+
+def test_lists_that_may_be_empty_and_numbers_at_their_limits_are_settings():
+    found = settings_from(probe_named("corruption").settings, {"layer_radii": "", "p": "inf", "trials": "0"})
+    assert (found.layer_radii, found.p, found.trials) == ((), float("inf"), 0)  # pyright: ignore
 
 
 def test_a_setting_of_several_probes_says_of_which():

@@ -20,6 +20,13 @@ from protocol.recipes.recipe import Recipe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorruptionSettings(ProbeSettings):
     probe: ClassVar[str] = "corruption"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "p": (1, math.inf),
+        "trials": (0, math.inf),
+        "bisections": (0, math.inf),
+        "share": (0, 1),
+    }
+    may_be_empty: ClassVar[frozenset[str]] = frozenset({"layer_radii"})
 
     p: float = 2.0  # which norm, from 1 to inf
     share: float = 1.0  # of the weights that may change at once

@@ -1,5 +1,6 @@
 """Rows of depth: how alike a family's untrained networks are at different points. Axes: M networks, N points."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,6 +22,7 @@ from protocol.recipes.recipe import Recipe
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpDepthSettings(ProbeSettings):
     probe: ClassVar[str] = "gp_depth"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"networks": (2, math.inf), "points": (2, math.inf)}
     networks: int = 128  # untrained ones; a fit costs the same for any number
     trained: int = 8  # networks that a family needs for a row of its trained ones
     points: int = 48

@@ -3,6 +3,7 @@
 Axes: N training points, X probe points, M networks (seeds), P parameters.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,6 +27,7 @@ from protocol.tasks.kinds import FunctionTask
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpInfluenceSettings(ProbeSettings):
     probe: ClassVar[str] = "gp_influence"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"points": (2, math.inf)}
     networks: int = 12  # trained again without each point
     untrained: int = 64  # that the other kernel is learnt from
     points: int = 64  # at which predictions are compared

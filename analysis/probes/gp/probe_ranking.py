@@ -3,6 +3,7 @@
 Axes: N training samples, J targets of each, M networks, P parameters.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,6 +31,7 @@ ARC_BIAS = 0.1  # variance of the biases of the infinitely wide baseline; that o
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpRankingSettings(ProbeSettings):
     probe: ClassVar[str] = "gp_ranking"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"samples": (2, math.inf), "architectures": (2, math.inf)}
     architectures: int = 4  # that a data set needs, to be ranked on
     networks: int = 32  # untrained ones, that a kernel is learnt from
     others: int = 8  # networks trained on other tasks that the other kernel needs

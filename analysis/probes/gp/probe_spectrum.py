@@ -3,6 +3,7 @@
 Axes: M networks, N points of an even grid, S snapshots, F frequencies of the target.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,6 +31,11 @@ BLOCKS = 8  # of the jackknife: a fit for each
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpSpectrumSettings(ProbeSettings):
     probe: ClassVar[str] = "gp_spectrum"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "networks": (2, math.inf),
+        "points": (2, math.inf),
+        "snapshots": (2, math.inf),
+    }
     networks: int = 16  # of a family
     points: int = 40
     snapshots: int = 7

@@ -1,5 +1,6 @@
 """Rows of the information probe: what a network knows of its task, of another one, and of its own after the other."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -30,6 +31,12 @@ NONE = float("nan")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InformationSettings(ProbeSettings):
     probe: ClassVar[str] = "information"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "first": (2, math.inf),
+        "looks": (0, math.inf),
+        "transfers": (0, math.inf),
+    }
+    may_be_empty: ClassVar[frozenset[str]] = frozenset({"curve"})
 
     samples: int = 500  # held-out ones whose targets are coded, at most
     first: int = 16  # of them in the first block; the next are twice as large

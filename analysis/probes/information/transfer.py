@@ -63,6 +63,8 @@ def orders(rows: np.ndarray, plan: Plan, rng: np.random.Generator) -> list[np.nd
         raise UsageError(f"first = {plan.first}: at least 2, one to learn from and one to hold back")
     if len(rows) < 2 * plan.first:
         raise UsageError(f"{len(rows)} held-out samples that were not trained on; {2 * plan.first} are the fewest")
+    if plan.samples < 2 * plan.first:
+        raise UsageError(f"samples = {plan.samples}: {2 * plan.first} are the fewest where first = {plan.first}")
     return [rng.permutation(rows)[: plan.samples] for _ in range(plan.shuffles)]
 
 

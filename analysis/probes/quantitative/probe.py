@@ -5,6 +5,7 @@ for as many steps, on samples whose labels were dealt out anew.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +34,11 @@ NONE = float("nan")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantitativeSettings(ProbeSettings):
     probe: ClassVar[str] = "quantitative"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "hardness_theta": (0, 1),
+        "patch_noise": (0, math.inf),
+        "pin_noise": (0, math.inf),
+    }
 
     mode: str = "sequential"  # or adaptive, fixed: PROVERO's
     theta: float = 0.1

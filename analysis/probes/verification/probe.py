@@ -1,5 +1,6 @@
 """Rows of the verification probe: a trained network and the same before training, at several radii."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -22,6 +23,12 @@ PIXEL = 1 / 255
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationSettings(ProbeSettings):
     probe: ClassVar[str] = "verification"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "bisections": (0, math.inf),
+        "alpha_steps": (0, math.inf),
+        "parts": (0, math.inf),
+        "long_blocks": (0, math.inf),
+    }
 
     eps: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)  # in 255ths of the inputs' range
     samples: int = 12  # the first held-out ones

@@ -13,6 +13,8 @@ from protocol.errors import UsageError
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizesSettings(ProbeSettings):
     probe: ClassVar[str] = "support.probes.sizes:Sizes"
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = {"power": (1, np.inf), "only": (0, np.inf)}
+    may_be_empty: ClassVar[frozenset[str]] = frozenset({"only"})
     power: float = 2.0
     draws: int = 1
     only: tuple[int, ...] = ()  # seeds; of others it gives no rows
