@@ -34,6 +34,10 @@ def volunteer(directory: Path | None, as_json: bool, watch: bool) -> None:
     from peer.computer.control import read_status
     from peer.progress import table_of
 
+    if watch and not sys.stdout.isatty():
+        raise click.UsageError(
+            "--watch redraws a terminal, and this is a file or a pipe; --json is for those, once a call"
+        )
     home = home_of(directory)
     told = read_status(home, time.time())
     if told is None:
@@ -51,6 +55,7 @@ def volunteer(directory: Path | None, as_json: bool, watch: bool) -> None:
                     told = read_status(home, time.time())
         except KeyboardInterrupt:
             return
+        click.echo("it ended; `zooswarm join` starts it again")
 
 
 @click.command("pause")

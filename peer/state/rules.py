@@ -282,6 +282,8 @@ def claim_work(facts: PeerFacts, now: float) -> None:
         ahead, speed = AHEAD_SECONDS + AHEAD_SETTLES * settle, facts.figures.seconds_a_network
         wanted = max(wanted, claims_ahead(facts.held, speed, ahead, facts.allowance.assignments))
     running = [digest for digest in facts.campaigns if facts.campaign_states.get(digest) == CampaignState.RUNNING]
+    if not running and facts.campaign_states:
+        facts.figures.waits_for = "a running campaign within the limits here"
     if not wanted or not running:
         return
     ready = [digest for digest in running if facts.has_datasets(digest)]

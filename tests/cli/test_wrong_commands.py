@@ -150,6 +150,7 @@ WRONG = [
     ("control nothing pause --dir {host}", "no such campaign; there are: none", "ZS-USAGE"),
     ("control nothing priority -5 --dir {host}", "no such campaign; there are: none", "ZS-USAGE"),
     ("ban {other} --reason ' ' --dir {host}", "say why in a few words", "ZS-USAGE"),
+    ("volunteer --watch", "this is a file or a pipe; --json is for those", "ZS-USAGE"),
     ("ticket me --dir {host}", "`zooswarm identity show`", "ZS-USAGE"),
     ("status 127.0.0.1:{http}/{organizer}", "no zooswarm host", "ZS-AWAY"),
     ("status 127.0.0.1:1/{organizer}", "no coordinator answers at 127.0.0.1:1", "ZS-AWAY"),

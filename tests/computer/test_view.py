@@ -36,7 +36,9 @@ def test_the_rows_say_what_is_in_use_and_which_limits_hold(state):
     found = dict(rows(state, 100.0))
     assert found["this computer"] == "24% of a core for zooswarm, 10% for others, 203 MB of memory, 54 °C"
     assert found["limits"] == "1 thread, 25% of a core, 2 GB of memory, only when idle, not on battery, only 22-6"
-    assert found["now"].startswith("parity: 16 networks") and len(found["losses"].split()[0]) == LOSSES_MAX
+    assert state.figures.training.startswith("parity: 16 networks")
+    assert found["now"].startswith("waiting for "), "nothing is held"
+    assert len(found["losses"].split()[0]) == LOSSES_MAX
 
 
 def test_while_it_stands_still_every_view_says_why(state):

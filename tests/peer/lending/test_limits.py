@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from support.volunteer import CAMPAIGN, PLENTY, RECIPE, Volunteer, campaign_of, id_of
+from support.volunteer import ALLOWANCE, CAMPAIGN, PLENTY, RECIPE, Volunteer, campaign_of, id_of
 
 from peer.cli import join
 from peer.state import Phase
@@ -83,6 +83,15 @@ def test_memory_counts_states_in_flight_and_what_is_handed_in():
     assert needs.memory_of == "wide"
     assert needs.memory > BASE_BYTES + 16 * 12 * BIG.parameter_count  # a worker was seen with 1.2 GB
     assert needs_of(CAMPAIGN).memory < BASE_BYTES * 1.01
+
+
+def test_a_volunteer_that_turned_every_campaign_down_says_so_and_blames_no_disk():
+    alice = Volunteer(HUGE, disk_bytes=5 * 10**9, memory_bytes=2 * 10**9)
+    alice.hears(on.Started(tuple(alice.campaigns), ALLOWANCE))
+    alice.hears(on.Tick(PLENTY))
+    alice.ends(on.CampaignFetched, HUGE, ())
+    alice.inbox()
+    assert alice.state.figures.waits_for == "a running campaign within the limits here"
 
 
 def test_a_campaign_that_fills_disks_is_turned_down_and_the_others_go_on():
