@@ -37,7 +37,7 @@ def report(
     \b
     zooswarm report demo-run/zoo --out report
     """
-    from analysis.report.first import check_selection
+    from analysis.report.first import check_selection, probed
 
     check_selection(zoo, where)
     from analysis.report.page import Settings, write_report
@@ -60,6 +60,8 @@ def report(
         print(f"stopped: no page was written, {kept}{again}", file=sys.stderr)
         sys.exit(130)
     print(page)
+    if probes and not probed(zoo):
+        print(shown(f"no probe left rows yet, so there is no section of one: zooswarm probe {zoo} --probe NAME"))
 
 
 @click.command()

@@ -31,6 +31,8 @@ def parts_by_digest(
         raise UsageError(f"parts {tuple(shares)}: at least two shares above 0 that add up to 1, e.g. {THIRDS}")
     if missing := sum(value is None for value in values):
         raise UsageError(f"{missing} of these networks have no {name}: leave them out by `where`")
+    if nested := next((value for value in values if not isinstance(value, Hashable)), None):
+        raise UsageError(f"{name} is no group: it holds {type(nested).__name__}s, neither texts nor numbers")
     part_of = {value: part_of_value(value, shares_K, salt) for value in dict.fromkeys(values)}
     if empty := sorted(set(range(len(shares_K))) - set(part_of.values())):
         raise UsageError(

@@ -38,7 +38,7 @@ def probe_path(zoo: Path, name: str) -> Path:
 
 def probe_names(zoo: Path) -> list[str]:
     """Of the probes that left rows here."""
-    return sorted(path.stem for path in (zoo / FOLDER).glob("*.parquet") if NAME.match(path.stem))
+    return sorted(path.stem for path in (zoo / FOLDER).glob("*.parquet") if NAME.match(path.stem) and path.is_file())
 
 
 def read_probe(zoo: Path, name: str) -> pa.Table:
@@ -64,6 +64,9 @@ def with_origin(table: pa.Table, origin: Origin) -> pa.Table:
 
 
 def origin_of(table: pa.Table) -> Origin | None:
-    """None: no probe made this table."""
-    told = (table.schema.metadata or {}).get(KEY)
-    return None if told is None else Origin(**json.loads(told))
+    """None: no probe made this table, or or without what we read; fields that another version adds are left out."""
+    try:
+        told = json.loads((table.schema.metadata or {}).get(KEY, b""))
+        return Origin(**{name: told[name] for name in Origin._fields if name in told})
+    except (ValueError, TypeError):  # nothing there, no JSON, no object, or a field is missing
+        return None

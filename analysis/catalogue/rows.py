@@ -95,8 +95,11 @@ class Catalogue:
             self._probes(connection, query)
             connection.execute("set enable_external_access = false")
             try:
-                return connection.sql(query).to_arrow_table()
-            except (duckdb.Error, AttributeError) as error:  # a statement without rows gives None
+                found = connection.sql(query)
+                if found is not None:
+                    return found.to_arrow_table()
+                reason = "no SELECT: this gives no rows"
+            except duckdb.Error as error:
                 reason = str(error).splitlines()[0]
         tables = ", ".join(["catalogue", *(f"{FOLDER}.{name}" for name in probe_names(self.store.path))])
         raise UsageError(f"sql: {reason}; tables: {tables}")

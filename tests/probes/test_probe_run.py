@@ -1,6 +1,7 @@
 """A probe's rows are those of its networks, wherever they are computed; what is done stays done."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from support.populations import RECIPES, planted, publish
 from support.probes.sizes import SizesSettings
 
 from analysis import open_zoo
-from analysis.catalogue.probe_tables import origin_of, probe_path
+from analysis.catalogue.probe_tables import KEY, origin_of, probe_names, probe_path
 from analysis.probes.command import PROBE, settings_of
 from analysis.probes.contract import Unit, units_of_networks
 from analysis.probes.names import PROBES
@@ -278,3 +279,27 @@ def test_ctrl_c_says_what_is_kept(zoo, monkeypatch, tmp_path):
     outcome = CliRunner().invoke(PROBE, [str(zoo.store.path), "--probe", SETTINGS.probe])
     assert outcome.exit_code == 130
     assert "5 of 12 units are kept; the same command goes on from there" in outcome.output
+
+
+def test_rows_of_a_version_that_says_more_are_read_and_those_of_no_probe_have_no_origin(ask):
+    table = ask()
+    told = origin_of(table)._asdict()
+    for metadata, seen in (
+        (json.dumps(told | {"version": 99, "cluster": "x"}), told | {"version": 99}),
+        ('{"a": 1}', None), ("[]", None), ("{", None), ("", None),
+    ):  # fmt: skip
+        found = origin_of(table.replace_schema_metadata({KEY: metadata}))
+        assert (found and found._asdict()) == seen
+
+
+def test_a_folder_is_no_table_and_a_statement_without_rows_says_so(ask, zoo):
+    ask()
+    probe_path(zoo.store.path, "folder").mkdir()
+    assert probe_names(zoo.store.path) == [SETTINGS.probe.split(":")[1].lower()]
+    with pytest.raises(UsageError, match="sql: no SELECT: this gives no rows"):
+        zoo.sql("")
+
+
+def test_a_split_by_lists_is_told(zoo):
+    with pytest.raises(UsageError, match="training_losses is no group: it holds lists"):
+        zoo.splits(by="training_losses")

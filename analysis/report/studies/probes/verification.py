@@ -41,10 +41,14 @@ by_class(zoo.probe("verification", table, ["class"]))"""
         able = [one for one in result if one.accuracy[0] >= ABLE]
         if able:
             firm, weak = max(able, key=_kept), min(able, key=_kept)
+            most, least = f"{_kept(firm):.0%}", f"{_kept(weak):.0%}"
+            if most == least:
+                others = f"{_named(able)} keeps {most} of its right answers for certain"
+            else:
+                others = f"{firm.name} keeps {most} of its right answers for certain, {weak.name} {least}"
             told += [
-                f"Where every input moves by {able[0].eps:.2%} of the range, {firm.name} keeps {_kept(firm):.0%} of "
-                f"its right answers for certain, {weak.name} {_kept(weak):.0%} (of classes that answer half rightly or "
-                "more)."
+                f"Where every input moves by {able[0].eps:.2%} of the range, {others} (of classes that answer half "
+                "rightly or more)."
             ]
         wider = sum(one.initial_radius[1] > one.radius[2] for one in result)
         if wider:
@@ -99,6 +103,10 @@ by_class(zoo.probe("verification", table, ["class"]))"""
             method="Radii by bisection, bounds by CROWN; what it leaves at an eps goes to alpha-CROWN and branch and "
             "bound (docs/probes.md). " + self.made(selection),
         )
+
+
+def _named(able: list[Verified]) -> str:
+    return able[0].name if len(able) == 1 else f"each of {len(able)} classes"
 
 
 def _kept(one: Verified) -> float:
