@@ -64,7 +64,7 @@ def with_origin(table: pa.Table, origin: Origin) -> pa.Table:
 
 
 def origin_of(table: pa.Table) -> Origin | None:
-    """None: no probe made this table, or or without what we read; fields that another version adds are left out."""
+    """None: no probe made this table, or it lacks what we read; fields that another version adds are left out."""
     try:
         told = json.loads((table.schema.metadata or {}).get(KEY, b""))
         return Origin(**{name: told[name] for name in Origin._fields if name in told})

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import Select, select
@@ -39,9 +40,10 @@ from coordinator.zoo.press import Printer
 from protocol.engine.select import usable_cores
 from protocol.errors import UsageError
 from protocol.swarm.claim_rules import by_shard
-from protocol.trust.envelope import PROVED, Message, seal
+from protocol.trust.envelope import PROVED, Envelope, Message, seal
 
 STATUS_SECONDS = 0.5
+T = TypeVar("T")
 
 
 class Coordinator:
@@ -161,6 +163,13 @@ class Coordinator:
             if not self._status or not 0 <= now - self._status_at < self._status_seconds:
                 self._status, self._status_at = msgspec.json.encode(self.status()), now
             return self._status
+
+    def obey(self, carry_out: Callable[[Envelope], T], envelope: Envelope) -> T:
+        """A command of the organizer: who looks after it was carried out sees what it did."""
+        done = carry_out(envelope)
+        with self._status_lock:
+            self._status = b""
+        return done
 
     def epoch(self) -> int:
         """How many links of the beacon have been shown."""

@@ -130,7 +130,7 @@ class Service:
         return await call.work(self._seed, envelope)
 
     def _seed(self, envelope: Envelope) -> pb.CampaignReply:
-        return self._campaign(self.coordinator.commands.seed(envelope), whole=False)
+        return self._campaign(self.coordinator.obey(self.coordinator.commands.seed, envelope), whole=False)
 
     async def ControlCampaign(self, call: Call) -> pb.CampaignReply:
         """Refuses other signers, commands that are old or were taken before, unknown campaigns, and what its state does
@@ -139,12 +139,12 @@ class Service:
         return await call.work(self._control, envelope)
 
     def _control(self, envelope: Envelope) -> pb.CampaignReply:
-        return self._campaign(self.coordinator.commands.control(envelope), whole=False)
+        return self._campaign(self.coordinator.obey(self.coordinator.commands.control, envelope), whole=False)
 
     async def ModerateHost(self, call: Call) -> pb.Done:
         """Refuses other signers, commands that are old or were taken before, and what changes nothing."""
         envelope = call.parse(await call.first(pb.Signed))
-        await call.work(self.coordinator.commands.moderate, envelope)
+        await call.work(self.coordinator.obey, self.coordinator.commands.moderate, envelope)
         return pb.Done()
 
     # -- hosts ---------------------------------------------------------------------------------------------------

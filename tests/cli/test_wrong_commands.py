@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -196,8 +197,9 @@ def test_a_wrong_command_is_one_line_that_helps_and_leaves_nothing(typed, told, 
 
 
 def test_a_campaign_that_is_there_already_is_said_to_be_so(place, tmp_path, capsys):
-    """Also a cancelled one: to seed it again does not begin it again. Windows' byte order mark is no obstacle."""
-    stage = Stage(tmp_path / "other-host")
+    """Also a cancelled one: to seed it again does not begin it again. Windows' byte order mark is no obstacle. What was
+    commanded is seen at once, though a status is told to many for a while."""
+    stage = Stage(tmp_path / "other-host", status_seconds=inf)
     stage.clock.now = time.time()
     write_settings(stage.path, {"address": f"127.0.0.1:{stage.port}/{stage.core.identity.host}"})
     Path("good.toml").write_text("\ufeff" + CAMPAIGN)

@@ -104,6 +104,8 @@ class Stage:
 
     def __init__(self, path, *, stamp_bits: int = 0, **options):
         self.path, self.clock, self.options, self.stamp_bits = path, Clock(), options, stamp_bits
+        for kept in ("shared_seconds", "status_seconds"):
+            options.setdefault(kept, 0.0)  # tests look right after they act
         self._issued = itertools.count()
         self.news: list = []
         self.hosts: list[ScriptedHost] = []
@@ -114,8 +116,6 @@ class Stage:
             open_directory(self.path, chain_length=256),
             clock=self.clock,
             on_news=self.news.append,
-            shared_seconds=0.0,  # tests look right after they act
-            status_seconds=0.0,
             **self.options,
         )
         self.server, self.service, self.port = serve(self.core, "127.0.0.1:0", stamp_bits=self.stamp_bits)
