@@ -9,7 +9,7 @@ import click
 
 from protocol.cli.garbage import look_seldom
 from protocol.cli.libraries import installation, multiply_alone, need_swarm
-from protocol.cli.numbers import Number
+from protocol.cli.numbers import Number, SignedWhole
 from protocol.errors import shown
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its core writes to stderr; what matters we say ourselves
@@ -115,7 +115,7 @@ def _swarm_speed(directory: Path | None) -> float:
 @click.command(context_settings={"ignore_unknown_options": True})  # `priority -5` is a number
 @click.argument("campaign")
 @click.argument("action", type=click.Choice(["pause", "resume", "cancel", "priority", "max-leased"]))
-@click.argument("value", type=int, required=False)
+@click.argument("value", type=SignedWhole(), required=False)
 @click.option("--dir", "directory", type=DIR, help="The coordinator's directory; default: the one used last.")
 def control(campaign: str, action: str, value: int | None, directory: Path | None) -> None:
     """Pause, resume or cancel CAMPAIGN, given by its name or the first digits of its digest.

@@ -150,6 +150,8 @@ WRONG = [
     ("seed nodata.toml --dir {host}", "aaaaaaaa", "ZS-FILE"),
     ("control nothing pause --dir {host}", "no such campaign; there are: none", "ZS-USAGE"),
     ("control nothing priority -5 --dir {host}", "no such campaign; there are: none", "ZS-USAGE"),
+    ("control nothing pause --dri {host}", "no such option '--dri'. Did you mean '--dir'?", "ZS-USAGE"),
+    ("control nothing priority five --dir {host}", "'five' is not a valid integer", "ZS-USAGE"),
     ("ban {other} --reason ' ' --dir {host}", "say why in a few words", "ZS-USAGE"),
     ("volunteer --watch", "this is a file or a pipe; --json is for those", "ZS-USAGE"),
     ("ticket me --dir {host}", "`zooswarm identity show`", "ZS-USAGE"),

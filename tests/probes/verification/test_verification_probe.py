@@ -204,3 +204,13 @@ def test_a_class_and_its_section_say_what_the_rows_say(zoo, tmp_path):
     assert study.table(eval(last, names)).rows == section.rows
     assert "--probe verification --set" in section.note and "before training" in section.control
     assert section.verdict == study.words(by_class(table))
+    firm, weak = (
+        replace(pair, name=name, accuracy=(1.0,) * 3, verified_accuracy=(kept,) * 3)
+        for name, kept in (("firm", 0.9), ("weak", 0.5))
+    )
+    assert "firm keeps 90% of its right answers for certain, weak 50% (of" in study.words([weak, firm])[1]
+    assert (
+        "each of 2 classes keeps 90% of its right answers for certain (of"
+        in study.words([firm, replace(firm, name="other")])[1]
+    )
+    assert ", firm keeps 90% of its right answers for certain (of" in study.words([firm])[1]
