@@ -82,6 +82,14 @@ def main() -> None:
     options = parser.parse_args()
     if mca() is None:
         sys.exit(f"bench/bounds: {NO_MCA}")
+    try:
+        show(options)
+    except NotModelled as error:
+        sys.exit(f"bench/bounds: {error}")
+
+
+def show(options: argparse.Namespace) -> None:
+    """The loops, then the networks, for each processor."""
     cpus = options.cpu or list(CPUS[options.isa])
     loops = main_loops(options.isa)
     print(
@@ -102,7 +110,10 @@ def main() -> None:
 
 def bound(name: str, recipe: Recipe, isa: str, seconds: float, share: float) -> str:
     """Why a step of `seconds` reaches only `share` of this core's peak, as far as that can be told here."""
-    arithmetic = f"its arithmetic allows {told(recipe, isa, 'native')}" if mca() and isa in VW else NO_MCA
+    try:
+        arithmetic = f"its arithmetic allows {told(recipe, isa, 'native')}" if mca() and isa in VW else NO_MCA
+    except NotModelled as error:
+        arithmetic = str(error)
     moved = bytes_moved(recipe)
     speed = copied_bytes(moved)
     return (
@@ -209,6 +220,10 @@ def innermost(lines: Sequence[str]) -> list[Loop]:
 # ---- llvm-mca ----
 
 
+class NotModelled(Exception):
+    """llvm-mca refuses the machine code or the processor: older ones lack newer processors."""
+
+
 @functools.cache
 def mca() -> str | None:
     """The newest llvm-mca."""
@@ -235,7 +250,8 @@ def rounds(isa: str, cpu: str, body: tuple[str, ...]) -> float:
     command = [mca() or "", "-mtriple=x86_64", f"-mcpu={cpu}", f"-iterations={ROUNDS}", "-json"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"bench/bounds: {mca()} -mcpu={cpu}: {done.stderr.strip().splitlines()[0]}")
+        why = done.stderr.strip().splitlines()[0].removeprefix("error: ")
+        raise NotModelled(f"{mca()} does not model this (-mcpu={cpu}: {why}); a newer one may (`apt install llvm-19`)")
     summary = json.loads(done.stdout)["CodeRegions"][0]["SummaryView"]
     return summary["TotalCycles"] / summary["Iterations"]
 

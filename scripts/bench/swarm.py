@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Run a real swarm on this machine and print where its CPU seconds went.
 
-    python scripts/bench/swarm.py [--networks 400] [--volunteers 2] [--threads 1] [--bundle 50] [--policy shipped]
+    python scripts/bench/swarm.py [--networks 400] [--campaign FILE] [--volunteers 2] [--threads 1] [--bundle N]
+        [--policy mlds|demo|default]
 
-One `zooswarm host` and some volunteers, each its own process, train the five DS1 recipes to their end; everybody checks
-everybody, and the zoo is published. The programs are the real ones, with clocks around some functions
-(`swarm_parts.py`), CPU seconds of p2pd and of the process that writes the zoo are read from /proc twice a second.
+One `zooswarm host` and some volunteers, each its own process, train a campaign to its end, with as many seeds of each
+population as make up `--networks`; everybody checks everybody, and the zoo is published. The programs are the real
+ones, with clocks around some functions (`swarm_parts.py`), CPU seconds of p2pd and of the process that writes the zoo
+are read from /proc twice a second.
 
 Useful is what `engine.train` took for networks that are in the zoo; the useful share is that of all CPU seconds of
-volunteers, host and p2pd. `--policy shipped` is that of recipes/mlds-campaign.toml; `demo`, of recipes/demo.toml, runs
-two segments of every network again; `default` is that of a campaign that says nothing. The modules are compiled to byte
-code first, as `pip install` does it.
+volunteers, host and p2pd. The campaign is recipes/mlds-campaign.toml, of 1,000 networks as it is shipped; with
+`--campaign recipes/demo.toml --bundle 50 --policy mlds` it is the five DS1 recipes. `--policy mlds` is the policy of
+the first, `demo` that of the second, which runs two segments of every network again, `default` that of a campaign that
+says nothing. The modules are compiled to byte code first, as `pip install` does it.
 """
 
 import argparse
@@ -18,6 +21,8 @@ import compileall
 import contextlib
 import json
 import os
+import re
+import shutil
 import sys
 import tempfile
 import time
@@ -33,13 +38,12 @@ from protocol.files import cache_directory
 from protocol.zoo.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = ("singledirect", "singleinvert", "simplexor", "eightbit", "parity")
 PARTS = str(Path(__file__).with_name("swarm_parts.py"))
 TICKS = os.sysconf("SC_CLK_TCK")
 SAMPLED = ("p2pd", "host: writing the zoo", "trainer")
 LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 900.0
-POLICIES = {"shipped": "mlds-campaign.toml", "demo": "demo.toml"}
+POLICIES = {"mlds": "mlds-campaign.toml", "demo": "demo.toml"}
 ORDER = (  # of the table's rows
     *("train, networks in the zoo", "train, others", "held-out losses", "initial states"),
     *("states and leaves on the disk", "start of the training processes", "training processes, the rest"),
@@ -69,11 +73,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", type=int, default=400)
+    parser.add_argument("--networks", type=int, default=400, help="in all, as many of each population")
+    parser.add_argument("--campaign", type=Path, default=ROOT / "recipes" / "mlds-campaign.toml")
     parser.add_argument("--volunteers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="of each volunteer")
-    parser.add_argument("--bundle", type=int, default=50)
-    parser.add_argument("--policy", choices=(*POLICIES, "default"), default="shipped")
+    parser.add_argument("--bundle", type=int, help="networks of an assignment; default: as the campaign has it")
+    parser.add_argument("--policy", choices=(*POLICIES, "default"), help="another than the campaign's own")
     return parser.parse_args()
 
 
@@ -86,17 +91,19 @@ def as_installed() -> None:
 
 
 def campaign(folder: Path, options: argparse.Namespace) -> Path:
-    """The campaign file: so many seeds of each recipe."""
-    text = 'name = "bench-swarm"\n'
-    for name in RECIPES:
-        recipe = (ROOT / "recipes" / f"ds1-{name}.toml").read_text()
-        (folder / f"ds1-{name}.toml").write_text(recipe)
-        text += f'[[populations]]\nrecipe = "ds1-{name}.toml"\nseeds = "0:{options.networks // len(RECIPES)}"\n'
-        text += f"bundle = {options.bundle}\n"
-    if options.policy != "default":
-        text += "[policy]" + (ROOT / "recipes" / POLICIES[options.policy]).read_text().split("[policy]")[1]
-    (folder / "campaign.toml").write_text(text)
-    return folder / "campaign.toml"
+    """The campaign's file with other seeds, and with another bundle or policy where one is asked for."""
+    shutil.copytree(options.campaign.parent, folder / "recipes")
+    populations, marker, policy = options.campaign.read_text().partition("[policy]")
+    seeds = f'seeds = "0:{options.networks // populations.count("[[populations]]")}"'
+    populations = re.sub(r'^seeds = "0:\d+"$', seeds, populations, flags=re.MULTILINE)
+    if options.bundle:
+        populations = re.sub(r"^bundle = \d+$", f"bundle = {options.bundle}", populations, flags=re.MULTILINE)
+    if options.policy:
+        file = POLICIES.get(options.policy)
+        _, marker, policy = (ROOT / "recipes" / file).read_text().partition("[policy]") if file else ("", "", "")
+    made = folder / "recipes" / "campaign-of-the-bench.toml"
+    made.write_text(populations + marker + policy)
+    return made
 
 
 def run(swarm: Swarm, file: Path, options: argparse.Namespace) -> tuple[dict[str, float], float, dict[str, float]]:
@@ -169,7 +176,7 @@ def show(
     total = sum(seconds.values())
     print(
         f"{networks} networks, {steps:,} steps ({trained:,} trained), {options.volunteers} volunteers x "
-        f"{options.threads} threads, bundles of {options.bundle}, policy {options.policy}: {wall:.1f} s"
+        f"{options.threads} threads, {options.campaign.name}: {wall:.1f} s"
     )
     print("\n| where | CPU s | share |\n| --- | --- | --- |")
     for name in ORDER:

@@ -101,6 +101,31 @@ INLINE void chains(int outputs, int lanes, enum Start start, const float *bias, 
   TILES(1, VECS)
 }
 
+#if VW == 16
+#define HALF (VW / 2) /* half a vector takes half the time, or leaves a unit to others */
+typedef float loose_half __attribute__((vector_size(4 * HALF), may_alias, aligned(4)));
+
+INLINE void half_tile(int rows, enum Start start, Terms t, Place place) {
+  __m256 sum[ROWS];
+  UNROLL for (int j = 0; j < rows; j++)
+    sum[j] = start == ZERO ? (__m256){0} : (__m256)*(const loose_half *)(place.out + j * place.step);
+  for (int i = 0; i < t.n; i++) {
+    __m256 v = (__m256)*(const loose_half *)(t.value + i * t.step);
+    UNROLL for (int j = 0; j < rows; j++)
+      sum[j] = _mm256_fmadd_ps(v, _mm256_set1_ps(t.weight[j * t.row + i * t.column]), sum[j]);
+  }
+  UNROLL for (int j = 0; j < rows; j++) *(loose_half *)(place.out + j * place.step) = (loose_half)sum[j];
+}
+
+/* chains from zero or onto what `place` holds, for half a vector of lanes */
+INLINE void half_chains(int outputs, enum Start start, Terms a, Place place) {
+  int j = 0;
+  for (; j + ROWS <= outputs; j += ROWS) half_tile(ROWS, start, shifted(a, j, 0), shifted_place(place, j, 0));
+  for (; j + 4 <= outputs; j += 4) half_tile(4, start, shifted(a, j, 0), shifted_place(place, j, 0));
+  for (; j < outputs; j++) half_tile(1, start, shifted(a, j, 0), shifted_place(place, j, 0));
+}
+#endif
+
 static const Terms none = {0};
 
 static void chains_from_bias(int outputs, int lanes, const float *bias, Terms a, Terms b, float *out) {
@@ -301,19 +326,19 @@ static void pack(Side side, int first, int rows, int tile, int count, float *pac
 INLINE void packed_tile(const float *delta, const float *value, int count, int rows, int columns, float *sums, int stride) {
   for (int lane = 0; lane < LANES; lane += VW) {
     vec sum[TALL][BROAD];
-    UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = (vec){0};
+    UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < columns; c++) sum[r][c] = (vec){0};
     const float *d = delta + lane, *v = value + lane;
     for (int t = 0; t < count; t++, d += TALL * LANES, v += BROAD * LANES) {
       vec x[BROAD];
-      UNROLL for (int c = 0; c < BROAD; c++) x[c] = *(const vec *)(v + c * LANES);
+      UNROLL for (int c = 0; c < columns; c++) x[c] = *(const vec *)(v + c * LANES);
       UNROLL for (int r = 0; r < TALL; r++) {
         vec y = *(const vec *)(d + r * LANES);
         HELD(y);
-        UNROLL for (int c = 0; c < BROAD; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
+        UNROLL for (int c = 0; c < columns; c++) sum[r][c] = fused(y, x[c], sum[r][c]);
       }
     }
-    UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < BROAD; c++)
-      if (r < rows && c < columns) *(vec *)(sums + (r * stride + c) * LANES + lane) = sum[r][c];
+    UNROLL for (int r = 0; r < TALL; r++) UNROLL for (int c = 0; c < columns; c++)
+      if (r < rows) *(vec *)(sums + (r * stride + c) * LANES + lane) = sum[r][c];
   }
 }
 
@@ -336,9 +361,16 @@ static void outer_in_time(float *gradient, float *space, int lanes, Side delta, 
         int columns = inputs - i < together ? inputs - i : together;
         for (int r = 0; r < rows; r += TALL) {
           int tall = rows - r < TALL ? rows - r : TALL;
-          for (int c = 0; c < columns; c += BROAD)
-            packed_tile(deltas + (int64_t)r * count * LANES, values + (int64_t)(i + c) * count * LANES, count, tall,
-                        columns - c, sums + c * LANES, together);
+          const float *d = deltas + (int64_t)r * count * LANES, *v = values + (int64_t)i * count * LANES;
+          int c = 0;
+          for (; c + BROAD <= columns; c += BROAD)
+            packed_tile(d, v + (int64_t)c * count * LANES, count, tall, BROAD, sums + c * LANES, together);
+          v += (int64_t)c * count * LANES;
+          if (columns - c == 1) packed_tile(d, v, count, tall, 1, sums + c * LANES, together);
+#if BROAD > 2
+          if (columns - c == 2) packed_tile(d, v, count, tall, 2, sums + c * LANES, together);
+          if (columns - c == 3) packed_tile(d, v, count, tall, 3, sums + c * LANES, together);
+#endif
           float *to = gradient + (int64_t)(j + r) * inputs + i;
           if (together == inputs)
             add_trees(to, sums, tall * inputs);

@@ -172,12 +172,23 @@ static int64_t steps_floats(int outputs, int inputs, int length) {
   return STEPS * LANES * (sample_row(inputs) + outputs) + outputs * sample_row(inputs);
 }
 
+/* sums[j][i] = start + delta_j * value_i over terms, for a whole number of vectors of inputs, or half ones */
+INLINE void add_steps(enum Start start, int m, int n, Terms terms, Place sums) {
+  int whole = (n + VW - 1) / VW * VW;
+#if VW == 16
+  if (whole - n >= HALF) {
+    whole -= VW;
+    half_chains(m, start, shifted(terms, 0, whole), shifted_place(sums, 0, whole));
+  }
+#endif
+  chains(m, whole, start, 0, terms, none, sums);
+}
+
 /* gradient[j][i] += over blocks, one chain from +0 over time rising, then samples rising, delta_j * value_i */
 static void outer_over_steps(float *gradient, float *scratch, int lanes, Side delta, int m, Side value, int n, int length) {
   int64_t row = sample_row(n), terms = STEPS * LANES;
   float *samples = scratch, *deltas = samples + terms * row, *sums = deltas + terms * m;
   for (int block = 0; block < lanes; block += LANES) {
-    fill_zero(sums, m * row);
     for (int first = 0; first < length; first += STEPS) {
       int some = length - first < STEPS ? length - first : STEPS;
       for (int t = 0; t < some; t++) {
@@ -186,7 +197,10 @@ static void outer_over_steps(float *gradient, float *scratch, int lanes, Side de
           copy_floats(deltas + j * terms + t * LANES, side_row(delta, j) + (first + t) * delta.step + block, LANES);
       }
       Terms these = {deltas, samples, terms, 1, row, some * LANES, 0};
-      chains(m, row - VW, MEMORY, 0, these, none, (Place){sums, row, 0});
+      if (first)
+        add_steps(MEMORY, m, n, these, (Place){sums, row, 0});
+      else
+        add_steps(ZERO, m, n, these, (Place){sums, row, 0});
     }
     for (int j = 0; j < m; j++)
       for (int i = 0; i < n; i++) gradient[(int64_t)j * n + i] = gradient[(int64_t)j * n + i] + sums[j * row + i];

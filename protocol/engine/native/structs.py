@@ -25,6 +25,7 @@ from protocol.recipes.layers import (
     Linear,
     Lstm,
     MaxPool2d,
+    Recurrent,
     Relu,
     Rnn,
     Sigmoid,
@@ -184,11 +185,10 @@ def _lanes(recipe: Recipe, samples: int) -> int:
     """Samples that go through together: as many as fit the cache, or where weights are large, as share their loads."""
     kept = sum(values_kept(layer, flow) for layer, flow in zip(recipe.network.layers, recipe.flows, strict=False))
     lanes, most = LANES, LANES_MAX
-    if any(isinstance(layer, Conv2d) for layer in recipe.network.layers):
-        most = LANES_MAX // 2  # images are far larger than the weights that read them
-    while lanes < min(samples, most) and (
-        4 * kept * 2 * lanes <= CACHE_BYTES or 4 * recipe.parameter_count > WEIGHT_BYTES
-    ):
+    large = 4 * recipe.parameter_count > WEIGHT_BYTES
+    if any(isinstance(layer, Conv2d) or (large and isinstance(layer, Recurrent)) for layer in recipe.network.layers):
+        most = LANES_MAX // 2  # images, and what a time step leaves, are larger than the weights that read them
+    while lanes < min(samples, most) and (4 * kept * 2 * lanes <= CACHE_BYTES or large):
         lanes *= 2
     return lanes
 
