@@ -46,6 +46,7 @@ from peer.trainer.messages import (
 from protocol.canonical import NOT_DECODABLE
 from protocol.cli.garbage import settle
 from protocol.engine import Engine, State
+from protocol.engine.initial import DRAWN_TOGETHER
 from protocol.engine.select import networks_in_flight, select_engine
 from protocol.engine.streams import task_data
 from protocol.engine.training import Boundary, advance, start
@@ -57,6 +58,7 @@ from protocol.trust.spot_check import open_states, open_weights, spot_check
 DAMAGES_MAX = 5  # trained again so often, then it is not bad luck
 PROGRESS_SECONDS = 1.0  # what is said is handled and shown: as often as somebody looks
 WIDTH = 16  # networks in flight on processors; enough to keep the threads busy, few enough to stay in the caches
+AHEAD = 16  # small networks that begin together, though not all have a place yet: one costs as much as several
 
 
 class Worker:
@@ -69,6 +71,7 @@ class Worker:
         self.commands: queue.Queue[Command | None] = queue.Queue()
         self.checks: list[CheckFile] = []
         self.waiting: list[tuple[Bundle, int]] = []  # a bundle and a seed of it
+        self.begun: list[tuple[Bundle, int, State]] = []  # on the disk; they are next in flight
         self.active: list[tuple[Bundle, int, State]] = []
         self.ended = False  # nobody has anything to say to us any more
         self._campaigns: dict[str, Campaign] = {}
@@ -82,7 +85,7 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        return bool(self.checks or self.active or self.waiting)
+        return bool(self.checks or self.active or self.begun or self.waiting)
 
     def turn(self) -> None:
         """Hear commands, then do a check or a segment; waits for a command when there is nothing to do."""
@@ -91,7 +94,7 @@ class Worker:
             return
         if self.checks:
             self._check(self.checks.pop(0))
-        elif self.active or self.waiting:
+        elif self.busy:
             self._refill()
             self._segment()
 
@@ -111,6 +114,7 @@ class Worker:
                 case DropBundle():
                     dropped = command.assignment
                     self.waiting = [item for item in self.waiting if id_of(item[0]) != dropped]
+                    self.begun = [item for item in self.begun if id_of(item[0]) != dropped]
                     self.active = [item for item in self.active if id_of(item[0]) != dropped]
             wait = False
 
@@ -122,7 +126,7 @@ class Worker:
     def _add_bundle(self, command: TrainBundle) -> None:
         assignment = self._campaign(command.assignment.campaign).assignment(command.assignment.index)
         bundle = Bundle(Path(command.path), assignment)
-        if any(item[0].path == bundle.path for item in (*self.waiting, *self.active)):
+        if any(item[0].path == bundle.path for item in (*self.waiting, *self.begun, *self.active)):
             return
         left = [seed for seed in assignment.seeds if not bundle.is_trained(seed)]
         self.waiting += [(bundle, seed) for seed in left]
@@ -131,30 +135,37 @@ class Worker:
             self._finish(bundle)
 
     def _refill(self) -> None:
-        """Fresh networks of one recipe start together; those that were begun go on from their last boundary."""
-        while self.waiting and len(self.active) < self.width:
-            recipe = self.waiting[0][0].assignment.recipe
-            joining = [item for item in self.waiting if item[0].assignment.recipe is recipe]
-            joining = joining[: self.width - len(self.active)]
-            taken = {(bundle.path, seed) for bundle, seed in joining}
-            self.waiting = [(bundle, seed) for bundle, seed in self.waiting if (bundle.path, seed) not in taken]
-            fresh = []
-            for bundle, seed in joining:
-                state = bundle.resume(seed)
-                if state is None:
-                    fresh.append((bundle, seed))
-                else:
-                    self.active.append((bundle, seed, state))
-            begun = (
-                start(self.engine, recipe, task_data(recipe, self.shelf), [seed for _, seed in fresh]) if fresh else []
-            )
-            for (bundle, seed), boundary in zip(fresh, begun, strict=True):
-                if not self._keep(bundle, seed, boundary):
-                    continue
-                if boundary.final:
-                    self._leave(bundle, seed)
-                else:
-                    self.active.append((bundle, seed, boundary.state))
+        """Fill the places in flight with networks that have begun, or were begun before and go on."""
+        while len(self.active) < self.width and (self.begun or self.waiting):
+            if not self.begun:
+                self._begin()
+            free = self.width - len(self.active)
+            self.active, self.begun = self.active + self.begun[:free], self.begun[free:]
+
+    def _begin(self) -> None:
+        """Networks of one recipe begin together; those that an earlier run began go on from their last boundary."""
+        recipe = self.waiting[0][0].assignment.recipe
+        room = max(self.width - len(self.active), min(AHEAD, DRAWN_TOGETHER // recipe.parameter_count))
+        joining = [item for item in self.waiting if item[0].assignment.recipe is recipe][:room]
+        taken = {(bundle.path, seed) for bundle, seed in joining}
+        self.waiting = [(bundle, seed) for bundle, seed in self.waiting if (bundle.path, seed) not in taken]
+        fresh = []
+        for bundle, seed in joining:
+            state = bundle.resume(seed)
+            if state is None:
+                fresh.append((bundle, seed))
+            else:
+                self.begun.append((bundle, seed, state))
+        started = (
+            start(self.engine, recipe, task_data(recipe, self.shelf), [seed for _, seed in fresh]) if fresh else []
+        )
+        for (bundle, seed), boundary in zip(fresh, started, strict=True):
+            if not self._keep(bundle, seed, boundary):
+                continue
+            if boundary.final:
+                self._leave(bundle, seed)
+            else:
+                self.begun.append((bundle, seed, boundary.state))
 
     def _segment(self) -> None:
         """One segment for the networks in flight that share the first one's recipe; the others take their turn."""

@@ -64,7 +64,7 @@ def train_networks(
 def start(engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int]) -> list[Boundary]:
     """The networks at step 0. Raises UsageError: a recipe of another engine."""
     check_engine(recipe, f"recipe {recipe.name}")
-    return look(engine, recipe, data, initial_states(recipe, seeds))
+    return look(engine, recipe, data, initial_states(recipe, seeds, engine))
 
 
 def advance(engine: Engine, recipe: Recipe, data: TaskData, seeds: list[int], states: list[State]) -> list[Boundary]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from protocol.engine import Engine, State, check_values, state_bytes_length, states_from_bytes
-from protocol.engine.initial import initial_state, initial_states
+from protocol.engine.initial import initial_states
 from protocol.engine.streams import task_data
 from protocol.engine.training import advance
 from protocol.errors import Refused
@@ -48,11 +48,10 @@ def spot_check(
     """
     recipe = assignment.recipe
     data = task_data(recipe, shelf)
-    starts, seeds = [], []
-    for cell in task.cells:
-        seed = assignment.seeds[cell.network]
-        seeds.append(seed)
-        starts.append(states[cell] if cell.segment else initial_state(recipe, seed))
+    seeds = [assignment.seeds[cell.network] for cell in task.cells]
+    first = [seed for seed, cell in zip(seeds, task.cells, strict=True) if not cell.segment]
+    begun = iter(initial_states(recipe, first, engine))
+    starts = [states[cell] if cell.segment else next(begun) for cell in task.cells]
     ends = advance(engine, recipe, data, seeds, starts) if starts else []
     cells = tuple(
         CellAnswer(
@@ -66,13 +65,13 @@ def spot_check(
         for cell, end in zip(task.cells, ends, strict=True)
     )
     losses = engine.held_out_loss(recipe, data, [weights[n] for n in task.networks]) if task.networks else []
-    begun = initial_states(recipe, [assignment.seeds[n] for n in task.networks])
+    drawn = initial_states(recipe, [assignment.seeds[n] for n in task.networks], engine)
     networks = tuple(
         NetworkAnswer(
             network=n,
             initial_params_digest=initial.params_digest,
             held_out_loss=float(loss),
         )
-        for n, initial, loss in zip(task.networks, begun, losses, strict=True)
+        for n, initial, loss in zip(task.networks, drawn, losses, strict=True)
     )
     return Answer(result=result_digest, slot=slot, backend=engine.name, cells=cells, networks=networks)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from support.engines.engine_recipes import made
 
-from protocol.engine.initial import initial_state, normals, orthonormal
+from protocol.engine.initial import initial_state, initial_states, normals, orthogonal, orthonormal
+from protocol.engine.native.build import supported_isas
+from protocol.engine.native.engine import NativeEngine
 from protocol.engine.schedule import half_turn_cosine, learning_rates, step_sizes
 from protocol.errors import UsageError
 from protocol.recipes.layers import Conv2d, Flatten, GroupNorm, Linear, Lstm
@@ -53,6 +55,24 @@ def test_orthogonal_rows_or_columns_have_length_one():
         gram = flat @ flat.T if flat.shape[0] <= flat.shape[1] else flat.T @ flat
         assert np.abs(gram - np.eye(len(gram))).max() < 1e-5
     assert np.abs(np.tril(orthonormal((np.eye(4) + 1)[None])[0], -1)[1, 0]) > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (36, 12), (12, 36), (17, 1), (1, 17), (20, 33), (64, 64)])
+def test_orthogonal_arrays_made_in_c_have_the_same_bits(shape):
+    keys = [(1, 2), (2**32 - 1, 0), (77, 2**31)]
+    expected = orthogonal(keys, 1234, *shape)
+    assert np.isfinite(expected).all()
+    for isa in supported_isas():
+        assert NativeEngine(1, isa).orthogonal(keys, 1234, *shape).tobytes() == expected.tobytes(), isa
+
+
+def test_an_engine_that_draws_changes_no_bit_of_a_network():
+    recipe, engine = (
+        made(*NETWORK, inputs=(2, 6, 6), network={"init": "orthogonal", "init_gain": 3.0}).recipe,
+        NativeEngine(),
+    )
+    for mine, plain in zip(initial_states(recipe, range(5), engine), initial_states(recipe, range(5)), strict=True):
+        assert mine.digest == plain.digest
 
 
 def test_normal_draws_are_nearly_normal_and_addressed_by_their_place():

@@ -99,6 +99,24 @@ def test_a_disk_that_never_keeps_anything_ends_the_training(home, monkeypatch):
     assert not any(isinstance(event, on.AssignmentTrained) for event in said)
 
 
+def test_small_networks_begin_together_and_a_dropped_one_is_not_trained(home, monkeypatch):
+    (worker, _), begun, start = worker_in(home), [], peer.trainer.worker.start
+    monkeypatch.setattr(
+        peer.trainer.worker, "start", lambda *arguments: begun.append(len(arguments[-1])) or start(*arguments)
+    )
+    worker.width = 1
+    bundles = [bundle_in(home, index) for index in range(3)]
+    for index, bundle in enumerate(bundles):
+        worker.commands.put(TrainBundle(id_of(index), str(bundle.path)))
+    worker.turn()
+    assert begun == [6] and len(worker.active) == 1 and len(worker.begun) == 5
+    dropped = bundles[1]
+    dropped.remove()
+    run(worker, DropBundle(id_of(1)))
+    assert begun == [6] and not dropped.path.exists()
+    assert bundles[0].all_trained and bundles[2].all_trained
+
+
 def test_a_check_without_its_file_is_said(home):
     worker, said = worker_in(home)
     check = CheckId(b"r" * 32, 3)

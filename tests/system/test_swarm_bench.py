@@ -13,8 +13,9 @@ BENCH = Path(__file__).parents[2] / "scripts" / "bench" / "swarm.py"
 
 
 def test_the_bench_of_a_swarm_finds_every_part_of_its_time():
-    command = [sys.executable, str(BENCH), "--networks", "10", "--bundle", "1", "--volunteers", "1"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    campaign = ["--campaign", "recipes/demo.toml", "--policy", "mlds", "--networks", "10", "--bundle", "1"]
+    command = [sys.executable, str(BENCH), *campaign, "--volunteers", "1"]
+    ended = subprocess.run(command, cwd=BENCH.parents[2], capture_output=True, text=True, timeout=200, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
     seconds = {
         name: float(spent) for name, spent in re.findall(r"^\| ([^|]+) \| ([\d.]+) \|", ended.stdout, re.MULTILINE)

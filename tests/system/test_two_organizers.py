@@ -42,7 +42,8 @@ def test_two_organizers_share_a_volunteer_who_gives_each_a_directory(stages):
     assert len(organizers) == 2
     for stage, own in ((one, "alice"), (other, "bob")):
         rows = open_store(stage.path / "host" / "zoo").catalogue().to_pylist()
-        hosts = {host["name"]: host for host in stage.status()["hosts"]}
-        assert len(rows) == 24 and {own, "carol"} >= hosts.keys()
-        assert hosts["carol"]["host"] == carol and hosts["carol"]["credit"] > 0
+        hosts = {host["host"]: host for host in stage.status()["hosts"]}
+        his = stage.run("identity", "show", "--dir", str(stage.path / own)).stdout.split()[0]
+        assert len(rows) == 24 and {his, carol} >= hosts.keys()
+        assert hosts[carol]["name"] == "carol" and hosts[carol]["credit"] > 0
         assert sum(row["host"] == carol for row in rows) > 0

@@ -2,11 +2,13 @@
 
    Reading order: vectors.h and fused.h (one operation), lanes.h (sums), rows.h (loops), functions.h (exp, tanh, ...),
    program.h (layers, and where values lie), layers_*.h, losses.h, network.h (optimizers, a group of samples, a batch, a
-   run of steps), then this file. exact.cu is the same over lanes_cuda.h. docs/exact_arithmetic.md is the specification.
+   run of steps), initial.h (orthogonal weights), then this file. exact.cu is the same over lanes_cuda.h.
+   docs/exact_arithmetic.md is the specification.
 
    Compile with -ffp-contract=off. Vectors are GNU C's, understood by gcc and clang on any processor. */
 #include <fenv.h>
 
+#include "initial.h"
 #include "network.h"
 
 /* An epoch's order of the training samples: sorted by the words of its stream, ties by sample. */
@@ -84,6 +86,15 @@ int64_t exact_scratch_floats(const Program *program) {
 
 void exact_order(const uint32_t *key, int32_t count, int32_t *order, uint64_t *space) {
   draw_order(key, count, order, space);
+}
+
+int64_t exact_orthogonal_doubles(int32_t rows, int32_t columns) { return orthogonal_doubles(rows, columns); }
+
+/* A weight array of some networks, whose streams have these keys (two words each). out: networks x rows x columns. */
+void exact_orthogonal(const uint32_t *keys, int32_t networks, uint32_t start, int32_t rows, int32_t columns, double *out,
+                      double *space) {
+  for (int32_t k = 0; k < networks; k++)
+    draw_orthogonal(keys + 2 * k, start, rows, columns, out + (int64_t)k * rows * columns, space);
 }
 
 /* The rows of a network's next `total` samples; space as in draw_order. */

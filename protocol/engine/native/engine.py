@@ -31,6 +31,7 @@ from protocol.errors import DiskError
 from protocol.recipes.recipe import Recipe
 from protocol.tasks.data import TaskData
 from protocol.tasks.kinds import TaskShape
+from protocol.tasks.philox import StreamKey
 
 PROGRAMS_MAX = 64  # some kilobytes each
 MEASURED_TOGETHER = 16  # networks at most for which held-out samples are loaded once
@@ -49,12 +50,12 @@ class NativeEngine:
                 f"{path}: cannot load the compiled engine: {error}; delete the file, "
                 "or set ZOOSWARM_HOME or XDG_CACHE_HOME to a folder from which programs may run"
             ) from None
-        self._c.exact_scratch_floats.restype = ctypes.c_int64
+        self._c.exact_scratch_floats.restype = self._c.exact_orthogonal_doubles.restype = ctypes.c_int64
         check_sizes(self._c.exact_struct_bytes)
         self._environment_bytes = self._c.exact_environment_bytes()
         self.fuses = bool(self._c.exact_fuses())  # False: the same bits, many times slower
-        for function in (self._c.exact_train, self._c.exact_draw, self._c.exact_evaluate, self._c.exact_gradient):
-            function.restype = None
+        for name in ("train", "draw", "evaluate", "gradient", "orthogonal"):
+            getattr(self._c, f"exact_{name}").restype = None
         self._c.exact_enter.restype = self._c.exact_leave.restype = None
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1, "exact") if threads > 1 else None
@@ -121,6 +122,21 @@ class NativeEngine:
             self._orders.keep(recipe, seed, drawn)
         del alive
         return order
+
+    def orthogonal(self, keys: list[StreamKey], start: int, rows: int, columns: int) -> np.ndarray:
+        """`initial.orthogonal` in C, some fifty times as fast for one network of small arrays."""
+        words, out = np.array(keys, np.uint32), np.empty((len(keys), rows, columns))
+        sizes = [ctypes.c_int32(rows), ctypes.c_int32(columns)]
+        with self._exact_environment():
+            self._c.exact_orthogonal(
+                _pointer(words, np.uint32, (len(keys), 2)),
+                ctypes.c_int32(len(keys)),
+                ctypes.c_uint32(start),
+                *sizes,
+                _pointer(out, np.float64, out.shape),
+                self._space("matrices", self._c.exact_orthogonal_doubles(*sizes), np.float64),
+            )
+        return out
 
     def held_out_loss(self, recipe: Recipe, data: TaskData, params: list[np.ndarray]) -> np.ndarray:
         return self._measure(recipe, data, params, None)
