@@ -66,6 +66,7 @@ class Coordinator:
         self.path, self.identity, self.stores = directory.path, directory.identity, directory.stores
         self.version = installed_version("zooswarm")
         self.woken = threading.Event()  # the referee has a reason to look
+        self.ordered = threading.Event()  # the organizer gave a command: the swarm is to hear of it at once
         self.effects = Effects(self.stores, self.woken.set, on_news)
         self.presence = Heartbeats(self.stores.ledger, clock(), self.identity.secret("network prefixes"))
         examining = threading.Lock()
@@ -169,6 +170,7 @@ class Coordinator:
         done = carry_out(envelope)
         with self._status_lock:
             self._status = b""
+        self.ordered.set()
         return done
 
     def epoch(self) -> int:

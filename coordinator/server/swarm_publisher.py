@@ -42,6 +42,7 @@ class SwarmPublisher:
 
     def publish(self) -> None:
         """Say what has changed. Raises whatever the node raises when the DHT does not answer."""
+        self.core.ordered.clear()
         now, version = self.core.clock(), self.core.stores.ledger.version
         if version == self._version and now - self._manifest_at <= MANIFEST_SECONDS:
             return

@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 from support.homes import moved_home
 from support.scripted_host import CAMPAIGN, Stage, skip_training
 
+from coordinator.server.running import loops
 from coordinator.server.swarm_publisher import SwarmPublisher
 from protocol.rpc.wire import parse_address
 from protocol.swarm.records import DONE, claims_key
@@ -166,6 +169,25 @@ def test_the_dht_is_told_what_is_done_and_what_is_free_again(tmp_path):
     stage.restart()
     SwarmPublisher(stage.core, node, "127.0.0.1:1").publish()
     assert node.kept[place] == 0  # the last run's bits are taken back
+    stage.close()
+
+
+def test_the_swarm_hears_of_a_seeded_campaign_at_once(tmp_path, monkeypatch):
+    """Nodes take claims of the campaigns that the manifest names: who joined right after `seed` waited for it."""
+    stage, told, stopping = Stage(tmp_path / "host"), queue.Queue[Any](), threading.Event()
+    node: Any = FakeNode()
+    monkeypatch.setattr(node, "publish_manifest", lambda manifest: told.put(manifest) or True)
+    publisher = SwarmPublisher(stage.core, node, "127.0.0.1:1")
+    words = (publisher.publish, 3600.0, stage.core.ordered, stopping)
+    thread = threading.Thread(target=loops.repeat, args=words, daemon=True)
+    thread.start()
+    assert told.get(timeout=20).campaigns == ()
+    stage.core.obey(lambda _: stage.seed(), None)
+    assert told.get(timeout=20).campaigns[0].assignments == 4
+    stopping.set()
+    stage.core.ordered.set()
+    thread.join(20)
+    assert not thread.is_alive()
     stage.close()
 
 

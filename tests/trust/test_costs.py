@@ -17,6 +17,7 @@ from protocol.trust.challenge import draw_cells
 DOCUMENT = Path(__file__).parents[2] / "docs" / "trust.md"
 RECIPES = Path(__file__).parents[2] / "recipes"
 SHORT = 24  # segments of a DS1 network on average
+EPOCHS = 11  # segments of a network of the MLDS campaign, each an epoch
 SEGMENTS = [100] * 64
 TRAINING = Training(learning_rate=0.1, batch=32, max_steps=10_000, segment_steps=100)
 HELD_OUT = 128  # sequences
@@ -66,22 +67,21 @@ def test_hosts_with_standing_cost_less_than_a_hundredth_without_the_final_cell()
 
 
 @pytest.mark.parametrize(
-    ("row", "campaign", "bundle"),
+    ("row", "campaign", "bundle", "segments"),
     [
-        ("the demo's policy", "demo.toml", 10),
-        ("**three slots of four, bundles of 50**", "mlds-campaign.toml", 50),
-        ("three slots of four, bundles of 50, with `final_cell`", None, 50),
+        ("the demo's policy", "demo.toml", 10, SHORT),
+        ("three slots of four, bundles of 50", "mlds-campaign.toml", 50, SHORT),
+        ("**three slots of four, bundles of 100", "mlds-campaign.toml", 100, EPOCHS),
+        ("three slots of four, bundles of 100, networks of 11 segments, with `final_cell`", None, 100, EPOCHS),
     ],
 )
-def test_the_table_says_what_short_networks_cost(row, campaign, bundle):
+def test_the_table_says_what_short_networks_cost(row, campaign, bundle, segments):
     policy = load_campaign(RECIPES / (campaign or "mlds-campaign.toml")).policy
     policy = policy if campaign else msgspec.structs.replace(policy, final_cell=True)
-    segments = [SHORT] * bundle
-    draws = [
-        draw_cells(policy, standing, sha256(bytes([i])), segments) for i in range(50) for standing in (True, False)
-    ]
+    traces = [segments] * bundle
+    draws = [draw_cells(policy, standing, sha256(bytes([i])), traces) for i in range(50) for standing in (True, False)]
     cells = fmean(sum(len(task.cells) for task in tasks) for tasks in draws)
-    assert told(row) == pytest.approx([cells / sum(segments)], abs=5e-4)
+    assert told(row) == pytest.approx([cells / sum(traces)], abs=5e-4)
     (line,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| {row}")]
     (number,) = re.findall(r"([\d.]+) of", line)
     assert float(number) == pytest.approx(cells, abs=0.3)
@@ -91,7 +91,7 @@ def test_the_short_networks_policy_keeps_its_level():
     """99.9 % with 30 % of the standing colluding: whole fakes before the third bundle, of a tenth before the tenth."""
     campaign = load_campaign(RECIPES / "mlds-campaign.toml")
     policy = campaign.policy
-    assert {population.bundle for population in campaign.populations} == {50}
+    assert {population.bundle for population in campaign.populations} == {100}
     assert (policy.checkers, policy.cells) == (policy.probation_checkers, policy.probation_cells)
     for faked, bundles in ((1.0, 2), (0.1, 9)):
         missed = 0.3 + 0.7 * (1 - faked) ** policy.cells

@@ -31,7 +31,7 @@ def start_threads(
     if node is not None:
         from coordinator.server.swarm_publisher import SwarmPublisher
 
-        loops.append(("swarm-publisher", SwarmPublisher(core, node, target).publish, SWARM_SECONDS, None))
+        loops.append(("swarm-publisher", SwarmPublisher(core, node, target).publish, SWARM_SECONDS, core.ordered))
     threads = [
         threading.Thread(target=repeat, args=(step, seconds, woken, stopping), name=name, daemon=True)
         for name, step, seconds, woken in loops
