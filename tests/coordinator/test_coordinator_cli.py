@@ -22,6 +22,7 @@ from coordinator.server.running import loops
 from coordinator.server.swarm_publisher import SwarmPublisher
 from protocol.rpc.wire import parse_address
 from protocol.swarm.records import DONE, claims_key
+from protocol.trust.envelope import Envelope
 
 ZOOSWARM = str(Path(sys.executable).with_name("zooswarm"))
 TOML = """
@@ -182,7 +183,7 @@ def test_the_swarm_hears_of_a_seeded_campaign_at_once(tmp_path, monkeypatch):
     thread = threading.Thread(target=loops.repeat, args=words, daemon=True)
     thread.start()
     assert told.get(timeout=20).campaigns == ()
-    stage.core.obey(lambda _: stage.seed(), None)
+    stage.core.obey(lambda _: stage.seed(), Envelope(kind="Seed", signer="", payload=b"", signature=b""))
     assert told.get(timeout=20).campaigns[0].assignments == 4
     stopping.set()
     stage.core.ordered.set()
