@@ -11,7 +11,7 @@ import numpy as np
 
 from protocol.canonical import sha256
 from protocol.engine import Engine
-from protocol.engine.initial import initial_state
+from protocol.engine.initial import initial_states
 from protocol.engine.streams import batch_orders, task_data
 from protocol.errors import UsageError, shown
 from protocol.recipes.layers import Dropout, Gru, LayerNorm, LeakyRelu, Linear, Lstm, Relu, Rnn
@@ -171,7 +171,7 @@ def self_test(engine: Engine) -> str:
 
 def _computed(engine: Engine, recipe: Recipe) -> list[bytes]:
     data, seeds = task_data(recipe), [0, 2**40 + 1]
-    states = [initial_state(recipe, seed) for seed in seeds]
+    states = initial_states(recipe, seeds, engine)
     parts = [data.inputs.tobytes(), data.targets.tobytes()]
     for steps in (SELF_TEST_STEPS // 2, SELF_TEST_STEPS - SELF_TEST_STEPS // 2):
         states, losses = engine.train(recipe, data, seeds, states, steps)

@@ -8,6 +8,7 @@ from protocol.engine.initial import initial_state, initial_states, normals, orth
 from protocol.engine.native.build import supported_isas
 from protocol.engine.native.engine import NativeEngine
 from protocol.engine.schedule import half_turn_cosine, learning_rates, step_sizes
+from protocol.engine.select import SELF_TEST_DIGEST, self_test
 from protocol.errors import UsageError
 from protocol.recipes.layers import Conv2d, Flatten, GroupNorm, Linear, Lstm
 from protocol.recipes.recipe import Training, parse_recipe
@@ -73,6 +74,14 @@ def test_an_engine_that_draws_changes_no_bit_of_a_network():
     )
     for mine, plain in zip(initial_states(recipe, range(5), engine), initial_states(recipe, range(5)), strict=True):
         assert mine.digest == plain.digest
+
+
+def test_the_self_test_notices_orthogonal_arrays_that_are_off_by_one_bit():
+    class Careless(NativeEngine):
+        def orthogonal(self, *arguments) -> np.ndarray:
+            return np.nextafter(super().orthogonal(*arguments).astype(np.float32), np.float32(9)).astype(np.float64)
+
+    assert self_test(NativeEngine()) == SELF_TEST_DIGEST != self_test(Careless())
 
 
 def test_normal_draws_are_nearly_normal_and_addressed_by_their_place():
