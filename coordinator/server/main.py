@@ -12,7 +12,14 @@ from coordinator.ledger.database import LedgerUnavailable
 from coordinator.server.console import Console
 from coordinator.server.coordinator import Coordinator
 from coordinator.server.directory import open_directory
-from coordinator.server.running.addresses import bracketed, local_name, reachable_name, refuse_taken, split_listen
+from coordinator.server.running.addresses import (
+    bracketed,
+    check_announced,
+    local_name,
+    reachable_name,
+    refuse_taken,
+    split_listen,
+)
 from coordinator.server.running.interpreter import calm_interpreter, log_to_file, raise_file_limit
 from coordinator.server.running.loops import start_threads
 from coordinator.server.running.node import Remembered, kept_ports, start_node
@@ -41,6 +48,8 @@ def run_host(
     """Serve until Ctrl-C, SIGTERM, or (`exit_when_done`) until every campaign is complete. Raises UsageError."""
     name, port = split_listen(listen)
     split_place(page or PAGE)  # before anything is made
+    if announce is not None:
+        check_announced(announce)
     watch = watch or Watch()
     watch.check()
     if not path.exists():

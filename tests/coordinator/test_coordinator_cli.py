@@ -18,8 +18,11 @@ import pytest
 from support.homes import moved_home
 from support.scripted_host import CAMPAIGN, Stage, skip_training
 
+from coordinator.server.main import run_host
 from coordinator.server.running import loops
+from coordinator.server.running.addresses import check_announced
 from coordinator.server.swarm_publisher import SwarmPublisher
+from protocol.errors import AddressError
 from protocol.rpc.wire import parse_address
 from protocol.swarm.records import DONE, claims_key
 from protocol.trust.envelope import Envelope
@@ -125,6 +128,18 @@ def test_help_answers_before_anything_heavy_is_loaded():
     began = time.monotonic()
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout
     assert loaded.strip() == "[]" and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("name", ["a b", "", "host:7750", "203.0.113.5:1", "-x", "a/b"])
+def test_what_nobody_can_dial_is_not_announced_and_leaves_no_directory(tmp_path, name):
+    with pytest.raises(AddressError, match=r"--announce .*without a port"):
+        run_host(tmp_path / "host", "127.0.0.1:0", 0, name, False, True, 0, "none")
+    assert not (tmp_path / "host").exists()
+
+
+@pytest.mark.parametrize("name", ["localhost", "zoo.example.org", "my_host-2", "203.0.113.5", "2001:db8::1"])
+def test_names_and_addresses_are_announced(name):
+    check_announced(name)
 
 
 class FakeNode:

@@ -15,7 +15,7 @@ from coordinator.server.doctor.examine import examine
 from coordinator.server.keeping.backup import back_up, covering
 from coordinator.server.keeping.epochs import SPARE, skipped_to
 from coordinator.server.keeping.restore import lines, restore
-from protocol.errors import UsageError
+from protocol.errors import DiskError, UsageError
 from protocol.trust.envelope import seal
 from protocol.trust.identity import Identity
 
@@ -142,6 +142,9 @@ def test_what_cannot_be_a_backup_or_restored_is_one_line(stage, tmp_path):
         assert not (tmp_path / "again").exists(), "whole or absent"
     with pytest.raises(UsageError, match="not empty"):
         restored(tmp_path, "host", now)
+    (tmp_path / "file").write_text("no directory can be made in it")
+    with pytest.raises(DiskError, match=r"file.*nothing was restored"):
+        restored(tmp_path, "file/host", now)
     (tmp_path / "copy" / "identity").write_bytes(Identity.generate().file_bytes())
     with pytest.raises(UsageError, match="ledger is"):
         restored(tmp_path, "again", now)

@@ -13,7 +13,7 @@ from coordinator.server.directory import open_directory
 from coordinator.server.keeping.backup import LEDGER, SECRETS, copy_new, read_about
 from coordinator.server.keeping.epochs import skipped_to
 from protocol.canonical import NOT_DECODABLE
-from protocol.errors import FileError, Refused, UsageError, WrongKeyError
+from protocol.errors import DiskError, FileError, Refused, UsageError, WrongKeyError
 from protocol.files import PRIVATE, create_once
 from protocol.trust.evidence import evidence_from_bytes
 from protocol.trust.messages import Receipt
@@ -59,6 +59,10 @@ def restore(
     try:
         _copy(backup, path, source)
         before, after = _skip(path, about.taken_at, now, max(epoch, shown[1]), epoch_seconds, chain_length)
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        where = error.filename or path
+        raise DiskError(f"{where}: {error.strerror}; nothing was restored, choose a directory with room") from None
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise

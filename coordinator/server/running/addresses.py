@@ -1,9 +1,13 @@
 """Where a host listens, and under which address others reach it."""
 
+import ipaddress
+import re
 import socket
 
 from coordinator.server.serving import taken
 from protocol.errors import AddressError, BusyError
+
+HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
 
 def split_listen(listen: str) -> tuple[str, int]:
@@ -13,6 +17,17 @@ def split_listen(listen: str) -> tuple[str, int]:
     if not colon or not name or not port.isdecimal() or int(port) > 65535:
         raise AddressError(f"--listen {listen}: expected HOST:PORT, e.g. 127.0.0.1:7750 or 0.0.0.0:7750")
     return name, int(port)
+
+
+def check_announced(name: str) -> None:
+    """Raises UsageError for what is neither a host's name nor an address, before anything is made for it."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        if not HOST_NAME.fullmatch(name):
+            raise AddressError(
+                f"--announce {name}: expected a name or an address without a port, e.g. zoo.example.org or 203.0.113.5"
+            ) from None
 
 
 def bracketed(name: str) -> str:
