@@ -140,7 +140,9 @@ def test_who_runs_is_asked_to_end_first(moved, monkeypatch):
     path, _, _ = moved
     program = "import sys, time; from pathlib import Path; from peer.storage.home import Home; "
     program += "from peer.computer.control import Control; home = Home(Path(sys.argv[1]))\n"
-    program += "control = Control(home.path).begin(); print('up', flush=True)\nwhile not control.leaves(): time.sleep(0.02)\n"
+    program += (
+        "control = Control(home.path).begin(); print('up', flush=True)\nwhile not control.leaves(): time.sleep(0.02)\n"
+    )
     runs = subprocess.Popen([sys.executable, "-c", program, str(path / "bob")], stdout=subprocess.PIPE)
     assert runs.stdout is not None and runs.stdout.readline() == b"up\n"
     assert "the volunteer has ended" in verb("leave", "--dir", str(path / "bob")).output

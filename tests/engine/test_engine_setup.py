@@ -78,8 +78,9 @@ def test_an_engine_that_draws_changes_no_bit_of_a_network():
 
 def test_the_self_test_notices_orthogonal_arrays_that_are_off_by_one_bit():
     class Careless(NativeEngine):
-        def orthogonal(self, *arguments) -> np.ndarray:
-            return np.nextafter(super().orthogonal(*arguments).astype(np.float32), np.float32(9)).astype(np.float64)
+        def orthogonal(self, keys, start, rows, columns) -> np.ndarray:
+            right = super().orthogonal(keys, start, rows, columns).astype(np.float32)
+            return np.nextafter(right, np.float32(9)).astype(np.float64)
 
     assert self_test(NativeEngine()) == SELF_TEST_DIGEST != self_test(Careless())
 
