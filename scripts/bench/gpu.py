@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""Network-steps a second on a GPU: the CUDA engine at K networks at once, against three others.
+"""Network-steps a second on a GPU: the CUDA engine at K networks at once, against five others.
 
 The others: plain PyTorch, one network at a time on the card (recurrent layers by cuDNN), torch.func.vmap over K
-networks on the card, and the C engine on all cores of this computer. Prints one table, with the card's memory at its
-peak, the share of its float32 peak (fused, as the data sheet counts) and of its memory's bandwidth: the driver's memory
-clock, twice a cycle, times bus width, against an estimate of the bytes moved (`networks.bytes_moved`: as if there were
-no cache). Needs a card, and a torch with CUDA for its two columns; says so and exits 2 without a card.
+networks on the card, the same captured as a CUDA graph, JAX's vmap over K networks and scan over time and steps (where
+jax with CUDA is installed), and the C engine on all cores of this computer. Prints one table, with the card's memory at
+its peak, the share of its float32 peak (fused, as the data sheet counts) and of its memory's bandwidth: the driver's
+memory clock, twice a cycle, times bus width, against an estimate of the bytes moved (`networks.bytes_moved`: as if
+there were no cache). Needs a card, and a torch with CUDA for its columns; says so and exits 2 without a card.
 
     python scripts/bench/gpu.py [--device cuda:0] [--only lstm] [--seconds 2] [--at-once 64 1024]
 """
 
 import argparse
+import importlib.util
+import os
 import sys
 import time
 import warnings
@@ -18,7 +21,7 @@ from collections.abc import Callable
 
 import torch
 from networks import bytes_moved, operations, recipe_of  # beside this file
-from rivals.in_torch import PlainLoop, VmapLoop
+from rivals.in_torch import GraphLoop, PlainLoop, VmapLoop
 
 from protocol.engine import Engine
 from protocol.engine.cuda.card_queue import CardError
@@ -37,7 +40,7 @@ TRANSFERS_A_CYCLE = 2  # of GDDR and HBM, as the driver counts the memory clock
 STEPS_AT_LEAST = 64  # of a measurement: about a segment's
 VMAP_SEEDS = 16  # distinct starts and orders among vmap's K networks: more would only take longer to prepare
 HEAD = ("network", "K", "cuda engine", "of float32 peak", "of bandwidth (estimate)", "card memory")
-OTHERS = ("PyTorch, one by one", "vmap", "C, all cores")
+OTHERS = ("PyTorch, one by one", "vmap", "CUDA graph", "JAX", "C, all cores")
 
 
 def main() -> None:
@@ -74,9 +77,12 @@ def measure(name: str, card: NvidiaCard, options: argparse.Namespace) -> None:
     for count in options.at_once:
         card.peak_bytes = 0
         rate = engine_rate(engine, recipe, data, count, options.seconds)
-        many = shown(lambda k=count: vmap_rate(recipe, data, k, options.device, options.seconds))
+        many = [
+            shown(lambda k=count, rival=rival: rival(recipe, data, k, options.device, options.seconds))
+            for rival in (vmap_rate, graph_rate, jax_rate)
+        ]
         shares = [f"{share:.1%}" for share in shares_of(rate, recipe, peak_flops(card), bandwidth(card))]
-        cells = [name, f"{count}", f"{rate:,.0f}", *shares, f"{card.peak_bytes / 1e9:.2f} GB", one, many]
+        cells = [name, f"{count}", f"{rate:,.0f}", *shares, f"{card.peak_bytes / 1e9:.2f} GB", one, *many]
         print(f"| {' | '.join([*cells, f'{processor:,.0f}'])} |", flush=True)
         engine.release()
 
@@ -135,6 +141,32 @@ def plain_rate(recipe: Recipe, data: TaskData, device: str, seconds: float) -> f
 def vmap_rate(recipe: Recipe, data: TaskData, count: int, device: str, seconds: float) -> float:
     need_torch_cuda()
     return loop_rate(VmapLoop(recipe, data, [k % VMAP_SEEDS for k in range(count)], device), seconds)
+
+
+def graph_rate(recipe: Recipe, data: TaskData, count: int, device: str, seconds: float) -> float:
+    need_torch_cuda()
+    return loop_rate(GraphLoop(recipe, data, [k % VMAP_SEEDS for k in range(count)], device), seconds)
+
+
+def jax_rate(recipe: Recipe, data: TaskData, count: int, device: str, seconds: float) -> float:
+    """On JAX's first card. A number of steps that is new is compiled anew, so each measurement runs twice."""
+    if importlib.util.find_spec("jax") is None:
+        raise RuntimeError("jax is not installed")
+    os.environ.setdefault("JAX_PLATFORMS", "cuda")
+    from rivals.in_jax import JaxLoop  # it reads that when it is first imported
+
+    loop = JaxLoop(recipe, data, [k % VMAP_SEEDS for k in range(count)])
+
+    def run(steps: int) -> int:
+        loop.run(steps)
+        began = time.perf_counter()
+        done = loop.run(steps).size
+        times[steps] = done / (time.perf_counter() - began)
+        return done
+
+    times: dict[int, float] = {}
+    rate_of(run, seconds)
+    return times[max(times)]
 
 
 def need_torch_cuda() -> None:

@@ -16,7 +16,7 @@ import bounds
 import gpu
 from engine import DifferentLosses, check_losses, checked_loops, medians, ratio_lines, row
 from networks import NETWORKS, bytes_moved, check_comparable, operations, recipe_of, shipped
-from rivals.in_torch import NO_REPDL, PlainLoop
+from rivals.in_torch import NO_REPDL, GraphLoop, PlainLoop, VmapLoop
 from rivals.peak import compiled_peak
 
 from protocol.engine.cuda.driver import CAPABILITY_MAJOR, CLOCK_KHZ, MULTIPROCESSORS, NoCard
@@ -79,6 +79,14 @@ def test_plain_and_vmapped_pytorch_compute_the_engines_losses(kind):
 def test_jax_computes_the_engines_losses(kind):
     loops, refused = checked_loops(TINY[kind].recipe, TINY[kind].data, "auto", 3, {"all", "one", "vmap", "repdl"})
     assert list(loops) == ["jax", "exact"] and not refused
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_what_a_cuda_graph_would_capture_computes_vmaps_losses(kind):
+    """The step alone, on the processor: only a card can capture it."""
+    recipe, data = TINY[kind].recipe, TINY[kind].data
+    expected, found = (loop(recipe, data, [0, 1, 2]).run(12) for loop in (VmapLoop, GraphLoop))
+    assert found.shape == (3, 12) and np.allclose(found, expected, rtol=1e-4)
 
 
 def test_all_cores_compute_the_engines_losses():
