@@ -149,24 +149,17 @@ def graph_rate(recipe: Recipe, data: TaskData, count: int, device: str, seconds:
 
 
 def jax_rate(recipe: Recipe, data: TaskData, count: int, device: str, seconds: float) -> float:
-    """On JAX's first card. A number of steps that is new is compiled anew, so each measurement runs twice."""
+    """On JAX's first card. A call takes always as many steps, for a new number of them is compiled anew."""
     if importlib.util.find_spec("jax") is None:
         raise RuntimeError("jax is not installed")
-    os.environ.setdefault("JAX_PLATFORMS", "cuda")
-    from rivals.in_jax import JaxLoop  # it reads that when it is first imported
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or it takes three quarters of the card at once
+    from rivals import in_jax
 
-    loop = JaxLoop(recipe, data, [k % VMAP_SEEDS for k in range(count)])
-
-    def run(steps: int) -> int:
-        loop.run(steps)
-        began = time.perf_counter()
-        done = loop.run(steps).size
-        times[steps] = done / (time.perf_counter() - began)
-        return done
-
-    times: dict[int, float] = {}
-    rate_of(run, seconds)
-    return times[max(times)]
+    in_jax.jax.config.update("jax_platforms", "cuda")
+    loop = in_jax.JaxLoop(recipe, data, [k % VMAP_SEEDS for k in range(count)])
+    return rate_of(
+        lambda steps: sum(loop.run(STEPS_AT_LEAST).size for _ in range(-(-steps // STEPS_AT_LEAST))), seconds
+    )
 
 
 def need_torch_cuda() -> None:

@@ -59,12 +59,11 @@ def restore(
     try:
         _copy(backup, path, source)
         before, after = _skip(path, about.taken_at, now, max(epoch, shown[1]), epoch_seconds, chain_length)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(path, ignore_errors=True)
-        where = error.filename or path
-        raise DiskError(f"{where}: {error.strerror}; nothing was restored, choose a directory with room") from None
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, OSError):
+            where = error.filename or path
+            raise DiskError(f"{where}: {error.strerror}; nothing was restored, choose a directory with room") from None
         raise
     return Restored(path=path, epoch_before=before, epoch=after, manifest=shown[0], manifest_before=about.manifest)
 

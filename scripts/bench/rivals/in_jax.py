@@ -6,7 +6,7 @@ as XLA can be told: the flags below are read when jax is first imported.
 
 import os
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # gpu.py asks for the card first
+os.environ["JAX_PLATFORMS"] = "cpu"  # gpu.py says otherwise before anything is computed
 os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"]
 ).strip()
