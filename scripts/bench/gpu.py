@@ -156,6 +156,10 @@ def jax_rate(recipe: Recipe, data: TaskData, count: int, device: str, seconds: f
     from rivals import in_jax
 
     in_jax.jax.config.update("jax_platforms", "cuda")
+    try:
+        in_jax.jax.devices()
+    except (RuntimeError, AssertionError):  # which of them depends on what else is missing
+        raise RuntimeError("no CUDA in this jax") from None
     loop = in_jax.JaxLoop(recipe, data, [k % VMAP_SEEDS for k in range(count)])
     return rate_of(
         lambda steps: sum(loop.run(STEPS_AT_LEAST).size for _ in range(-(-steps // STEPS_AT_LEAST))), seconds
